@@ -1,0 +1,1 @@
+"""Measures bundles: speed, accuracy, and what each backend costs."""

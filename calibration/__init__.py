@@ -1,0 +1,1 @@
+"""INT8: calibration images, ranges, and the quantised model."""

@@ -1,0 +1,93 @@
+"""Ranges and grids: from what was observed of a tensor to the 256 values that will stand for it.
+
+Three kinds of tensor, three estimators, each for the error that matters:
+- an activation's range is the mean over the images of its smallest and largest value (`mean-extremes`);
+- a value before a LeakyReLU gets the grid with the least squared error *after* the activation (`activation-error`);
+- an output's range is that of the anchors that may become faces (`candidates`), the others need no precision.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..runtime.postprocess import Grid
+from .observe import CANDIDATE_SCORE, Observation
+
+STEPS = 255
+SMALLEST_SPAN = 1e-6
+BINS = 4096
+MARGIN = 0.05
+"""Part of an output's range added at both ends, since INT8 outputs stray a little beyond FP32's."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values [low, high] that a grid represents, low ≤ 0 ≤ high, and the estimator that found them."""
+
+    low: float
+    high: float
+    estimator: str
+
+    @property
+    def grid(self) -> Grid:
+        """The uint8 grid over the range, on which 0 is exact."""
+        scale = float(np.float32(max(self.high - self.low, SMALLEST_SPAN) / STEPS))
+        return Grid(scale, int(np.clip(round(-self.low / scale), 0, STEPS)))
+
+
+def mean_extremes(observation: Observation) -> Range:
+    """The mean over the images of the tensor's smallest and largest value."""
+    low = float(observation.low.min(axis=1).mean(dtype=np.float64))
+    high = float(observation.high.max(axis=1).mean(dtype=np.float64))
+    return Range(min(low, 0.0), max(high, 0.0), "mean-extremes")
+
+
+def before_activation(observation: Observation, after: Grid, slope: float) -> Range:
+    """The range before a LeakyReLU of that slope whose result is on the grid `after`.
+
+    Both grids end at the same largest value. What is left to choose is the ratio of their scales: a larger one clips
+    fewer negative values, which the slope makes small, and costs precision in the positive ones. Only ratios are tried
+    that XNNPACK holds exactly: it multiplies by ratio and ratio·slope in steps of 1/256.
+    """
+    high = (STEPS - after.zero_point) * after.scale
+    counts, edges = np.histogram(observation.sample, bins=BINS)
+    values = (edges[:-1] + edges[1:]) / 2.0
+    wanted = np.where(values > 0.0, values, slope * values)
+    best, best_error = Range(-high, high, "activation-error"), math.inf
+    for ratio in _exact_ratios(slope):
+        scale = after.scale * ratio
+        candidate = Range(min(high - STEPS * scale, 0.0), high, "activation-error")
+        got = _rounded(values, candidate.grid)
+        got = _rounded(np.where(got > 0.0, got, slope * got), after)
+        error = float(np.dot(counts, (got - wanted) ** 2))
+        if error < best_error:
+            best, best_error = candidate, error
+    return best
+
+
+def at_candidates(head: str, extremes: tuple[float, float]) -> Range:
+    """The range of an output from its extremes at candidate anchors.
+
+    A score below the candidates' need only stay below: its range begins where they do.
+    """
+    low, high = extremes
+    margin = MARGIN * (high - low)
+    if head == "score":
+        low = math.log(CANDIDATE_SCORE / (1.0 - CANDIDATE_SCORE))
+    return Range(min(low - margin, 0.0), max(high + margin, 0.0), "candidates")
+
+
+def _exact_ratios(slope: float) -> list[float]:
+    """Ratios from 0.75 to 4 that are multiples of 1/256 and stay so when multiplied by the slope, within rounding."""
+    steps = range(192, 1025)
+    return [step / 256 for step in steps if abs(step * slope - round(step * slope)) < 1e-3] or [
+        step / 256 for step in steps
+    ]
+
+
+def _rounded(values: np.ndarray, grid: Grid) -> np.ndarray:
+    integers = np.clip(np.rint(values / grid.scale + grid.zero_point), 0, STEPS)
+    return np.asarray((integers - grid.zero_point) * grid.scale)

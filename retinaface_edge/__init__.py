@@ -1,0 +1,31 @@
+"""Compile a trained RetinaFace face detector into a device bundle, and run it anywhere with the same results.
+
+>>> from retinaface_edge import Detector
+>>> faces = Detector.load("bundle", backend="openvino", precision="int8").detect(frame)
+"""
+
+from .runtime import (
+    BackendError,
+    Bundle,
+    BundleError,
+    Detector,
+    Face,
+    Faces,
+    ImageError,
+    RetinaFaceEdgeError,
+    Spec,
+    SpecError,
+)
+
+__all__ = [
+    "BackendError",
+    "Bundle",
+    "BundleError",
+    "Detector",
+    "Face",
+    "Faces",
+    "ImageError",
+    "RetinaFaceEdgeError",
+    "Spec",
+    "SpecError",
+]

@@ -1,0 +1,20 @@
+"""What ships on the device: NumPy and one backend."""
+
+from .bundle import Bundle
+from .detector import Detector
+from .errors import BackendError, BundleError, ImageError, RetinaFaceEdgeError, SpecError
+from .postprocess import Face, Faces
+from .spec import Spec
+
+__all__ = [
+    "BackendError",
+    "Bundle",
+    "BundleError",
+    "Detector",
+    "Face",
+    "Faces",
+    "ImageError",
+    "RetinaFaceEdgeError",
+    "Spec",
+    "SpecError",
+]

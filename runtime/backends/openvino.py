@@ -1,0 +1,47 @@
+"""OpenVINO, CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..postprocess import Grid, RawOutput
+from ..spec import Spec
+from . import Network, check_output
+
+
+def load(spec: Spec, files: Sequence[bytes], threads: int) -> Network:
+    """A compiled model on `files`: the IR's XML and its weights."""
+    return _OpenVino(spec, files[0], files[1], threads)
+
+
+class _OpenVino:
+    def __init__(self, spec: Spec, model: bytes, weights: bytes, threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        compiled = core.compile_model(
+            core.read_model(model, weights),
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": "1",
+                "INFERENCE_NUM_THREADS": str(threads),
+                # On some CPUs the plugin would choose bf16 or fp16 by itself: other figures than were checked.
+                "INFERENCE_PRECISION_HINT": "f32",
+            },
+        )
+        ports = [compiled.output(output.name) for output in spec.outputs]
+        for index, port in enumerate(ports):
+            check_output(spec, index, port.shape)
+        self._request = compiled.create_infer_request()
+        self._outputs = [self._request.get_tensor(port) for port in ports]
+        self._tensor = openvino.Tensor
+        self.grids = (Grid(),) * len(ports)
+
+    def run(self, image: NDArray[np.uint8]) -> Sequence[RawOutput]:
+        self._request.set_input_tensor(self._tensor(image, shared_memory=True))
+        self._request.infer()
+        return [output.data for output in self._outputs]

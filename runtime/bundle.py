@@ -1,0 +1,156 @@
+"""Device bundles on disk: the manifest, and reading artifacts only after their digest was checked.
+
+The manifest is canonical JSON (sorted keys, two spaces, one newline at the end) and carries the digest of itself, so
+that any changed byte in a bundle is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .errors import BundleError, SpecError
+from .spec import Spec
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+PRECISIONS = ("fp32", "int8")
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a bundle: its path inside it, its size in bytes and its SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One compiled network: what runs it, its precision, and its files, the model itself first."""
+
+    backend: str
+    precision: str
+    files: tuple[File, ...]
+
+    @property
+    def name(self) -> str:
+        """For people, for instance `openvino int8`."""
+        return f"{self.backend} {self.precision}"
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files."""
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest was read and found whole. Its files are checked when they are read."""
+
+    path: Path
+    spec: Spec
+    artifacts: tuple[Artifact, ...]
+    files: tuple[File, ...]
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """Read the manifest of the bundle in folder `path`. Raises `BundleError` when it is missing or damaged."""
+        folder = Path(path)
+        if not folder.is_dir():
+            raise BundleError(f"{folder} is not a folder; give the folder that `retinaface-edge build` wrote")
+        try:
+            text = (folder / MANIFEST).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{folder} holds no readable {MANIFEST}, so it is not a bundle ({error.strerror})"
+            ) from error
+        manifest = _parse(text, folder)
+        try:
+            return cls(
+                path=folder,
+                spec=Spec.from_json(manifest["spec"]),
+                artifacts=tuple(
+                    Artifact(str(a["backend"]), str(a["precision"]), tuple(_file(f) for f in a["files"]))
+                    for a in manifest["artifacts"]
+                ),
+                files=tuple(_file(f) for f in manifest["files"]),
+                manifest=manifest,
+            )
+        except (KeyError, TypeError, ValueError, SpecError) as error:
+            raise BundleError(
+                f"the manifest of {folder} lacks what a bundle needs ({error}); build it again"
+            ) from error
+
+    def artifact(self, backend: str, precision: str) -> Artifact:
+        """The artifact for a backend and precision. Raises `BundleError` naming those that are there."""
+        for artifact in self.artifacts:
+            if (artifact.backend, artifact.precision) == (backend, precision):
+                return artifact
+        present = ", ".join(artifact.name for artifact in self.artifacts) or "none"
+        raise BundleError(f"{self.path} has no artifact for {backend} {precision}; it has: {present}")
+
+    def read(self, file: File) -> bytes:
+        """The bytes of one file, checked against its size and digest. Raises `BundleError` when they differ."""
+        try:
+            content = (self.path / file.path).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{self.path / file.path} cannot be read ({error.strerror}); build the bundle again"
+            ) from error
+        if len(content) != file.bytes or hashlib.sha256(content).hexdigest() != file.sha256:
+            raise BundleError(f"{self.path / file.path} was changed after the build; build the bundle again")
+        return content
+
+    def verify(self) -> None:
+        """Check every file, and that there is no other. Raises `BundleError` at the first that is wrong."""
+        for file in self.files:
+            self.read(file)
+        listed = {file.path for file in self.files} | {MANIFEST}
+        present = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
+        if unknown := sorted(present - listed):
+            raise BundleError(f"{self.path} holds a file that its manifest does not list: {unknown[0]}; remove it")
+
+
+def describe(path: str, content: bytes) -> File:
+    """The manifest's entry for a file of that content at `path` inside a bundle."""
+    return File(path, len(content), hashlib.sha256(content).hexdigest())
+
+
+def serialise(manifest: Mapping[str, Any]) -> bytes:
+    """The bytes of manifest.json: `manifest` with its own digest added. A `digest` already in it is replaced."""
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    return _canonical({**content, "digest": hashlib.sha256(_canonical(content)).hexdigest()})
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
+    try:
+        manifest = json.loads(text)
+        whole = isinstance(manifest, dict) and serialise(manifest) == text
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise BundleError(f"{folder / MANIFEST} was changed or cut short after the build; build the bundle again")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise BundleError(
+            f"{folder} has bundle format {manifest.get('format_version')!r}, this version reads {FORMAT_VERSION}; "
+            "build the bundle again, or install the version that wrote it"
+        )
+    return dict(manifest)
+
+
+def _file(fields: Mapping[str, Any]) -> File:
+    path = PurePosixPath(fields["path"])
+    if path.is_absolute() or ".." in path.parts or "\\" in str(path):
+        raise ValueError(f"the path {str(path)!r} leaves the bundle")
+    return File(str(path), int(fields["bytes"]), str(fields["sha256"]))

@@ -1,0 +1,21 @@
+"""Errors that a caller can act on. Each message says what came, what was expected and what to do next."""
+
+
+class RetinaFaceEdgeError(Exception):
+    """Base of every error this package raises on purpose; the command line turns it into one line and exit code 2."""
+
+
+class SpecError(RetinaFaceEdgeError):
+    """A detector contract that no artifact can have, for instance an input size that is no multiple of 32."""
+
+
+class BundleError(RetinaFaceEdgeError):
+    """A bundle that is missing, damaged, of another format, or without the artifact asked for."""
+
+
+class BackendError(RetinaFaceEdgeError):
+    """A backend that is not installed, or an artifact that does not follow the bundle's contract."""
+
+
+class ImageError(RetinaFaceEdgeError, ValueError):
+    """A picture or frame that cannot be used: its file, dtype, channels or size is wrong."""

@@ -1,0 +1,159 @@
+"""The detector contract: what goes into every artifact, what comes out, and the constants that decode it.
+
+The contract is the same for every backend and precision. It is stored in the bundle's manifest, and the C header is
+generated from it. Sources: RetinaFace (arXiv 1905.00641), section 4.2 for the anchors; SSD (arXiv 1512.02325), section
+2.2, for the box coding with variances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import SpecError
+
+SIZE_STEP = 32
+MIN_SIZE = (64, 64)
+MAX_SIZE = (1920, 1088)
+
+
+@dataclass(frozen=True)
+class Head:
+    """One kind of prediction: its name, and how many channels every anchor has in it."""
+
+    name: str
+    channels: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output tensor of the network: NHWC, shape (1, height, width, anchors × channels)."""
+
+    name: str
+    head: str
+    stride: int
+    shape: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The contract of a detector whose input is `width` × `height` pixels.
+
+    The input is `image`: uint8, NHWC, shape (1, height, width, 3), BGR, 0…255; mean subtraction lives in the graph.
+    The outputs are, per head and stride, one NHWC tensor of raw values: no sigmoid, no decoding, no concatenation.
+
+    Raises `SpecError` when the size is not a multiple of 32 between 64×64 and 1920×1088, naming the nearest that is.
+    """
+
+    width: int = 640
+    height: int = 480
+    mean: tuple[int, int, int] = (104, 117, 123)
+    strides: tuple[int, ...] = (8, 16, 32)
+    anchor_sizes: tuple[tuple[int, ...], ...] = ((16, 32), (64, 128), (256, 512))
+    variances: tuple[float, float] = (0.1, 0.2)
+    heads: tuple[Head, ...] = (Head("score", 1), Head("box", 4), Head("landmark", 10))
+
+    def __post_init__(self) -> None:
+        nearest = nearest_size(self.width, self.height)
+        if (self.width, self.height) != nearest:
+            raise SpecError(
+                f"input size {self.width}x{self.height} is not a multiple of {SIZE_STEP} between "
+                f"{MIN_SIZE[0]}x{MIN_SIZE[1]} and {MAX_SIZE[0]}x{MAX_SIZE[1]}; "
+                f"the nearest valid size is {nearest[0]}x{nearest[1]}"
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """NHWC shape of the input tensor."""
+        return (1, self.height, self.width, 3)
+
+    @cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        """Every output tensor, in the order in which artifacts and backends give them: by head, then by stride."""
+        return tuple(
+            Output(
+                name=f"{head.name}_{stride}",
+                head=head.name,
+                stride=stride,
+                shape=(1, self.height // stride, self.width // stride, len(sizes) * head.channels),
+            )
+            for head in self.heads
+            for stride, sizes in zip(self.strides, self.anchor_sizes, strict=True)
+        )
+
+    @cached_property
+    def anchors(self) -> NDArray[np.float64]:
+        """All anchors as rows (centre x, centre y, size), float64, in pixels of the input.
+
+        Ordered by stride, then row, column and size: the order of the raveled output tensors, so that an anchor's
+        index is its position in the concatenated `score_*` outputs.
+        """
+        levels = []
+        for stride, sizes in zip(self.strides, self.anchor_sizes, strict=True):
+            y, x, size = np.meshgrid(
+                (np.arange(self.height // stride) + 0.5) * stride,
+                (np.arange(self.width // stride) + 0.5) * stride,
+                np.array(sizes, np.float64),
+                indexing="ij",
+            )
+            levels.append(np.stack([x.ravel(), y.ravel(), size.ravel()], axis=1))
+        return np.concatenate(levels)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract as plain JSON values, outputs spelled out for readers in other languages."""
+        fields = asdict(self)
+        fields["heads"] = [asdict(head) for head in self.heads]
+        fields["input"] = {
+            "name": "image",
+            "dtype": "uint8",
+            "layout": "NHWC",
+            "colour": "BGR",
+            "shape": self.input_shape,
+        }
+        fields["outputs"] = [asdict(output) for output in self.outputs]
+        return fields
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Spec:
+        """Read what `to_json` wrote. Raises `SpecError` when a field is missing or has another type."""
+        try:
+            spec = cls(
+                width=_integer(fields["width"]),
+                height=_integer(fields["height"]),
+                mean=tuple(_integer(value) for value in fields["mean"]),  # type: ignore[arg-type]
+                strides=tuple(_integer(value) for value in fields["strides"]),
+                anchor_sizes=tuple(tuple(_integer(size) for size in level) for level in fields["anchor_sizes"]),
+                variances=tuple(float(value) for value in fields["variances"]),  # type: ignore[arg-type]
+                heads=tuple(Head(str(head["name"]), _integer(head["channels"])) for head in fields["heads"]),
+            )
+            consistent = (
+                len(spec.mean) == 3 and len(spec.variances) == 2 and len(spec.strides) == len(spec.anchor_sizes)
+            )
+            if not consistent or min((*spec.strides, *(size for level in spec.anchor_sizes for size in level))) < 1:
+                raise ValueError("numbers of mean values, variances, strides and anchor sizes do not fit together")
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpecError(f"the manifest's spec cannot be read ({error!r}); build the bundle again") from error
+        return spec
+
+
+def nearest_size(width: int, height: int) -> tuple[int, int]:
+    """The valid input size nearest to `width` × `height`, each side on its own."""
+    return (
+        _nearest(width, MIN_SIZE[0], MAX_SIZE[0]),
+        _nearest(height, MIN_SIZE[1], MAX_SIZE[1]),
+    )
+
+
+def _nearest(value: int, least: int, most: int) -> int:
+    return min(max((value + SIZE_STEP // 2) // SIZE_STEP * SIZE_STEP, least), most)
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not an integer")
+    return value
