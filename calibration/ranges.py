@@ -81,8 +81,11 @@ def at_candidates(head: str, extremes: tuple[float, float]) -> Range:
 
 
 def _exact_ratios(slope: float) -> list[float]:
-    """Ratios from 0.75 to 4 that are multiples of 1/256 and stay so when multiplied by the slope, within rounding."""
-    steps = range(192, 1025)
+    """Ratios that are multiples of 1/256 and stay so when multiplied by the slope, within rounding.
+
+    From 3/4 to a little above 1/slope, which a tensor of negative values alone needs.
+    """
+    steps = range(192, int(256 * min(1.05 / max(slope, 0.05), 21.0)) + 1)
     return [step / 256 for step in steps if abs(step * slope - round(step * slope)) < 1e-3] or [
         step / 256 for step in steps
     ]

@@ -2,23 +2,68 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import onnx
 import openvino
+from onnx import numpy_helper
+from openvino._offline_transformations import apply_moc_transformations
 
 from ..runtime.spec import Spec
 
+_BETWEEN_TAGS = re.compile(rb">\s+<")
+
 
 def lower_openvino(model: onnx.ModelProto, spec: Spec) -> tuple[bytes, bytes]:
-    """The IR's XML and its weights, the same bytes for the same model: neither holds a path or a time."""
+    """The IR's XML and its weights, the same bytes for the same model: neither holds a path, a time or a counter."""
+    lowered = openvino.Core().read_model(_with_float_biases(model).SerializeToString(deterministic=True))
+    apply_moc_transformations(lowered, cf=True)
+    for port, output in zip(lowered.outputs, spec.outputs, strict=True):
+        port.get_tensor().set_names({output.name})
+    _share_constants(lowered)
+    _rename(lowered, model)
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "model.onnx", Path(folder) / "model.xml"
-        source.write_bytes(model.SerializeToString())
-        lowered = openvino.convert_model(source)
-        for port, output in zip(lowered.outputs, spec.outputs, strict=True):
-            port.get_tensor().set_names({output.name})
-        lowered.set_friendly_name("retinaface")
+        target = Path(folder) / "model.xml"
         openvino.save_model(lowered, target, compress_to_fp16=False)
-        return target.read_bytes(), target.with_suffix(".bin").read_bytes()
+        return _BETWEEN_TAGS.sub(b"><", target.read_bytes()), target.with_suffix(".bin").read_bytes()
+
+
+def _with_float_biases(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A QDQ graph with each bias dequantised already: the plugin adds it as floats, and the IR is half as long."""
+    folded = onnx.ModelProto()
+    folded.CopyFrom(model)
+    graph = folded.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            integers, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
+            if integers.dtype == np.int32:
+                graph.initializer.append(numpy_helper.from_array(integers.astype(np.float32) * scale, node.output[0]))
+                graph.node.remove(node)
+    return folded
+
+
+def _share_constants(lowered: openvino.Model) -> None:
+    """One constant for each value: a FakeQuantize alone has its range twice."""
+    kept: dict[tuple[str, tuple[int, ...], bytes], openvino.Node] = {}
+    for operation in lowered.get_ordered_ops():
+        if operation.get_type_name() != "Constant":
+            continue
+        data = operation.data
+        twin = kept.setdefault((str(data.dtype), tuple(data.shape), data.tobytes()), operation)
+        if twin is not operation:
+            for reader in operation.output(0).get_target_inputs():
+                reader.replace_source_output(twin.output(0))
+
+
+def _rename(lowered: openvino.Model, model: onnx.ModelProto) -> None:
+    """Operations that ONNX did not name have names from a counter of the process; they get one of the graph's."""
+    known = {value.name for value in (*model.graph.input, *model.graph.output)}
+    known |= {name for node in model.graph.node for name in node.output}
+    lowered.set_friendly_name("retinaface")
+    for index, operation in enumerate(lowered.get_ordered_ops()):
+        if operation.get_friendly_name() not in known:
+            operation.set_friendly_name(str(index))

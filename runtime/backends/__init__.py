@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,8 +14,12 @@ from ..errors import BackendError
 from ..postprocess import Grid, RawOutput
 from ..spec import Spec
 
-MODULES = {"openvino": "openvino", "tflite": "tflite", "onnxruntime": "onnxruntime"}
-EXTRAS = {"openvino": "openvino", "tflite": "tflite", "onnxruntime": "onnxruntime"}
+BACKENDS = {
+    "openvino": ("openvino",),
+    "tflite": ("ai_edge_litert", "tflite_runtime"),
+    "onnxruntime": ("onnxruntime",),
+}
+"""Each backend has a module and an extra of its name, and these packages run it: the first that is there."""
 
 
 class Network(Protocol):
@@ -36,16 +41,17 @@ def load(backend: str, spec: Spec, files: Sequence[bytes], threads: int) -> Netw
 
     Raises `BackendError` when the backend is unknown or not installed, or when the model breaks the contract.
     """
-    if backend not in MODULES:
-        raise BackendError(f"there is no backend {backend!r}; choose one of: {', '.join(MODULES)}")
-    module = importlib.import_module(f".{MODULES[backend]}", __name__)
-    try:
-        network: Network = module.load(spec, files, threads)
-    except ImportError as error:
-        raise BackendError(
-            f"the backend {backend} is not installed; run: pip install 'retinaface-edge[{EXTRAS[backend]}]'"
-        ) from error
+    if backend not in BACKENDS:
+        raise BackendError(f"there is no backend {backend!r}; choose one of: {', '.join(BACKENDS)}")
+    if backend not in installed():
+        raise BackendError(f"the backend {backend} is not installed; run: pip install 'retinaface-edge[{backend}]'")
+    network: Network = importlib.import_module(f".{backend}", __name__).load(spec, files, threads)
     return network
+
+
+def installed() -> list[str]:
+    """The backends that can be loaded here, in the order in which they are preferred."""
+    return [name for name, packages in BACKENDS.items() if any(map(importlib.util.find_spec, packages))]
 
 
 def check_output(spec: Spec, index: int, shape: Sequence[int]) -> None:

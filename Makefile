@@ -1,0 +1,46 @@
+# What a newcomer, a developer and CI run. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Show this list
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(VENV)/demo.stamp: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.PHONY: install
+install: $(VENV)/dev.stamp  ## Make .venv with everything that building and testing need
+
+.PHONY: demo
+demo: $(VENV)/demo.stamp  ## Build a bundle, find a face with it, and compare its artifacts (in build/)
+	$(BIN)/python -m retinaface_edge.demo
+
+.PHONY: test
+test: $(VENV)/dev.stamp  ## Run the tests (PYTEST="-k name" chooses some)
+	$(BIN)/pytest $(PYTEST)
+
+.PHONY: lint
+lint: $(VENV)/dev.stamp  ## Check style (ruff) and types (mypy)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: wheel
+wheel: $(VENV)/dev.stamp  ## Build the wheel and the source archive into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+.PHONY: clean
+clean:  ## Remove what make has made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

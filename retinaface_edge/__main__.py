@@ -1,0 +1,5 @@
+"""`python -m retinaface_edge`."""
+
+from .cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,296 @@
+"""The command line. Each verb imports what it needs, so that `detect` works where only NumPy and one backend are.
+
+Exit codes: 0 good, 1 a gate failed, 2 bad input or usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .runtime.backends import BACKENDS, installed
+from .runtime.bundle import PRECISIONS, Bundle
+from .runtime.errors import BackendError, ImageError, RetinaFaceEdgeError
+from .runtime.postprocess import Faces
+
+GOOD, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except RetinaFaceEdgeError as error:
+        return _fail(str(error))
+    except BrokenPipeError:  # the reader of our output went away, for instance `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return GOOD
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        print("retinaface-edge: interrupted; nothing was left half-written", file=sys.stderr)
+        return INTERRUPTED
+
+
+def build(options: argparse.Namespace) -> int:
+    """`build`: a checkpoint becomes a bundle."""
+    try:
+        from .export.build import build as build_bundle
+        from .export.checkpoints import read_checkpoint
+        from .export.demo import demo_checkpoint
+        from .export.write import check_output
+    except ImportError as error:
+        raise BackendError(f"building needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
+    from .calibration.images import image_set, read_folder
+    from .calibration.scenes import scenes
+    from .progress import bar, say
+    from .runtime.spec import Spec
+
+    spec = Spec(*options.size)
+    check_output(options.output, options.force)
+    checkpoint = read_checkpoint(options.checkpoint) if options.checkpoint else demo_checkpoint()
+    say(f"checkpoint: {checkpoint.family}, MobileNetV1 x{checkpoint.model.width:g}, sha256 {checkpoint.digest[:12]}")
+    if options.calibration:
+        images = read_folder(spec, options.calibration, options.images, say)
+    else:
+        images = image_set(spec, scenes(options.images), "the demo scenes")
+    bundle = build_bundle(checkpoint, spec, images, options.output, options.opset, stage=say, progress=bar)
+    for artifact in bundle.artifacts:
+        print(f"{artifact.name:18} {artifact.bytes:>9,} bytes  {artifact.files[0].path}")
+    print(f"wrote {bundle.path}")
+    return GOOD
+
+
+def detect(options: argparse.Namespace) -> int:
+    """`detect`: the faces of pictures."""
+    from .runtime.detector import Detector
+    from .runtime.images import find_images, read_image
+
+    bundle = Bundle.load(options.bundle)
+    paths = find_images(options.images)
+    detector = Detector.load(bundle, options.backend or _default_backend(), options.precision, options.threads)
+    if options.draw:
+        from .runtime.draw import draw_faces
+
+        options.draw.mkdir(parents=True, exist_ok=True)
+    lines, failed = [], 0
+    for path, drawing in zip(paths, _drawings(paths, options.draw), strict=True):
+        try:
+            frame = read_image(path)
+            faces = detector.detect(frame, options.score_threshold)
+            if drawing:
+                draw_faces(frame, faces, drawing)
+        except ImageError as error:
+            _fail(str(error))
+            failed += 1
+            continue
+        height, width = frame.shape[:2]
+        record = _record(path, width, height, faces)
+        lines.append(json.dumps(record, ensure_ascii=False))
+        if options.json != "-":
+            print(_sentence(path, width, height, faces))
+        if drawing and options.json != "-":
+            print(f"  drawn: {drawing}")
+    _write_lines(options.json, lines)
+    return BAD_INPUT if failed else GOOD
+
+
+def bench(options: argparse.Namespace) -> int:
+    """`bench`: every artifact side by side."""
+    from .benchmarks.table import compare_artifacts, format_table
+    from .runtime.images import find_images, read_image
+
+    frames = [read_image(path) for path in find_images(options.images)]
+    rows = compare_artifacts(Bundle.load(options.bundle), frames, options.rounds)
+    print(format_table(rows))
+    records = [
+        {
+            "backend": row.artifact.backend,
+            "precision": row.artifact.precision,
+            "bytes": row.artifact.bytes,
+            "milliseconds": row.milliseconds,
+            "faces": row.faces,
+            "missed": row.missed,
+            "score_difference": row.score,
+            "corner_difference": row.corner,
+        }
+        for row in rows
+    ]
+    _write_lines(options.json, [json.dumps(record) for record in records])
+    return GOOD
+
+
+def verify(options: argparse.Namespace) -> int:
+    """`verify`: every byte is as it was built."""
+    bundle = Bundle.load(options.bundle)
+    bundle.verify()
+    print(f"{bundle.path}: {len(bundle.files)} files, all as built")
+    return GOOD
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """`inspect`: the manifest for people."""
+    bundle = Bundle.load(options.bundle)
+    spec, provenance = bundle.spec, bundle.manifest["provenance"]
+    print(f"bundle      {bundle.path} (format {bundle.manifest['format_version']})")
+    print(f"input       image, uint8, 1x{spec.height}x{spec.width}x3, BGR; mean {spec.mean} inside the graph")
+    print(f"anchors     {len(spec.anchors):,}: strides {spec.strides}, sizes {spec.anchor_sizes}")
+    print("outputs     " + ", ".join(f"{output.name} {output.shape[1:]}" for output in spec.outputs))
+    for key in ("checkpoint", "calibration", "tools"):
+        values = provenance[key]
+        print(f"{key:11} " + ", ".join(f"{name} {value}" for name, value in values.items() if value != []))
+    print("artifacts")
+    for artifact in bundle.artifacts:
+        for file in artifact.files:
+            print(f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}")
+    return GOOD
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="retinaface-edge",
+        description="Compile a trained RetinaFace into a device bundle, and run it.",
+        epilog="example: retinaface-edge build --output bundle && retinaface-edge detect bundle photo.jpg --draw out",
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    verb = _verb(
+        verbs, build, "compile a checkpoint", "build --checkpoint model.pth --calibration photos --output bundle"
+    )
+    verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
+    verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
+    verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
+    verb.add_argument("--images", type=_positive, default=100, help="how many of them to use (default: %(default)s)")
+    verb.add_argument("--size", type=_size, default=(640, 480), help="network input, WIDTHxHEIGHT (default: 640x480)")
+    verb.add_argument("--opset", type=int, default=18, help="ONNX opset (default: %(default)s)")
+    verb.add_argument("--force", action="store_true", help="replace a bundle that is already at --output")
+
+    verb = _verb(verbs, detect, "find faces in pictures", "detect bundle photo.jpg --draw out --json faces.jsonl")
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument("images", type=Path, nargs="+", help="JPEG or PNG files, or folders of them")
+    verb.add_argument("--backend", choices=BACKENDS, help="default: the first that is installed")
+    verb.add_argument("--precision", choices=PRECISIONS, default="int8", help="default: %(default)s")
+    verb.add_argument("--threads", type=_positive, default=1, help="default: %(default)s")
+    verb.add_argument("--score-threshold", type=_share, default=0.5, help="least score, 0 to 1 (default: %(default)s)")
+    verb.add_argument("--json", metavar="FILE", help="write one JSON object a picture; - for standard output")
+    verb.add_argument("--draw", type=Path, metavar="DIR", help="write the pictures with their faces drawn")
+
+    verb = _verb(verbs, bench, "compare the artifacts", "bench bundle photo.jpg")
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument("images", type=Path, nargs="+", help="JPEG or PNG files, or folders of them")
+    verb.add_argument("--rounds", type=_positive, default=20, help="times each picture is run (default: %(default)s)")
+    verb.add_argument("--json", metavar="FILE", help="write one JSON object an artifact; - for standard output")
+
+    verb = _verb(verbs, verify, "check every byte of a bundle", "verify bundle")
+    verb.add_argument("bundle", type=Path)
+    verb = _verb(verbs, inspect, "show what a bundle holds", "inspect bundle")
+    verb.add_argument("bundle", type=Path)
+    return parser
+
+
+def _verb(verbs: Any, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        run.__name__,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example: retinaface-edge {example}",
+    )
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _default_backend() -> str:
+    if not installed():
+        raise BackendError(
+            "no backend is installed; run: pip install 'retinaface-edge[openvino]' (or tflite, onnxruntime)"
+        )
+    return installed()[0]
+
+
+def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
+    """Where each picture is drawn to; pictures of the same name from different folders get a number."""
+    if folder is None:
+        return [None] * len(paths)
+    taken: set[Path] = set()
+    drawings: list[Path | None] = []
+    for path in paths:
+        target, number = folder / f"{path.stem}.png", 1
+        while target in taken:
+            number += 1
+            target = folder / f"{path.stem}-{number}.png"
+        taken.add(target)
+        drawings.append(target)
+    return drawings
+
+
+def _record(path: Path, width: int, height: int, faces: Faces) -> dict[str, Any]:
+    found = [{"score": f.score, "box": list(f.box), "landmarks": [list(point) for point in f.landmarks]} for f in faces]
+    return {"image": str(path), "width": width, "height": height, "faces": found}
+
+
+def _sentence(path: Path, width: int, height: int, faces: Faces) -> str:
+    count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
+    boxes = "".join(f"\n  {face.score:.3f} at " + ", ".join(f"{value:.0f}" for value in face.box) for face in faces)
+    return f"{path} ({width}x{height}): {count}{boxes}"
+
+
+def _write_lines(target: str | None, lines: Sequence[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    if target == "-":
+        sys.stdout.write(text)
+    elif target:
+        write_whole(Path(target), text)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    handle, scratch = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    except BaseException:
+        os.unlink(scratch)
+        raise
+
+
+def _fail(message: str) -> int:
+    print(f"retinaface-edge: error: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, separator, height = text.lower().partition("x")
+    if not separator or not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, for instance 640x480")
+    return int(width), int(height)
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""Progress for a person waiting, on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+WIDTH = 30
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def say(text: str) -> None:
+    """One line for the person waiting."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def bar(items: Iterable[Any]) -> Iterator[Any]:
+    """Iterate over `items`, showing how many are done and how many seconds are left."""
+    total = len(items) if isinstance(items, Sized) else 0
+    terminal = sys.stderr.isatty()
+    started = shown = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if not total or (now - shown < (0.1 if terminal else SECONDS_BETWEEN_LINES) and done != total):
+            continue
+        shown = now
+        left = (now - started) / done * (total - done)
+        text = f"  {done}/{total}, {left:.0f} s left"
+        if terminal:
+            filled = WIDTH * done // total
+            sys.stderr.write(
+                f"\r  [{'#' * filled}{'.' * (WIDTH - filled)}]{text}\x1b[K{chr(10) if done == total else ''}"
+            )
+            sys.stderr.flush()
+        else:
+            say(text)

@@ -1,0 +1,41 @@
+"""Faces drawn onto a frame: boxes, scores and landmarks. Needs Pillow, imported only here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ImageError
+from .postprocess import Faces
+
+BOX = (0, 230, 118)
+LANDMARKS = ((255, 82, 82), (255, 82, 82), (255, 214, 0), (64, 156, 255), (64, 156, 255))
+
+
+def draw_faces(frame: NDArray[np.uint8], faces: Faces, path: Path) -> None:
+    """Write `frame` (uint8 BGR, (h, w, 3)) with its faces to `path`, whose suffix names the format.
+
+    Raises `ImageError` when the file cannot be written.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
+    pen = ImageDraw.Draw(picture)
+    line = max(1, round(max(frame.shape[:2]) / 320))
+    font = ImageFont.load_default(size=10 + 2 * line)
+    for face in faces:
+        x1, y1, x2, y2 = face.box
+        pen.rectangle((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), outline=BOX, width=line)
+        radius = max(line, (x2 - x1) / 40)
+        for (x, y), colour in zip(face.landmarks, LANDMARKS, strict=True):
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        label = f"{face.score:.2f}"
+        left, top, right, bottom = pen.textbbox((x1, y1), label, font=font, anchor="lb")
+        pen.rectangle((left - line, top - line, right + line, bottom + line), fill=BOX)
+        pen.text((x1, y1), label, fill=(0, 0, 0), font=font, anchor="lb")
+    try:
+        picture.save(path)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written ({error.strerror or error})") from error

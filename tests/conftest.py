@@ -1,0 +1,102 @@
+"""What the tests share: the demo's checkpoint, its compiled forms, photographs, and the optional reference data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import settings
+
+from retinaface_edge.calibration.calibrate import Calibration, calibrate
+from retinaface_edge.calibration.images import ImageSet, image_set
+from retinaface_edge.calibration.quantise import quantise
+from retinaface_edge.calibration.scenes import portrait, scenes
+from retinaface_edge.export.build import build
+from retinaface_edge.export.checkpoints import Checkpoint
+from retinaface_edge.export.demo import demo_checkpoint
+from retinaface_edge.export.deploy import Deploy
+from retinaface_edge.export.model import RetinaFace
+from retinaface_edge.export.to_onnx import to_onnx
+from retinaface_edge.runtime import Bundle, Spec
+from retinaface_edge.runtime.preprocess import letterbox, letterbox_for
+
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+CALIBRATION_IMAGES = 24
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Reference photographs and annotations beside the checkout."""
+    if not SHARED.is_dir():
+        if os.environ.get("RETINAFACE_EDGE_REQUIRE_SHARED"):
+            pytest.fail(f"{SHARED} is missing, and RETINAFACE_EDGE_REQUIRE_SHARED is set")
+        pytest.skip("no ../shared/data beside the checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def spec() -> Spec:
+    return Spec()
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Checkpoint:
+    return demo_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def fp32(checkpoint: Checkpoint, spec: Spec) -> onnx.ModelProto:
+    return to_onnx(Deploy(checkpoint.model, spec).eval(), spec)
+
+
+@pytest.fixture(scope="session")
+def calibration_images(spec: Spec) -> ImageSet:
+    return image_set(spec, scenes(CALIBRATION_IMAGES), "scenes")
+
+
+@pytest.fixture(scope="session")
+def calibration(fp32: onnx.ModelProto, spec: Spec, calibration_images: ImageSet) -> Calibration:
+    return calibrate(fp32, spec, calibration_images)
+
+
+@pytest.fixture(scope="session")
+def int8(calibration: Calibration, spec: Spec) -> onnx.ModelProto:
+    return quantise(calibration.model, spec, calibration.grids)
+
+
+@pytest.fixture(scope="session")
+def bundle(
+    checkpoint: Checkpoint, spec: Spec, calibration_images: ImageSet, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    return build(checkpoint, spec, calibration_images, tmp_path_factory.mktemp("build") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def photographs(spec: Spec) -> list[np.ndarray]:
+    """Network inputs: the portrait, and scenes that calibration has not seen."""
+    frames = [portrait(), *scenes(3, seed=1)]
+    inputs = []
+    for frame in frames:
+        inputs.append(np.empty(spec.input_shape, np.uint8))
+        letterbox(spec, letterbox_for(spec, frame.shape[1], frame.shape[0]), frame, inputs[-1])
+    return inputs
+
+
+def random_model(seed: int, width: float = 0.25, channels: int = 64) -> RetinaFace:
+    """Untrained, with batch norm statistics as a trained model has them: not zero, not one."""
+    torch.manual_seed(seed)
+    model = RetinaFace(width, channels).eval()
+    for name, value in model.state_dict().items():
+        if name.endswith(("running_var", "norm.weight")):
+            value.uniform_(0.5, 1.5)
+        elif name.endswith(("running_mean", "bias")):
+            value.normal_(std=0.2)
+    return model

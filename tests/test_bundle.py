@@ -1,0 +1,156 @@
+"""Bundles: any changed byte is found, and nothing is loaded from a damaged one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from retinaface_edge.export import write
+from retinaface_edge.export.write import Content, check_output, write_bundle
+from retinaface_edge.runtime import Bundle, BundleError, Detector, Spec
+from retinaface_edge.runtime.bundle import MANIFEST, serialise
+
+
+@pytest.fixture
+def copy(bundle: Bundle, tmp_path: Path) -> Path:
+    shutil.copytree(bundle.path, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_a_fresh_bundle_verifies_and_holds_what_the_design_says(bundle: Bundle) -> None:
+    bundle.verify()
+    names = {(artifact.backend, artifact.precision) for artifact in bundle.artifacts}
+    assert names == {(b, p) for b in ("onnxruntime", "openvino", "tflite") for p in ("fp32", "int8")}
+    assert {file.path.split("/")[0] for file in bundle.files} >= {"onnx", "openvino", "tflite", "calibration.json"}
+    assert bundle.manifest["provenance"]["calibration"]["images"] == 24
+    assert Spec.from_json(bundle.manifest["spec"]) == bundle.spec
+
+
+def test_the_manifest_says_nothing_of_time_place_or_person(bundle: Bundle) -> None:
+    text = (bundle.path / MANIFEST).read_text()
+    assert str(bundle.path) not in text
+    assert str(Path.home()) not in text
+    assert os.uname().nodename not in text
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_changed_byte_is_found(bundle: Bundle, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from([*(file.path for file in bundle.files), MANIFEST]))
+    content = (bundle.path / path).read_bytes()
+    position = data.draw(st.integers(0, len(content) - 1))
+    flipped = bytearray(content)
+    flipped[position] ^= data.draw(st.integers(1, 255))
+    try:
+        (bundle.path / path).write_bytes(flipped)
+        with pytest.raises(BundleError, match="changed"):
+            Bundle.load(bundle.path).verify()
+    finally:
+        (bundle.path / path).write_bytes(content)
+
+
+def test_a_damaged_artifact_is_not_loaded_and_others_still_are(copy: Path) -> None:
+    artifact = copy / "tflite" / "model.int8.tflite"
+    artifact.write_bytes(artifact.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=r"model\.int8\.tflite was changed"):
+        Detector.load(copy, backend="tflite", precision="int8")
+    Detector.load(copy, backend="tflite", precision="fp32")
+
+
+def test_added_and_removed_files_are_found(copy: Path) -> None:
+    (copy / "extra.txt").write_text("hello")
+    with pytest.raises(BundleError, match=r"does not list: extra\.txt"):
+        Bundle.load(copy).verify()
+    (copy / "extra.txt").unlink()
+    (copy / "onnx" / "model.fp32.onnx").unlink()
+    with pytest.raises(BundleError, match=r"model\.fp32\.onnx cannot be read"):
+        Bundle.load(copy).verify()
+
+
+def rewritten(folder: Path, **changes: object) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_bytes(serialise({**manifest, **changes}))
+
+
+def test_paths_that_leave_the_bundle_are_refused(copy: Path) -> None:
+    for path in ("../secret", "/etc/passwd", "a/../../b", "..\\secret"):
+        rewritten(copy, files=[{"path": path, "bytes": 1, "sha256": "0" * 64}])
+        with pytest.raises(BundleError, match="leaves the bundle"):
+            Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "bundle format 2, this version reads 1"),
+        ({"spec": {"width": 640}}, "lacks what a bundle needs"),
+        ({"artifacts": [{"backend": "tflite"}]}, "lacks what a bundle needs"),
+        ({"files": 3}, "lacks what a bundle needs"),
+    ],
+)
+def test_manifests_that_make_no_sense_are_refused(copy: Path, changes: dict[str, object], message: str) -> None:
+    rewritten(copy, **changes)
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(copy)
+
+
+@given(st.binary(max_size=200) | st.text().map(str.encode) | st.just(b"[" * 100_000) | st.just(b'{"a": NaN}'))
+def test_any_bytes_as_manifest_give_one_clear_error(content: bytes) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / MANIFEST).write_bytes(content)
+        with pytest.raises(BundleError):
+            Bundle.load(folder)
+
+
+def test_the_spec_of_every_size_survives_the_manifest() -> None:
+    for width, height in ((64, 64), (640, 480), (1920, 1088)):
+        spec = Spec(width, height)
+        assert Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+@pytest.fixture
+def content(spec: Spec) -> Content:
+    return Content(spec, {"onnx/model.onnx": b"abc"}, {("onnxruntime", "fp32"): ["onnx/model.onnx"]}, {})
+
+
+def test_a_failed_write_leaves_the_old_bundle_and_no_scratch(
+    content: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(content, tmp_path / "bundle")
+    before = (tmp_path / "bundle" / MANIFEST).read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(write.Path, "write_bytes", full)
+    with pytest.raises(BundleError, match="No space left on device"):
+        write_bundle(content, tmp_path / "bundle")
+    monkeypatch.undo()
+    assert (tmp_path / "bundle" / MANIFEST).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_only_a_bundle_is_ever_replaced(content: Content, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    check_output(output, replace=False)
+    output.mkdir()
+    check_output(output, replace=False)  # an empty folder holds nothing to lose
+    (output / "precious.txt").write_text("mine")
+    for replace in (False, True):
+        with pytest.raises(BundleError, match="exists"):
+            check_output(output, replace)
+    (output / "precious.txt").unlink()
+    write_bundle(content, output)
+    with pytest.raises(BundleError, match="--force"):
+        check_output(output, replace=False)
+    check_output(output, replace=True)
+    write_bundle(content, output)
+    Bundle.load(output).verify()

@@ -1,0 +1,196 @@
+"""The command line: what it prints, what it writes, and what it says of bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retinaface_edge.calibration.scenes import portrait
+from retinaface_edge.cli import main
+from retinaface_edge.runtime import Bundle
+
+
+@pytest.fixture(scope="module")
+def astronaut(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "astronaut.png"
+    Image.fromarray(portrait()[:, :, ::-1]).save(path)
+    return path
+
+
+def detected(bundle: Bundle, paths: list[Path], folder: Path, *options: str) -> list[dict[str, object]]:
+    target = folder / "faces.jsonl"
+    assert main(["detect", str(bundle.path), *map(str, paths), "--json", str(target), *options]) == 0
+    return [json.loads(line) for line in target.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("backend", ["openvino", "tflite", "onnxruntime"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_every_artifact_finds_the_same_face(
+    bundle: Bundle, astronaut: Path, tmp_path: Path, backend: str, precision: str
+) -> None:
+    (record,) = detected(bundle, [astronaut], tmp_path, "--backend", backend, "--precision", precision)
+    assert (record["image"], record["width"], record["height"]) == (str(astronaut), 512, 512)
+    (face,) = record["faces"]  # type: ignore[misc]
+    assert face["score"] > 0.99
+    # Where the face is in this well-known photograph: from the hairline to the chin, eyes level, nose between them.
+    assert np.abs(np.array(face["box"]) - [178, 57, 275, 180]).max() < 4
+    left, right, nose, mouth_left, mouth_right = np.array(face["landmarks"])
+    assert left[0] < nose[0] < right[0]
+    assert left[1] < nose[1] < mouth_left[1]
+    assert mouth_left[0] < mouth_right[0]
+
+
+def test_pictures_of_every_kind_give_the_same_face(bundle: Bundle, astronaut: Path, tmp_path: Path) -> None:
+    """Grey, RGBA, palette, 16-bit and EXIF-rotated files, and a folder of them."""
+    pixels = np.asarray(Image.open(astronaut))
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    Image.fromarray(grey).save(folder / "grey.png")
+    Image.fromarray(np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])).save(folder / "rgba.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "sixteen.png")
+    Image.fromarray(pixels).quantize(256).save(folder / "palette.png")
+    rotated = Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown upright after turning 90 degrees clockwise
+    rotated.save(folder / "deep" / "rotated.jpg", exif=exif, quality=95)
+    Image.fromarray(pixels).convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    (folder / "notes.txt").write_text("not a picture, and not looked at")
+    records = detected(bundle, [folder], tmp_path)
+    assert [Path(str(record["image"])).name for record in records] == [
+        "cmyk.jpg", "rotated.jpg", "grey.png", "palette.png", "rgba.png", "sixteen.png"
+    ]  # fmt: skip
+    for record in records:
+        (face,) = record["faces"]  # type: ignore[misc]
+        assert np.abs(np.array(face["box"]) - [178, 57, 275, 180]).max() < 6, record["image"]
+
+
+def test_drawings_are_written_and_show_the_box(bundle: Bundle, astronaut: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "astronaut.png"
+    other.parent.mkdir()
+    other.write_bytes(astronaut.read_bytes())
+    out = tmp_path / "drawn"
+    assert main(["detect", str(bundle.path), str(astronaut), str(other), "--draw", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["astronaut-2.png", "astronaut.png"]
+    before, after = (np.asarray(Image.open(path)).astype(int) for path in (astronaut, out / "astronaut.png"))
+    changed = np.argwhere(np.abs(before - after).sum(axis=2) > 0)
+    assert 0 < len(changed) < 0.05 * 512 * 512
+    assert np.abs(changed.max(axis=0) - [180, 275]).max() <= 8
+
+
+def test_json_on_standard_output_is_all_there_is(
+    bundle: Bundle, astronaut: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["detect", str(bundle.path), str(astronaut), "--json", "-"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["faces"]) == 1
+
+
+def test_a_bad_picture_among_good_ones_is_named_and_the_others_are_done(
+    bundle: Bundle, astronaut: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(astronaut.read_bytes()[:5000])
+    target = tmp_path / "faces.jsonl"
+    assert main(["detect", str(bundle.path), str(bad), str(astronaut), "--json", str(target)]) == 2
+    assert "bad.png cannot be read as a picture" in capsys.readouterr().err
+    assert len(target.read_text().splitlines()) == 1
+
+
+def test_verify_and_inspect(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(bundle.path)]) == 0
+    assert f"{len(bundle.files)} files, all as built" in capsys.readouterr().out
+    assert main(["inspect", str(bundle.path)]) == 0
+    shown = capsys.readouterr().out
+    assert "1x480x640x3" in shown
+    assert "yakhyo" in shown
+    assert "tflite/model.int8.tflite" in shown
+
+
+def test_bench_compares_all_artifacts(
+    bundle: Bundle, astronaut: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "bench.jsonl"
+    assert main(["bench", str(bundle.path), str(astronaut), "--rounds", "2", "--json", str(target)]) == 0
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert len(rows) == 6 == len(capsys.readouterr().out.splitlines()) - 1
+    for row in rows:
+        assert (row["faces"], row["missed"]) == (1, 0)
+        assert row["corner_difference"] < (0.01 if row["precision"] == "fp32" else 3.0)
+        assert row["bytes"] > 0 < row["milliseconds"]
+
+
+BAD_INPUT = {
+    "directory as checkpoint": (["build", "--output", "OUT", "--checkpoint", "DIR"], "is a directory"),
+    "absent checkpoint": (["build", "--output", "OUT", "--checkpoint", "DIR/none.pth"], "does not exist"),
+    "text as onnx": (["build", "--output", "OUT", "--checkpoint", "TEXT.onnx"], "is not an ONNX model"),
+    "empty calibration folder": (["build", "--output", "OUT", "--calibration", "DIR"], "holds no JPEG or PNG"),
+    "invalid size": (["build", "--output", "OUT", "--size", "650x480"], "nearest valid size is 640x480"),
+    "output in a file": (["build", "--output", "TEXT.onnx/out"], "cannot be written"),
+    "read-only output": (["build", "--output", "/proc/out"], "cannot be written"),
+    "existing output": (["build", "--output", "DIR2"], "exists already"),
+    "not a bundle": (["detect", "DIR", "PICTURE"], "not a bundle"),
+    "absent bundle": (["verify", "DIR/none"], "is not a folder"),
+    "absent picture": (["detect", "BUNDLE", "DIR/none.png"], "does not exist"),
+    "empty folder of pictures": (["detect", "BUNDLE", "DIR"], "holds no JPEG or PNG"),
+    "text as picture": (["detect", "BUNDLE", "TEXT.onnx"], "cannot be read as a picture"),
+    "unwritable json": (["detect", "BUNDLE", "PICTURE", "--json", "DIR/none/x.json"], "No such file or directory"),
+    "drawing into a file": (["detect", "BUNDLE", "PICTURE", "--draw", "TEXT.onnx"], "File exists"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_gives_one_line_and_exit_code_2_and_leaves_nothing(
+    case: str, bundle: Bundle, astronaut: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "DIR").mkdir()
+    (tmp_path / "DIR2").mkdir()
+    (tmp_path / "DIR2" / "something").touch()
+    (tmp_path / "TEXT.onnx").write_text("hello")
+    before = sorted(tmp_path.rglob("*"))
+    arguments, message = BAD_INPUT[case]
+    places = {"BUNDLE": str(bundle.path), "PICTURE": str(astronaut)}
+
+    def placed(word: str) -> str:
+        known = word in places
+        return (
+            places[word] if known else str(tmp_path / word) if word.split("/")[0].isupper() or "TEXT" in word else word
+        )
+
+    assert main([placed(word) for word in arguments]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("retinaface-edge: error:")]
+    assert len(error) == 1
+    assert message in error[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["build"], ["build", "--output", "x", "--size", "big"], ["detect", "x", "y", "--threads", "0"]],
+)
+def test_bad_usage_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_help_shows_an_example_for_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("build", "detect", "bench", "verify", "inspect"):
+        with pytest.raises(SystemExit) as caught:
+            main([verb, "--help"])
+        assert caught.value.code == 0
+        shown = capsys.readouterr().out
+        assert f"example: retinaface-edge {verb} " in " ".join(shown.split())
+        assert len(shown.splitlines()) <= 40
+
+
+def test_a_closed_pipe_is_no_traceback(bundle: Bundle) -> None:
+    command = f"{sys.executable} -m retinaface_edge inspect {bundle.path} | head -1"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert result.stdout.startswith("bundle")
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,261 @@
+"""Lowering: other runtimes compute what ONNX Runtime computes for the same graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from retinaface_edge.calibration.calibrate import Calibration
+from retinaface_edge.export.lower_openvino import lower_openvino
+from retinaface_edge.export.lower_tflite import LoweringError, lower_tflite
+from retinaface_edge.export.tflite_file import serialise
+from retinaface_edge.export.to_onnx import run
+from retinaface_edge.runtime import Spec, backends
+
+
+@pytest.fixture(scope="module")
+def tflite_int8(int8: onnx.ModelProto, calibration: Calibration) -> bytes:
+    return serialise(lower_tflite(int8, calibration.grids))
+
+
+def test_fp32_backends_agree_on_raw_outputs(fp32: onnx.ModelProto, spec: Spec, photographs: list[np.ndarray]) -> None:
+    networks = {
+        "openvino": backends.load("openvino", spec, lower_openvino(fp32, spec), 1),
+        "tflite": backends.load("tflite", spec, [serialise(lower_tflite(fp32, {}))], 1),
+        "onnxruntime": backends.load("onnxruntime", spec, [fp32.SerializeToString()], 1),
+    }
+    for image in photographs:
+        expected = run(fp32, spec, image)
+        for name, network in networks.items():
+            for output, ours, theirs in zip(spec.outputs, network.run(image), expected, strict=True):
+                assert np.abs(ours - theirs).max() <= 1e-3, (name, output.name)
+
+
+def test_int8_outputs_stay_near_the_qdq_graph(
+    int8: onnx.ModelProto, tflite_int8: bytes, spec: Spec, photographs: list[np.ndarray]
+) -> None:
+    """At the anchors that matter, and within a few steps of the outputs' own grids."""
+    network = backends.load("tflite", spec, [tflite_int8], 1)
+    openvino = backends.load("openvino", spec, lower_openvino(int8, spec), 1)
+    checked = 0
+    for image in photographs:
+        expected = run(int8, spec, image)
+        real = [
+            (o.astype(float) - g.zero_point) * g.scale for o, g in zip(network.run(image), network.grids, strict=True)
+        ]
+        other = [np.array(output, float) for output in openvino.run(image)]
+        for level in range(3):
+            near = expected[level].reshape(-1) > 0.0
+            for head, channels, bound in ((0, 1, 1.0), (3, 4, 0.6), (6, 10, 1.0)):
+                wanted = expected[head + level].reshape(-1, channels)[near]
+                for got in (real, other):
+                    assert np.abs(got[head + level].reshape(-1, channels)[near] - wanted).max(initial=0.0) < bound
+            checked += int(near.sum())
+    assert checked > 20
+
+
+def read(content: bytes) -> schema.ModelT:
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+
+
+def operators(content: bytes) -> Counter[str]:
+    model = read(content)
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    return Counter(names[model.operatorCodes[op.opcodeIndex].builtinCode] for op in model.subgraphs[0].operators)
+
+
+def test_tflite_has_no_transpose_and_pads_only_where_it_must(
+    fp32: onnx.ModelProto, tflite_int8: bytes, spec: Spec
+) -> None:
+    floats = operators(serialise(lower_tflite(fp32, {})))
+    strided = sum(
+        1
+        for node in fp32.graph.node
+        for attribute in node.attribute
+        if attribute.name == "strides" and list(attribute.ints) == [2, 2]
+    )
+    assert floats["TRANSPOSE"] == 0
+    assert floats["PAD"] == strided == 5
+    integers = operators(tflite_int8)
+    assert integers["TRANSPOSE"] == 0
+    assert integers["PAD"] == strided - 1  # the image is padded with its mean colour, by concatenation
+    assert integers["LEAKY_RELU"] == 38
+
+
+def test_int8_tflite_has_no_float_between_input_and_outputs(
+    int8: onnx.ModelProto, calibration: Calibration, tflite_int8: bytes
+) -> None:
+    tensors = read(tflite_int8).subgraphs[0].tensors
+    assert not [tensor.name for tensor in tensors if tensor.type == schema.TensorType.FLOAT32]
+    assert lower_tflite(int8, calibration.grids).float_operators == 0
+    assert not {"DEQUANTIZE", "CAST"} & operators(tflite_int8).keys()
+
+
+def test_int8_tflite_has_the_qdq_graphs_grids(int8: onnx.ModelProto, tflite_int8: bytes) -> None:
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in int8.graph.initializer}
+    tensors = {tensor.name.decode(): tensor.quantization for tensor in read(tflite_int8).subgraphs[0].tensors}
+    activations = [node.input for node in int8.graph.node if node.op_type == "QuantizeLinear"]
+    assert len(activations) == 49
+    for name, scale, zero_point in activations:
+        assert tensors[name].scale[0] == stored[scale]
+        assert tensors[name].zeroPoint[0] == int(stored[zero_point]) - 128
+
+
+def test_float_layers_of_a_mixed_graph_are_counted(int8: onnx.ModelProto, calibration: Calibration) -> None:
+    """A QDQ graph in which one activation is not quantised has float operators around it."""
+    mixed = onnx.ModelProto()
+    mixed.CopyFrom(int8)
+    value = "context.2.conv7_2.activation"
+    pair = [node for node in mixed.graph.node if node.name in (f"{value}.quantise", f"{value}.dequantise")]
+    for node in pair:
+        mixed.graph.node.remove(node)
+    kernels = [node.name for node in mixed.graph.node if f"{value}.quantised" in node.input]
+    assert len(pair) == 2
+    assert kernels == ["context.2.conv7_3"]
+    for node in list(mixed.graph.node):
+        if node.name in ("context.2.conv7_3.weight.dequantise", "context.2.conv7_3.bias.dequantise"):
+            mixed.graph.node.remove(node)
+            tensor = next(t for t in calibration.model.graph.initializer if t.name == node.output[0])
+            mixed.graph.initializer.append(tensor)
+        for index, name in enumerate(node.input):
+            if name == f"{value}.quantised":
+                node.input[index] = value
+    grids = {name: grid for name, grid in calibration.grids.items() if name not in (value, "context.2.conv7_2")}
+    with pytest.raises(LoweringError, match=r"context\.2\.conv7_2.*no calibrated grid"):
+        lower_tflite(mixed, grids)
+    grids["context.2.conv7_2"] = calibration.grids["context.2.conv7_2"]
+    assert lower_tflite(mixed, grids).float_operators >= 3
+    interpreter = Interpreter(model_content=serialise(lower_tflite(mixed, grids)))
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+
+
+def test_both_lowerings_give_the_same_bytes_twice(
+    fp32: onnx.ModelProto, int8: onnx.ModelProto, calibration: Calibration, tflite_int8: bytes, spec: Spec
+) -> None:
+    assert serialise(lower_tflite(int8, calibration.grids)) == tflite_int8
+    assert serialise(lower_tflite(fp32, {})) == serialise(lower_tflite(fp32, {}))
+    assert lower_openvino(fp32, spec) == lower_openvino(fp32, spec)
+    assert lower_openvino(int8, spec) == lower_openvino(int8, spec)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"op_type": "Softplus"}, "has type Softplus, which has no TFLite lowering"),
+        ({"dilations": [2, 2]}, "of type Conv is dilated"),
+        ({"group": 2}, "of type Conv has 2 groups"),
+    ],
+)
+def test_what_cannot_be_lowered_is_named(change: dict[str, object], message: str) -> None:
+    model = network(channels=4, kernel=3, stride=1, depthwise=False, size=(8, 8), seed=0)
+    node = next(node for node in model.graph.node if node.op_type == ("LeakyRelu" if "op_type" in change else "Conv"))
+    if "op_type" in change:
+        node.op_type = str(change["op_type"])
+    else:
+        for key, value in change.items():
+            kept = [attribute for attribute in node.attribute if attribute.name != key]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute(key, value)])
+    with pytest.raises(LoweringError, match=f"node '{node.name}'.*{message}|node '{node.name}' {message}"):
+        lower_tflite(model, {})
+
+
+def network(
+    channels: int, kernel: int, stride: int, depthwise: bool, size: tuple[int, int], seed: int
+) -> onnx.ModelProto:
+    """A small graph of the operations that can be lowered, in the form that the exporter writes."""
+    random = np.random.default_rng(seed)
+    height, width = size
+    pad = kernel // 2
+    out = [(side + 2 * pad - kernel) // stride + 1 for side in size]
+
+    def conv(name: str, source: str, shape: list[int], group: int, step: int) -> list[onnx.NodeProto]:
+        weights[f"{name}.w"] = random.normal(size=shape).astype(np.float32) / np.float32(np.sqrt(np.prod(shape[1:])))
+        weights[f"{name}.b"] = random.normal(size=shape[0]).astype(np.float32)
+        side = shape[2] // 2
+        return [
+            helper.make_node(
+                "Conv",
+                [source, f"{name}.w", f"{name}.b"],
+                [name],
+                name,
+                group=group,
+                strides=[step, step],
+                pads=[side] * 4,
+            )
+        ]
+
+    weights = {
+        "mean": np.array([104, 117, 123], np.float32),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["image"], ["cast"], "cast", to=TensorProto.FLOAT),
+        node("Sub", ["cast", "mean"], ["sub"], "sub"),
+        node("Transpose", ["sub"], ["nchw"], "nchw", perm=[0, 3, 1, 2]),
+        *conv("a", "nchw", [channels, 3, 1, 1], 1, 1),
+        node("LeakyRelu", ["a"], ["a.act"], "a.act", alpha=0.1),
+        *conv(
+            "b", "a.act", [channels, 1 if depthwise else channels, kernel, kernel], channels if depthwise else 1, stride
+        ),
+        node("Relu", ["b"], ["b.act"], "b.act"),
+        node("Concat", ["b.act", "b.act"], ["cat"], "cat", axis=1),
+        node(
+            "Resize",
+            ["cat", "", "scales"],
+            ["up"],
+            "up",
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        ),
+        node("Add", ["up", "up"], ["sum"], "sum"),
+        node("Transpose", ["sum"], ["out"], "out", perm=[0, 2, 3, 1]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 2 * out[0], 2 * out[1], 2 * channels])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@settings(max_examples=60)
+@given(
+    channels=st.integers(1, 9),
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 3),
+    depthwise=st.booleans(),
+    size=st.tuples(st.integers(3, 17), st.integers(3, 17)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_small_graphs_of_any_shape_are_lowered_exactly(
+    channels: int, kernel: int, stride: int, depthwise: bool, size: tuple[int, int], seed: int
+) -> None:
+    """Odd sizes, strides and kernels: padding must be where ONNX has it. The oracle is ONNX Runtime."""
+    model = network(channels, kernel, stride, depthwise, size, seed)
+    image = np.random.default_rng(seed).integers(0, 256, (1, *size, 3), np.uint8)
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
+    content = serialise(lower_tflite(model, {}))
+    for resolver in (OpResolverType.AUTO, OpResolverType.BUILTIN_REF):
+        interpreter = Interpreter(model_content=content, experimental_op_resolver_type=resolver)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+        interpreter.invoke()
+        got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        assert np.abs(got - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
