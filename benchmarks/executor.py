@@ -1,0 +1,120 @@
+"""One function over many tasks: in this process, in several, or on a Dask cluster.
+
+Tasks are drawn from an iterator as workers become free and results are given as they come, so neither piles up. The
+function and what all tasks share must be picklable; whoever asks must not depend on the order of results.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from typing import Any, TypeVar
+
+from .subjects import MeasurementError
+
+Shared = TypeVar("Shared")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+TASKS_A_WORKER = 2
+"""Tasks waiting or running for each worker: one to run, one to take up without a pause."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def run(
+    function: Callable[[Shared, Task], Result],
+    shared: Shared,
+    tasks: Iterable[Task],
+    workers: int = 1,
+    dask: str | None = None,
+) -> Iterator[Result]:
+    """`function(shared, task)` for every task, in any order.
+
+    `workers` is the number of processes; `dask` the address of a running scheduler, used instead. Raises
+    `MeasurementError` when a process dies or the cluster cannot be reached, and whatever `function` raises.
+    """
+    if dask is not None:
+        return _on_cluster(function, shared, iter(tasks), dask)
+    if workers > 1:
+        return _in_processes(function, shared, iter(tasks), workers)
+    return (function(shared, task) for task in tasks)
+
+
+def _in_processes(
+    function: Callable[[Shared, Task], Result], shared: Shared, tasks: Iterator[Task], workers: int
+) -> Iterator[Result]:
+    # Spawned, not forked: the backends start threads, which do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # children read it once, as they import NumPy
+    try:
+        with futures.ProcessPoolExecutor(workers, context, _begin, (function, shared)) as pool:
+            waiting: set[futures.Future[Any]] = set()
+            try:
+                for task in tasks:
+                    waiting.add(pool.submit(_work, task))
+                    if len(waiting) >= workers * TASKS_A_WORKER:
+                        done, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
+                        yield from (future.result() for future in done)
+                for future in futures.as_completed(waiting):
+                    yield future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    except futures.process.BrokenProcessPool as error:
+        raise MeasurementError(
+            "a worker process died, perhaps for want of memory; run again with fewer --workers: "
+            "what was measured is kept"
+        ) from error
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+_job: list[Any] = []
+"""In a worker process: the function and what its tasks share."""
+
+
+def _begin(function: Callable[[Any, Any], Any], shared: Any) -> None:
+    _job[:] = [function, shared]
+
+
+def _work(task: Any) -> Any:
+    function, shared = _job
+    return function(shared, task)
+
+
+def _on_cluster(
+    function: Callable[[Shared, Task], Result], shared: Shared, tasks: Iterator[Task], address: str
+) -> Iterator[Result]:
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise MeasurementError("--dask needs Dask; run: pip install 'retinaface-edge[cluster]'") from error
+    try:
+        client = Client(address, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise MeasurementError(f"no Dask scheduler answers at {address} ({error}); start one, or leave --dask") from error
+    with client:
+        places = sum(client.nthreads().values()) or 1
+        # A result lost with its worker is measured again elsewhere, and what is shared is sent again from here.
+        given = client.scatter(shared, broadcast=True, hash=False)
+        running = as_completed(with_results=False)
+        count = 0
+        for task in tasks:
+            running.add(client.submit(_remote, function, given, task, pure=False, retries=2))
+            count += 1
+            if count >= places * TASKS_A_WORKER:
+                yield next(running).result()
+                count -= 1
+        for future in running:
+            yield future.result()
+
+
+def _remote(function: Callable[[Any, Any], Any], shared: Any, task: Any) -> Any:
+    return function(shared, task)
