@@ -106,12 +106,13 @@ def assign(
     partner = np.full(len(boxes), -1, np.intp)
     if not len(faces):
         return partner
-    overlaps = iou(boxes, faces)
-    for index in np.argsort(-scores, kind="stable"):
-        best = int(overlaps[index].argmax())
-        if overlaps[index, best] >= iou_threshold:
+    free = np.ones(len(faces), bool)
+    for index in np.argsort(-scores, kind="stable"):  # row by row: a crowd's whole matrix would take hundreds of MB
+        overlaps = np.where(free, iou(boxes[index, None], faces)[0], -1.0)
+        best = int(overlaps.argmax())
+        if overlaps[best] >= iou_threshold:
             partner[index] = best
-            overlaps[:, best] = -1.0
+            free[best] = False
     return partner
 
 

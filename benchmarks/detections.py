@@ -59,7 +59,7 @@ def compare_faces(image: str, reference: Faces, artifact: Faces, frame_scale: fl
     partner = assign(a.scores, a.boxes, r.boxes, MATCHED_IOU)
     mine = np.flatnonzero(partner >= 0)
     theirs = partner[mine]
-    overlaps = iou(a.boxes[mine], r.boxes[theirs]).diagonal()
+    overlaps = np.array([iou(a.boxes[i, None], r.boxes[j, None])[0, 0] for i, j in zip(mine, theirs, strict=True)])
     area = np.prod(r.boxes[theirs, 2:] - r.boxes[theirs, :2], axis=1)
     shift = np.linalg.norm(a.landmarks[mine] - r.landmarks[theirs], axis=2).mean(axis=1) / np.sqrt(area)
     sizes = size_of(r.boxes, frame_scale)
@@ -87,13 +87,9 @@ class DetectionFloor:
         """Count in one image."""
         self.images.append(drift)
 
-    def in_order(self) -> list[ImageDrift]:
-        """By name: pictures come in any order, and sums must not depend on it."""
-        return sorted(self.images, key=lambda drift: drift.image)
-
     def summary(self) -> dict[str, Any]:
         """All figures over the images so far, as plain JSON values; None where there is nothing to take one of."""
-        images = self.in_order()
+        images = self.images
         matched = np.concatenate([image.matched for image in images]) if images else np.zeros((0, 5))
         missed = [face for image in images for face in image.missed]
         invented = [face for image in images for face in image.invented]
@@ -134,10 +130,9 @@ def _from(faces: Faces, threshold: float) -> Faces:
 
 def _lost(image: str, faces: Faces, indices: NDArray[np.intp], other: Faces, frame_scale: float) -> tuple[Lost, ...]:
     sizes = size_of(faces.boxes, frame_scale)
-    overlaps = iou(faces.boxes[indices], other.boxes)
-    faint = (overlaps >= MATCHED_IOU).any(axis=1)
+    faint = [bool((iou(faces.boxes[i, None], other.boxes) >= MATCHED_IOU).any()) for i in indices]
     return tuple(
-        Lost(image, float(faces.scores[i]), float(sizes[i]), tuple(faces.boxes[i].tolist()), bool(seen))
+        Lost(image, float(faces.scores[i]), float(sizes[i]), tuple(faces.boxes[i].tolist()), seen)
         for i, seen in zip(indices, faint, strict=True)
     )
 

@@ -112,7 +112,7 @@ def drift(
 
 
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:
-    images = comparison.detections.in_order()
+    images = comparison.detections.images
     return {
         "reference": comparison.reference.name,
         "artifact": comparison.artifact.name,

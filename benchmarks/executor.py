@@ -1,13 +1,15 @@
 """One function over many tasks: in this process, in several, or on a Dask cluster.
 
-Tasks are drawn from an iterator as workers become free and results are given as they come, so neither piles up. The
-function and what all tasks share must be picklable; whoever asks must not depend on the order of results.
+Tasks are drawn from an iterator as workers become free, so that they never pile up. Results come in the order of the
+tasks, so that sums over them are the same to the last bit, however many workers there are. The function and what all
+tasks share must be picklable.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Any, TypeVar
@@ -18,8 +20,8 @@ Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-TASKS_A_WORKER = 2
-"""Tasks waiting or running for each worker: one to run, one to take up without a pause."""
+TASKS_A_WORKER = 4
+"""Tasks on their way for each worker: enough that none waits while a slow picture holds up those after it."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -30,7 +32,7 @@ def run(
     workers: int = 1,
     dask: str | None = None,
 ) -> Iterator[Result]:
-    """`function(shared, task)` for every task, in any order.
+    """`function(shared, task)` for every task, in their order.
 
     `workers` is the number of processes; `dask` the address of a running scheduler, used instead. Raises
     `MeasurementError` when a process dies or the cluster cannot be reached, and whatever `function` raises.
@@ -51,15 +53,14 @@ def _in_processes(
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # children read it once, as they import NumPy
     try:
         with futures.ProcessPoolExecutor(workers, context, _begin, (function, shared)) as pool:
-            waiting: set[futures.Future[Any]] = set()
+            waiting: deque[futures.Future[Any]] = deque()
             try:
                 for task in tasks:
-                    waiting.add(pool.submit(_work, task))
+                    waiting.append(pool.submit(_work, task))
                     if len(waiting) >= workers * TASKS_A_WORKER:
-                        done, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
-                        yield from (future.result() for future in done)
-                for future in futures.as_completed(waiting):
-                    yield future.result()
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -93,7 +94,7 @@ def _on_cluster(
     function: Callable[[Shared, Task], Result], shared: Shared, tasks: Iterator[Task], address: str
 ) -> Iterator[Result]:
     try:
-        from distributed import Client, as_completed
+        from distributed import Client
     except ImportError as error:
         raise MeasurementError("--dask needs Dask; run: pip install 'retinaface-edge[cluster]'") from error
     try:
@@ -104,16 +105,13 @@ def _on_cluster(
         places = sum(client.nthreads().values()) or 1
         # A result lost with its worker is measured again elsewhere, and what is shared is sent again from here.
         given = client.scatter(shared, broadcast=True, hash=False)
-        running = as_completed(with_results=False)
-        count = 0
+        waiting: deque[Any] = deque()
         for task in tasks:
-            running.add(client.submit(_remote, function, given, task, pure=False, retries=2))
-            count += 1
-            if count >= places * TASKS_A_WORKER:
-                yield next(running).result()
-                count -= 1
-        for future in running:
-            yield future.result()
+            waiting.append(client.submit(_remote, function, given, task, pure=False, retries=2))
+            if len(waiting) >= places * TASKS_A_WORKER:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _remote(function: Callable[[Any, Any], Any], shared: Any, task: Any) -> Any:

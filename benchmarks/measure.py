@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,7 @@ class Unreadable:
 
 
 class Measurement:
-    """The results of all pictures of `files` (name to path), as they come and in any order; `len` is their number.
+    """The results of all pictures of `files` (name to path), in their order; `len` is their number.
 
     Nothing is kept in memory but what is on its way; results found in `cache` are not measured again. Iterate once.
     """
@@ -103,7 +103,7 @@ class Measurement:
     ) -> None:
         self._plan, self._files, self._cache = plan, files, cache
         self._workers, self._dask = workers, dask
-        self._ready: list[Unreadable | str] = []
+        self._order: deque[Unreadable | str] = deque()
         self.image_digests: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -111,21 +111,22 @@ class Measurement:
 
     def __iter__(self) -> Iterator[Result | Unreadable]:
         for measured in run(measure, self._plan, self._tasks(), self._workers, self._dask):
-            yield from self._take_ready()
+            yield from self._known(until=measured.name)
             yield self._keep(measured)
-        yield from self._take_ready()
+        yield from self._known(until="")
 
     def _tasks(self) -> Iterator[Task]:
         for name, path in self._files.items():
             try:
                 content = path.read_bytes()
             except OSError as error:
-                self._ready.append(Unreadable(name, f"{path} cannot be read ({error.strerror})"))
+                self._order.append(Unreadable(name, f"{path} cannot be read ({error.strerror})"))
                 continue
             digest = hashlib.sha256(content).hexdigest()
             self.image_digests[name] = digest
             face_keys, tensor_keys = self._plan.keys(digest)
             missing = self._cache.missing([*face_keys, *tensor_keys])
+            self._order.append(name)
             if missing:
                 yield Task(
                     name,
@@ -133,13 +134,14 @@ class Measurement:
                     tuple(index for index, key in enumerate(face_keys) if key in missing),
                     tuple(index for index, key in enumerate(tensor_keys) if key in missing),
                 )
-            else:
-                self._ready.append(name)
 
-    def _take_ready(self) -> Iterator[Result | Unreadable]:
-        while self._ready:
-            ready = self._ready.pop()
-            yield ready if isinstance(ready, Unreadable) else self._read(ready, self.image_digests[ready])
+    def _known(self, until: str) -> Iterator[Result | Unreadable]:
+        """What needs no measuring, up to the picture that has just been measured."""
+        while self._order:
+            known = self._order.popleft()
+            if known == until:
+                return
+            yield known if isinstance(known, Unreadable) else self._read(known, self.image_digests[known])
 
     def _keep(self, measured: Measured) -> Result | Unreadable:
         digest = self.image_digests[measured.name]
