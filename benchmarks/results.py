@@ -65,24 +65,29 @@ def read_result(path: Path, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
 
 
 def judged_json(protocols: Mapping[str, Judged]) -> dict[str, Any]:
-    """Verdicts of one image under several protocols: scores, and for each the faces and a letter a detection."""
+    """One image's detections under several protocols: scores, best first, and for each protocol a letter a detection.
+
+    All protocols judge the same detections.
+    """
+    scores = next(iter(protocols.values())).scores
     return {
-        "judged": {
+        "scores": [round(score, SCORE_DIGITS) for score in scores.tolist()],
+        "protocols": {
             name: {
                 "faces": judged.faces,
-                "scores": [round(score, SCORE_DIGITS) for score in judged.scores.tolist()],
                 "verdicts": "".join(LETTERS[verdict] for verdict in judged.verdicts.tolist()),
             }
             for name, judged in protocols.items()
-        }
+        },
     }
 
 
-def judged_from(fields: Mapping[str, Any]) -> Judged:
+def judged_from(image: Mapping[str, Any], protocol: str) -> Judged:
     """One protocol's entry of `judged_json`."""
     numbers = {letter: verdict for verdict, letter in LETTERS.items()}
+    fields = image["protocols"][protocol]
     verdicts = np.array([numbers[letter] for letter in fields["verdicts"]], np.int8)
-    return Judged(np.array(fields["scores"], np.float64), verdicts, int(fields["faces"]))
+    return Judged(np.array(image["scores"], np.float64), verdicts, int(fields["faces"]))
 
 
 def faces_json(faces: Faces, threshold: float) -> list[dict[str, Any]]:
