@@ -8,6 +8,7 @@ section 4.4), where landmark errors are normalised that way.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ def _bands(
 ) -> list[dict[str, Any]]:
     """Counts by half-open band [from, to); the last takes its upper limit in."""
     bands = []
-    for low, high in zip(limits[:-1], limits[1:], strict=True):
+    for low, high in pairwise(limits):
         band: dict[str, Any] = {"from": low, "to": None if high == float("inf") else high}
         for name, values in (("matched", matched), ("missed", missed), ("invented", invented)):
             array = np.asarray(values, np.float64)

@@ -14,9 +14,10 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from ..runtime.images import find_images
 from .cache import ResultCache
 from .detections import DetectionFloor, ImageDrift, compare_faces, none_if_nan
-from .measure import Measurement, Pair, Plan, Result, Unreadable, set_digest
+from .measure import Measurement, Pair, Plan, Result, Unreadable, named_files, set_digest
 from .results import faces_json, judged_json, result_header
 from .subjects import MeasurementError, Subject
 from .tensors import TensorDrift, TensorFloor
@@ -55,11 +56,23 @@ def pairs_of(subjects: Sequence[Subject], every: bool = False) -> list[Pair]:
             one = names.index(QUANTISED)
             pairs += [(one, i) for i, subject in enumerate(subjects) if subject.precision == "int8" and i != one]
         pairs += [
-            (r, a) for r, subject in enumerate(subjects) if subject.loader for a in range(len(names)) if a not in (r, first)
+            (r, a)
+            for r, subject in enumerate(subjects)
+            if subject.loader
+            for a in range(len(names))
+            if a not in (r, first)
         ]
     if not pairs:
         raise MeasurementError(f"drift compares artifacts, and there is only: {', '.join(names)}")
     return pairs
+
+
+def read_set(folder: Path, limit: int | None = None) -> dict[str, Path]:
+    """The pictures of a folder by their path below it; at most `limit`, spread evenly. Raises `ImageError`."""
+    paths = find_images([folder])
+    if limit is not None and len(paths) > limit:
+        paths = [paths[index * len(paths) // limit] for index in range(limit)]
+    return named_files(paths, folder if folder.is_dir() else folder.parent)
 
 
 def drift(

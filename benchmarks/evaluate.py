@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from .results import judged_json, result_header
 from .subjects import MeasurementError, Subject
 from .views import checked_scale
 from .wider import judge_wider, wider_average_precision, wider_curve
+from .wider_files import read_ground_truth, read_predictions, text_file
 
 MATCHED_IOU = 0.5
 SIZES = (0.0, 10.0, 16.0, 32.0, 64.0, 128.0, float("inf"))
@@ -83,7 +86,7 @@ class Protocol:
         self, tally: Tally, picture: Annotated, landmarks: NDArray[np.float64], partner: NDArray[np.intp]
     ) -> None:
         """Mean distance of the five points / √(width·height) of the annotated box (arXiv 1905.00641, section 4.4)."""
-        annotated = np.isfinite(picture.landmarks).all(axis=(1, 2))
+        annotated = np.asarray(np.isfinite(picture.landmarks.reshape(-1, 10)).all(axis=1))
         tally.landmark_faces += int(annotated.sum())
         mine = np.flatnonzero((partner >= 0) & annotated[partner] if len(annotated) else np.zeros(len(partner), bool))
         theirs = partner[mine]
@@ -137,23 +140,31 @@ def evaluate(
     }
 
 
-def evaluate_predictions(
-    name: str, dataset: Dataset, predictions: Iterable[tuple[Annotated, Faces]], spec: Spec, note: str
-) -> dict[str, Any]:
-    """The same result for `predictions` that some detector `name` made elsewhere, at a scale only it knows.
+def evaluate_files(widerface: Path, predictions: Path) -> dict[str, Any]:
+    """The same result for the text files in `predictions` that some detector wrote, at a scale only it knows.
 
-    Sizes are given in pixels of the picture.
+    Judged are the pictures that are in `widerface`; where no picture is there, those that have predictions. Sizes are
+    in pixels of the picture. Raises `MeasurementError`.
     """
-    protocol = Protocol(dataset)
+    annotated = read_ground_truth(widerface)
+    there = [picture for picture in annotated if picture.path.is_file()]
+    judged = there or [picture for picture in annotated if (predictions / text_file(picture.name)).is_file()]
+    if not judged:
+        raise MeasurementError(f"{predictions} holds no predictions; they lie in EVENT/NAME.txt, one file a picture")
+    found, absent = read_predictions(predictions, [picture.name for picture in judged])
+    note = "" if len(judged) == len(annotated) else f"{len(judged)} of {len(annotated)} pictures are there"
+    protocol = Protocol(Dataset("WIDER FACE val", WIDER, tuple(judged), note))
     tally = Tally()
-    for picture, faces in predictions:
-        protocol.add(tally, picture, faces, 1.0)
+    for picture in judged:
+        protocol.add(tally, picture, found[picture.name], 1.0)
+    name = predictions.name
     return {
         **result_header("eval", []),
-        **_set_json(protocol, "unknown", "unknown"),
-        "images": {"count": len(tally.names), "digest": set_digest(dict.fromkeys(tally.names, "")), "skipped": []},
+        **_set_json(protocol, "as predicted", "unknown"),
+        "reference": name,
+        "images": {"count": len(judged), "digest": set_digest(dict.fromkeys(tally.names, "")), "skipped": []},
         "results": list(_results(protocol, {name: tally})),
-        "predictions": note,
+        "predictions": f"{len(absent)} of {len(judged)} pictures have no file, and count as having no detections",
     }
 
 
@@ -200,7 +211,7 @@ def _results(protocol: Protocol, tallies: Mapping[str, Tally]) -> Iterator[dict[
 
 
 def _recall_by_size(sizes: NDArray[np.float64], found: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
-    for low, high in zip(SIZES[:-1], SIZES[1:], strict=True):
+    for low, high in pairwise(SIZES):
         inside = (sizes >= low) & (sizes < high)
         yield {
             "from": low,

@@ -7,6 +7,7 @@ tasks share must be picklable.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 from collections import deque
@@ -94,13 +95,15 @@ def _on_cluster(
     function: Callable[[Shared, Task], Result], shared: Shared, tasks: Iterator[Task], address: str
 ) -> Iterator[Result]:
     try:
-        from distributed import Client
+        distributed: Any = importlib.import_module("distributed")
     except ImportError as error:
         raise MeasurementError("--dask needs Dask; run: pip install 'retinaface-edge[cluster]'") from error
     try:
-        client = Client(address, set_as_default=False)
+        client = distributed.Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise MeasurementError(f"no Dask scheduler answers at {address} ({error}); start one, or leave --dask") from error
+        raise MeasurementError(
+            f"no Dask scheduler answers at {address} ({error}); start one, or leave --dask"
+        ) from error
     with client:
         places = sum(client.nthreads().values()) or 1
         # A result lost with its worker is measured again elsewhere, and what is shared is sent again from here.

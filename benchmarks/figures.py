@@ -84,9 +84,7 @@ def _detections(comparison: Mapping[str, Any], least_size: float, least_score: f
     strongest = max((*comparison["missed"], *comparison["invented"]), key=lambda face: face["score"], default=None)
     for name in DETECTION_FIGURES:
         fallback = strongest["image"] if strongest else ""
-        yield Figure(
-            DETECTIONS, name, *common, comparison["detections"][name], worst.get(name, fallback)
-        )
+        yield Figure(DETECTIONS, name, *common, comparison["detections"][name], worst.get(name, fallback))
     for name in LOST_FIGURES:
         lost = [f for f in comparison[name] if f["size"] >= least_size and f["score"] >= least_score]
         image = max(lost, key=lambda face: face["score"])["image"] if lost else ""

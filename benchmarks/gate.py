@@ -55,7 +55,9 @@ class Rule:
     def limits(self) -> str:
         """For people, for instance `at least 20`."""
         return " and ".join(
-            f"{limit.replace('_', ' ')} {getattr(self, limit):g}" for limit in LIMITS if getattr(self, limit) is not None
+            f"{limit.replace('_', ' ')} {getattr(self, limit):g}"
+            for limit in LIMITS
+            if getattr(self, limit) is not None
         )
 
 

@@ -46,9 +46,7 @@ class TensorDrift:
 
 def as_real(outputs: Sequence[RawOutput], grids: Sequence[Grid]) -> list[NDArray[np.float64]]:
     """Raw outputs as copies in float64, integers dequantised: real = (integer − zero point)·scale."""
-    return [
-        (raw.astype(np.float64) - grid.zero_point) * grid.scale for raw, grid in zip(outputs, grids, strict=True)
-    ]
+    return [(raw.astype(np.float64) - grid.zero_point) * grid.scale for raw, grid in zip(outputs, grids, strict=True)]
 
 
 def output_sums(

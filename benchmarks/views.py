@@ -50,7 +50,8 @@ def checked_scale(spec: Spec, scale: str) -> str:
         raise MeasurementError(f"there is no scale {scale!r}; choose one of: {', '.join(SCALES)}")
     if scale == VGA and (spec.width, spec.height) != VGA_SIZE:
         raise MeasurementError(
-            f"the scale vga needs a bundle built at 640x480, this one takes {spec.width}x{spec.height}; use --scale input"
+            f"the scale vga needs a bundle built at 640x480, this one takes {spec.width}x{spec.height}; "
+            "use --scale input"
         )
     return INPUT if scale == VGA else scale
 
@@ -102,9 +103,7 @@ def merge(found: list[Faces], vote: bool) -> Faces:
 
 def _tiles(width: int, height: int, tile_width: int, tile_height: int) -> list[View]:
     return [
-        View(x, y, tile_width, tile_height)
-        for y in _starts(height, tile_height)
-        for x in _starts(width, tile_width)
+        View(x, y, tile_width, tile_height) for y in _starts(height, tile_height) for x in _starts(width, tile_width)
     ]
 
 
@@ -130,7 +129,9 @@ def _cut(spec: Spec, frame: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 def _uncut(faces: Faces, view: View, width: int, height: int) -> Faces:
     """Without the faces that touch an edge of the view inside the picture. `faces` are in the view's pixels."""
     x1, y1, x2, y2 = faces.boxes.T
-    left, right = (view.x + view.width < width, view.x > 0) if view.mirrored else (view.x > 0, view.x + view.width < width)
+    left, right = (
+        (view.x + view.width < width, view.x > 0) if view.mirrored else (view.x > 0, view.x + view.width < width)
+    )
     margin_x, margin_y = EDGE * view.width, EDGE * view.height
     cut = np.zeros(len(faces), bool)
     if left:
@@ -151,4 +152,5 @@ def _in_frame(faces: Faces, view: View) -> Faces:
         boxes[:, [0, 2]] = view.width - faces.boxes[:, [2, 0]]
         points[..., 0] = view.width - points[..., 0]
         points = points[:, MIRRORED_POINTS]
-    return Faces(faces.scores, boxes + (view.x, view.y, view.x, view.y), points + (view.x, view.y))
+    origin = np.array([view.x, view.y])
+    return Faces(faces.scores, boxes + np.tile(origin, 2), points + origin)

@@ -59,12 +59,17 @@ def _pictures(
             yield Annotated(file, folder / IMAGES / file, faces, counted, np.full((len(faces), 5, 2), np.nan))
 
 
+def text_file(name: str) -> Path:
+    """Where the predictions for the picture `EVENT/NAME.jpg` lie in their folder."""
+    return Path(name.removesuffix(SUFFIX) + ".txt")
+
+
 def write_predictions(folder: Path, name: str, faces: Faces) -> None:
     """Write one picture's file, `EVENT/NAME.txt`: the name, the number of faces, and `x y width height score` rows."""
-    path = folder / Path(name).with_suffix(".txt")
+    path = folder / text_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [f"{x1:.3f} {y1:.3f} {x2 - x1:.3f} {y2 - y1:.3f} {s:.6f}" for (x1, y1, x2, y2), s in _rows(faces)]
-    path.write_text("\n".join([str(Path(name).with_suffix("")), str(len(rows)), *rows]) + "\n", encoding="utf-8")
+    path.write_text("\n".join([name.removesuffix(SUFFIX), str(len(rows)), *rows]) + "\n", encoding="utf-8")
 
 
 def read_predictions(folder: Path, names: Iterable[str]) -> tuple[dict[str, Faces], list[str]]:
@@ -74,7 +79,7 @@ def read_predictions(folder: Path, names: Iterable[str]) -> tuple[dict[str, Face
     """
     found, absent = {}, []
     for name in names:
-        path = folder / Path(name).with_suffix(".txt")
+        path = folder / text_file(name)
         if path.is_file():
             found[name] = _read(path)
         else:
@@ -115,5 +120,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     try:
         content: Mapping[str, Any] = loadmat(path)
     except (OSError, ValueError, NotImplementedError) as error:
-        raise MeasurementError(f"{path} cannot be read as a .mat file ({error}); get the official ground truth") from error
+        raise MeasurementError(
+            f"{path} cannot be read as a .mat file ({error}); get the official ground truth"
+        ) from error
     return content
