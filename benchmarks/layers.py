@@ -54,7 +54,7 @@ def layer_drift(reference: Subject, artifacts: Sequence[Subject], files: Mapping
     isolated = Isolated(reference, layers)
     results = []
     for artifact in artifacts:
-        if not can_probe(artifact) or artifact is reference:
+        if not can_probe(artifact) or artifact.digest == reference.digest:
             continue
         drifts = _drifts(layers, original, probe(artifact, layers), isolated, images)
         worst = min(drifts, key=lambda drift: drift.born_sqnr_db)

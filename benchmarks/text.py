@@ -43,8 +43,8 @@ def drift_text(result: Mapping[str, Any]) -> str:
         values = [number(t["sqnr_db"], 1) for t in comparison["tensors"] if t["anchors"] == "candidates"]
         rows.append((comparison["artifact"], comparison["reference"], *values))
     lines += ["", "SQNR in dB where faces may be", *table([("artifact", "against", *outputs), *rows])]
-    for layers in result.get("layers", ()):
-        lines += ["", *_layers(layers)]
+    if result.get("layers"):
+        lines += ["", *_layers(result["layers"])]
     return "\n".join(lines)
 
 
@@ -129,10 +129,15 @@ def _cells(row: Sequence[str], widths: Sequence[int], wordy: set[int]) -> Iterat
         yield cell.ljust(width) if column in wordy else cell.rjust(width)
 
 
-def _layers(layers: Mapping[str, Any]) -> list[str]:
-    rows = [
-        (row["layer"], row["type"], number(row["born_sqnr_db"], 1), number(row["sqnr_db"], 1))
-        for row in layers["layers"]
-    ]
-    title = f"layers, {layers['artifact']} against {layers['reference']}: born in {layers['born_in']}"
-    return [title, *table([("layer", "type", "born here, dB", "arrived, dB"), *rows])]
+def _layers(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row a layer, two columns an artifact."""
+    header = ["layer", "type"]
+    for layers in results:
+        header += [f"{layers['artifact']}: born", "arrived"]
+    rows = []
+    for index, layer in enumerate(results[0]["layers"]):
+        figures = [layers["layers"][index] for layers in results]
+        pairs = [number(figure[key], 1) for figure in figures for key in ("born_sqnr_db", "sqnr_db")]
+        rows.append((layer["layer"], layer["type"], *pairs))
+    most = [f"{layers['artifact']}: most is born in {layers['born_in']}" for layers in results]
+    return ["SQNR in dB by layer: what is born in it, and what has arrived there", *table([header, *rows]), *most]

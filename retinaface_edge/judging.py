@@ -45,7 +45,7 @@ def drift(options: argparse.Namespace) -> int:
     return _finish(options, result, "drift")
 
 
-def evaluate(options: argparse.Namespace) -> int:
+def eval_(options: argparse.Namespace) -> int:
     """`eval`: accuracy on an annotated set, of a bundle or of predictions made elsewhere."""
     from .benchmarks.datasets import read_boxes
     from .benchmarks.evaluate import evaluate, evaluate_files
@@ -97,10 +97,10 @@ def compare(options: argparse.Namespace) -> int:
             raise MeasurementError("compare takes two bundles or two result files, not one of each")
         if not (options.widerface or options.boxes):
             raise MeasurementError("to compare bundles, give the set to compare them on: --widerface or --boxes")
-        sides = [_evaluated(options, path) for path in (options.a, options.b)]
+        a, b = (_evaluated(options, path) for path in (options.a, options.b))
     else:
-        sides = [read_result(path, ("drift", "eval")) for path in (options.a, options.b)]
-    result = compare_results(*sides)
+        a, b = (read_result(path, ("drift", "eval")) for path in (options.a, options.b))
+    result = compare_results(a, b)
     print(compare_text(result))
     if options.json:
         write_result(options.json, result)
@@ -129,7 +129,7 @@ def report(options: argparse.Namespace) -> int:
 def add_verbs(verb: Verb, positive: Callable[[str], int], share: Callable[[str], float]) -> None:
     """Add the four verbs by `verb(run, summary, example)`; the other two are argument types."""
     _add_drift(verb(drift, "compare every artifact with FP32", "drift bundle --images photos"), positive, share)
-    _add_eval(verb(evaluate, "measure accuracy on an annotated set", "eval bundle --widerface WIDER"), positive, share)
+    _add_eval(verb(eval_, "measure accuracy on an annotated set", "eval bundle --widerface WIDER"), positive, share)
     _add_compare(verb(compare, "say what changed between two bundles or results", "compare a.json b.json"), positive)
     _add_report(verb(report, "write an HTML report", "report bundle --drift drift.json --output report.html"))
 
