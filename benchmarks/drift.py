@@ -7,7 +7,6 @@ artifact, if one is given.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import permutations
@@ -164,30 +163,36 @@ def _tensor_json(figure: TensorDrift) -> dict[str, Any]:
 
 
 class _Worst:
-    """The pictures that drifted most, by what a viewer would see: faces missed or invented first, then box shifts."""
+    """The pictures that drifted most, each with the artifact that drifted most there.
+
+    By what a viewer would see: the scores of faces missed or invented, and how far boxes moved.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, str, str, dict[str, Any]]] = []
+        self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def add(self, comparison: Comparison, found: ImageDrift, result: Result, r: int, a: int) -> None:
         surprise = sum(face.score for face in (*found.missed, *found.invented))
         badness = surprise + float((1.0 - found.matched[:, 2]).sum())
-        record = {
-            "reference": comparison.reference.name,
-            "artifact": comparison.artifact.name,
-            "image": result.name,
-            "badness": badness,
-            "reference_faces": result.faces[r],
-            "artifact_faces": result.faces[a],
-        }
-        entry = (badness, result.name, comparison.artifact.name, record)
-        if len(self._heap) < WORST_IMAGES:
-            heapq.heappush(self._heap, entry)
-        elif entry[:3] > self._heap[0][:3]:
-            heapq.heapreplace(self._heap, entry)
+        if result.name in self._kept and self._kept[result.name][0] >= badness:
+            return
+        self._kept[result.name] = (
+            badness,
+            {
+                "reference": comparison.reference.name,
+                "artifact": comparison.artifact.name,
+                "image": result.name,
+                "badness": badness,
+                "reference_faces": result.faces[r],
+                "artifact_faces": result.faces[a],
+            },
+        )
+        if len(self._kept) > WORST_IMAGES:
+            least = min(self._kept, key=lambda name: self._kept[name][0])
+            del self._kept[least]
 
     def json(self, threshold: float) -> list[dict[str, Any]]:
-        records = [dict(entry[3]) for entry in sorted(self._heap, key=lambda entry: entry[:3], reverse=True)]
+        records = [record for _, record in sorted(self._kept.values(), key=lambda kept: kept[0], reverse=True)]
         for record in records:
             for side in ("reference_faces", "artifact_faces"):
                 record[side] = faces_json(record[side], threshold)

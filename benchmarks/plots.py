@@ -10,16 +10,17 @@ from html import escape
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#000000")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
 WIDTH, HEIGHT = 640.0, 360.0
-LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 12.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 72.0, 12.0, 12.0, 44.0
 TICKS = 6
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line, or one set of points: its name, its points in data units, dashed or not."""
+    """One line, or one set of points: its name, its points in data units, the number of its colour, dashed or not."""
 
     name: str
     points: tuple[tuple[float, float], ...]
+    colour: int
     dashed: bool = False
 
 
@@ -46,27 +47,27 @@ class Axis:
 def line_plot(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
     """Lines over two numeric axes."""
     body = []
-    for index, line in enumerate(series):
+    for line in series:
         path = " ".join(f"{_x(x, a):.1f},{_y(y, b):.1f}" for a, b in line.points)
         dash = ' stroke-dasharray="6 4"' if line.dashed else ""
         body.append(
-            f'<polyline points="{path}" fill="none" stroke="{_colour(index)}" stroke-width="2"{dash}>'
+            f'<polyline points="{path}" fill="none" stroke="{_colour(line)}" stroke-width="2"{dash}>'
             f"<title>{escape(line.name)}</title></polyline>"
         )
-    return _figure(title, [*_grid(x, y), *body], [line.name for line in series])
+    return _figure(title, [*_grid(x, y), *body], series)
 
 
 def scatter_plot(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
     """One labelled point a series."""
     body = []
-    for index, point in enumerate(series):
+    for point in series:
         for a, b in point.points:
             px, py = _x(x, a), _y(y, b)
             body.append(
-                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6" fill="{_colour(index)}">'
+                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6" fill="{_colour(point)}">'
                 f"<title>{escape(point.name)}: {a:.4g}, {b:.4g}</title></circle>"
             )
-    return _figure(title, [*_grid(x, y), *body], [point.name for point in series])
+    return _figure(title, [*_grid(x, y), *body], series)
 
 
 def bar_plot(title: str, groups: Sequence[str], y: Axis, series: Sequence[Series]) -> str:
@@ -80,19 +81,17 @@ def bar_plot(title: str, groups: Sequence[str], y: Axis, series: Sequence[Series
             top, bottom = _y(y, value), _y(y, y.low)
             body.append(
                 f'<rect x="{left:.1f}" y="{top:.1f}" width="{bar:.1f}" height="{max(bottom - top, 0):.1f}" '
-                f'fill="{_colour(index)}"><title>{escape(one.name)}, {escape(groups[int(group)])}: {value:.1f}'
+                f'fill="{_colour(one)}"><title>{escape(one.name)}, {escape(groups[int(group)])}: {value:.1f}'
                 "</title></rect>"
             )
     for index, name in enumerate(groups):
         x = LEFT + room * (index + 0.5)
         body.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16:.1f}" text-anchor="middle">{escape(name)}</text>')
-    return _figure(title, body, [one.name for one in series])
+    return _figure(title, body, series)
 
 
-def _figure(title: str, body: Sequence[str], names: Sequence[str]) -> str:
-    key = "".join(
-        f'<li><span style="background:{_colour(index)}"></span>{escape(name)}</li>' for index, name in enumerate(names)
-    )
+def _figure(title: str, body: Sequence[str], series: Sequence[Series]) -> str:
+    key = "".join(f'<li><span style="background:{_colour(one)}"></span>{escape(one.name)}</li>' for one in series)
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{escape(title, quote=True)}">'
@@ -127,8 +126,8 @@ def _y(axis: Axis, value: float) -> float:
     return axis.place(value, HEIGHT - BOTTOM, -(HEIGHT - TOP - BOTTOM))
 
 
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
+def _colour(series: Series) -> str:
+    return COLOURS[series.colour % len(COLOURS)]
 
 
 def _round_step(step: float) -> float:

@@ -80,7 +80,8 @@ def _page(
     yield from _verdict(outcomes)
     yield "<h2>Summary</h2>"
     yield _table(*_summary(bundle, drift, evals, times))
-    plots = [*_drift_plots(drift), *_eval_plots(evals), *_latency_plot(evals, times)]
+    colours = {artifact.name: index for index, artifact in enumerate(bundle.artifacts)}
+    plots = [*_drift_plots(drift, colours), *_eval_plots(evals, colours), *_latency_plot(evals, times, colours)]
     yield f'<h2>Plots</h2><div class="plots">{"".join(plots)}</div>'
     if pictures:
         yield (
@@ -121,7 +122,7 @@ def _summary(
     header += ["ms a frame"] if times else []
     header += ["AP to FP32", "missed", "invented", "IoU", "least SQNR, dB"] if drift else []
     for result in evals:
-        header += [f"{_set_name(result)}: {setting}" for setting in result["results"][0]["ap"]]
+        header += [f"AP {result['set']['name']}, {setting}" for setting in result["results"][0]["ap"]]
     for artifact in bundle.artifacts:
         row = [artifact.name, f"{artifact.bytes:,}"]
         if times:
@@ -150,7 +151,7 @@ def _drift_cells(comparison: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _drift_plots(drift: Mapping[str, Any] | None) -> Iterator[str]:
+def _drift_plots(drift: Mapping[str, Any] | None, colours: Mapping[str, int]) -> Iterator[str]:
     if drift is None:
         return
     against = [row for row in drift["comparisons"] if row["reference"] == drift["comparisons"][0]["reference"]]
@@ -160,7 +161,7 @@ def _drift_plots(drift: Mapping[str, Any] | None) -> Iterator[str]:
         for comparison in against:
             tensors = [t for t in comparison["tensors"] if t["head"] == head and t["anchors"] == "candidates"]
             points = [(float(strides.index(t["stride"])), t["sqnr_db"]) for t in tensors if t["sqnr_db"] is not None]
-            series.append(Series(comparison["artifact"], tuple(points)))
+            series.append(Series(comparison["artifact"], tuple(points), _colour(colours, comparison["artifact"])))
         title = f"Drift of {head} by stride (higher is nearer to FP32)"
         yield bar_plot(title, [f"stride {s}" for s in strides], Axis("SQNR, dB", 0.0, HIGHEST_DB), series)
     if layers := drift.get("layers"):
@@ -169,6 +170,7 @@ def _drift_plots(drift: Mapping[str, Any] | None) -> Iterator[str]:
             Series(
                 f"{row['artifact']}, {name}",
                 tuple((float(index), figure[key]) for index, figure in enumerate(row["layers"])),
+                _colour(colours, row["artifact"]),
                 dashed=key == "sqnr_db",
             )
             for row in layers
@@ -180,13 +182,14 @@ def _drift_plots(drift: Mapping[str, Any] | None) -> Iterator[str]:
             yield line_plot("Where the difference is born", x, Axis("SQNR, dB", 0.0, HIGHEST_DB), series)
 
 
-def _eval_plots(evals: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _eval_plots(evals: Sequence[Mapping[str, Any]], colours: Mapping[str, int]) -> Iterator[str]:
     for result in evals:
         for setting in result["results"][0]["curves"]:
             series = [
                 Series(
                     row["artifact"],
                     tuple(zip(row["curves"][setting]["recall"], row["curves"][setting]["precision"], strict=True)),
+                    _colour(colours, row["artifact"]),
                     dashed="int8" in row["artifact"],
                 )
                 for row in result["results"]
@@ -195,12 +198,14 @@ def _eval_plots(evals: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield line_plot(title, Axis("recall", 0.0, 1.0), Axis("precision", 0.0, 1.0), series)
 
 
-def _latency_plot(evals: Sequence[Mapping[str, Any]], times: Mapping[str, float]) -> Iterator[str]:
+def _latency_plot(
+    evals: Sequence[Mapping[str, Any]], times: Mapping[str, float], colours: Mapping[str, int]
+) -> Iterator[str]:
     if not times or not evals:
         return
     setting = list(evals[0]["results"][0]["ap"])[-1]
     points = [
-        Series(row["artifact"], ((times[row["artifact"]], row["ap"][setting]),))
+        Series(row["artifact"], ((times[row["artifact"]], row["ap"][setting]),), _colour(colours, row["artifact"]))
         for row in evals[0]["results"]
         if row["artifact"] in times and row["ap"][setting] is not None
     ]
@@ -249,6 +254,11 @@ def _provenance(
         yield what, f"{images['count']} pictures, sha256 {images['digest'][:16]}{skipped}"
     environment = (drift or evals[0])["environment"]
     yield "measured on", ", ".join(f"{key} {value}" for key, value in environment.items())
+
+
+def _colour(colours: Mapping[str, int], artifact: str) -> int:
+    """An artifact has one colour in all plots; what is in no bundle, a checkpoint for instance, has the last."""
+    return colours.get(artifact, len(colours))
 
 
 def _set_name(result: Mapping[str, Any]) -> str:
