@@ -6,13 +6,13 @@ Two figures a layer, both as SQNR:
 - `arrived`: the artifact's value against FP32's own: all that was born on the way here.
 
 Calibration may equalise channels: it divides a channel by a factor in one layer and multiplies by it in the next, which
-changes values inside and nothing outside. So every channel of an artifact is first brought to FP32's scale by its
-least-squares gain Σar / Σr² over all images. Outputs are the contract's and keep theirs.
+changes values inside and nothing outside. So every channel of an artifact is first brought to FP32's scale. Its factor
+is read from the weights on both sides, layer by layer, and not from the values, which a fault would distort.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,13 @@ from ..runtime.errors import ImageError
 from ..runtime.images import read_image
 from ..runtime.preprocess import letterbox, letterbox_for
 from ..runtime.spec import Spec
-from .probes import Isolated, Layer, Probe, Values, can_probe, probe, read_layers
+from .probes import Isolated, Layer, Probe, can_probe, probe, read_layers
 from .subjects import MeasurementError, Subject
 from .tensors import sqnr_db
 
+SMALLEST = 1e-30
 IMAGES = 8
 """Layers differ far more from each other than one layer does from picture to picture."""
-LEAST_SHARE = 1e-9
-"""A channel with less than this share of the strongest channel's power has no gain that could be told."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def layer_drift(reference: Subject, artifacts: Sequence[Subject], files: Mapping
 def _drifts(
     layers: Sequence[Layer], original: Probe, artifact: Probe, isolated: Isolated, images: Sequence[NDArray[np.uint8]]
 ) -> list[LayerDrift]:
-    gains = _gains(layers, ((original.run(image), artifact.run(image)) for image in images))
+    gains = _gains(layers, original, artifact)
     signal = np.zeros(len(layers))
     arrived, born = np.zeros(len(layers)), np.zeros(len(layers))
     for image in images:
@@ -104,27 +103,26 @@ def _drifts(
     ]
 
 
-def _gains(layers: Sequence[Layer], runs: Iterable[tuple[Values, Values]]) -> dict[str, NDArray[np.float32]]:
-    """For each value, the factor of each channel (channels,)."""
-    product: dict[str, NDArray[np.float64]] = {}
-    square: dict[str, NDArray[np.float64]] = {}
-    for wanted, got in runs:
-        for layer in layers:
-            r, a = (
-                side[layer.value].reshape(-1, side[layer.value].shape[-1]).astype(np.float64) for side in (wanted, got)
-            )
-            product[layer.value] = product.get(layer.value, 0.0) + np.sum(r * a, axis=0)
-            square[layer.value] = square.get(layer.value, 0.0) + np.sum(r * r, axis=0)
-    gains = {}
-    outputs = {layer.value for layer in layers if layer.is_output}
-    for name, power in square.items():
-        gain = np.ones(len(power))
-        if name in outputs:
-            power = np.zeros(len(power))
-        strong = power > power.max() * LEAST_SHARE
-        gain[strong] = product[name][strong] / power[strong]
-        gains[name] = np.where(gain > 0.0, gain, 1.0).astype(np.float32)
-    return gains
+def _gains(layers: Sequence[Layer], original: Probe, artifact: Probe) -> dict[str, NDArray[np.float32]]:
+    """For each value, the artifact's factor of each channel (channels,).
+
+    A convolution's weights are w' = g_out·w / g_in, so g_out is ‖w'·g_in‖ / ‖w‖ over each filter: a ratio of norms, which
+    stays right when a fault has put the filter's inputs into another order.
+    """
+    gains: dict[str, NDArray[np.float64]] = {}
+    for layer in layers:
+        before = [gains[name] for name in layer.reads]
+        if layer.is_convolution:
+            w, changed = original.weights(layer), artifact.weights(layer)
+            if before:  # (out, in, …), or (channels, 1, …) where each channel has its own filter
+                factor = before[0][None, :] if w.shape[1] == len(before[0]) else before[0][:, None]
+                changed = changed * factor[..., None, None]
+            gain = np.sqrt(_energy(changed) / np.maximum(_energy(w), SMALLEST))
+            gain[gain <= 0.0] = 1.0
+        else:
+            gain = np.concatenate(before) if layer.kind == "concat" else before[0]
+        gains[layer.value] = np.ones(len(gain)) if layer.is_output else gain
+    return {name: gain.astype(np.float32) for name, gain in gains.items()}
 
 
 def _inputs(spec: Spec, files: Mapping[str, Path]) -> list[NDArray[np.uint8]]:
@@ -143,6 +141,10 @@ def _inputs(spec: Spec, files: Mapping[str, Path]) -> list[NDArray[np.uint8]]:
     if not images:
         raise MeasurementError("none of the pictures for --layers can be read; give JPEG or PNG files")
     return images
+
+
+def _energy(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.sum(weights * weights, axis=(1, 2, 3)))
 
 
 def _power(array: NDArray[np.float32]) -> float:

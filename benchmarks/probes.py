@@ -33,6 +33,13 @@ class Layer:
     value: str
     reads: tuple[str, ...]
     is_output: bool
+    weights: str
+    """The name of a convolution's weights; empty for other layers."""
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether the layer has weights."""
+        return bool(self.weights)
 
 
 class Probe(Protocol):
@@ -40,6 +47,10 @@ class Probe(Protocol):
 
     def run(self, image: NDArray[np.uint8]) -> Values:
         """The values of all layers for `image`, uint8 (1, H, W, 3)."""
+        ...
+
+    def weights(self, layer: Layer) -> NDArray[np.float64]:
+        """The weights of a convolution, dequantised: (out, in, height, width), or (channels, 1, height, width)."""
         ...
 
 
@@ -72,7 +83,8 @@ def read_layers(subject: Subject) -> list[Layer]:
         while len(after := readers.get(value, [])) == 1 and after[0].op_type in FOLLOWERS:
             value = after[0].output[0]
         reads = tuple(name for name in node.input if name in values)
-        layers.append(Layer(node.name, _kind(node), value, reads, value in outputs))
+        weights = node.input[1] if node.op_type == "Conv" else ""
+        layers.append(Layer(node.name, _kind(node), value, reads, value in outputs, weights))
         values.add(value)
     return layers
 
@@ -112,10 +124,14 @@ class _OnnxProbe:
         if missing := [n for n in shown if n not in present]:
             raise MeasurementError(f"{name} holds no value {missing[0]}; was it built from this bundle's FP32 model?")
         self._layers = layers
+        self._constants = _constants(model)
         self._session = _session(model, shown)
 
     def run(self, image: NDArray[np.uint8]) -> Values:
         return _values(self._layers, self._session.run(None, {"image": image}))
+
+    def weights(self, layer: Layer) -> NDArray[np.float64]:
+        return self._constants[layer.weights]
 
 
 class _TfLiteProbe:
@@ -138,18 +154,40 @@ class _TfLiteProbe:
         details = {detail["name"].split(":")[0]: detail for detail in self._interpreter.get_tensor_details()}
         if missing := [layer.value for layer in layers if layer.value not in details]:
             raise MeasurementError(f"{subject.name} holds no value {missing[0]}; was it lowered by this project?")
+        self._all = details
         self._details = {layer.value: details[layer.value] for layer in layers}
 
     def run(self, image: NDArray[np.uint8]) -> Values:
         self._interpreter.set_tensor(self._image, image)
         self._interpreter.invoke()
-        values: Values = {}
-        for name, detail in self._details.items():
-            array = self._interpreter.get_tensor(detail["index"])
-            scale, zero_point = detail["quantization"]
-            real = array if array.dtype == np.float32 else (array.astype(np.float32) - zero_point) * np.float32(scale)
-            values[name] = np.asarray(real, np.float32)
-        return values
+        return {name: self._real(detail) for name, detail in self._details.items()}
+
+    def weights(self, layer: Layer) -> NDArray[np.float64]:
+        array = self._real(self._all[layer.weights]).astype(np.float64)
+        return array.transpose(3, 0, 1, 2) if layer.kind.startswith("depthwise") else array.transpose(0, 3, 1, 2)
+
+    def _real(self, detail: Mapping[str, Any]) -> NDArray[np.float32]:
+        array = self._interpreter.get_tensor(detail["index"])
+        if array.dtype == np.float32:
+            return np.asarray(array)
+        parameters = detail["quantization_parameters"]
+        shape = np.ones(array.ndim, int)
+        shape[parameters["quantized_dimension"]] = -1
+        scales, zero_points = (parameters[key].reshape(shape) for key in ("scales", "zero_points"))
+        return np.asarray((array.astype(np.float32) - zero_points.astype(np.float32)) * scales.astype(np.float32))
+
+
+def _constants(model: Any) -> dict[str, NDArray[np.float64]]:
+    """Constants by name, those behind a DequantizeLinear under the name of its result."""
+    from onnx import numpy_helper
+
+    raw = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    constants = {name: array.astype(np.float64) for name, array in raw.items() if array.dtype == np.float32}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in raw:
+            integers, scale = raw[node.input[0]].astype(np.float64), raw[node.input[1]].astype(np.float64)
+            constants[node.output[0]] = integers * scale.reshape(-1, *[1] * (integers.ndim - 1))
+    return constants
 
 
 def _kind(node: Any) -> str:
