@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .runtime.backends import BACKENDS, installed
 from .runtime.bundle import PRECISIONS, Bundle
 from .runtime.errors import BackendError, ImageError, RetinaFaceEdgeError
 from .runtime.postprocess import Faces
+from .runtime.target import TARGETS, choose_target, this_processor
 
 GOOD, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -47,15 +49,21 @@ def build(options: argparse.Namespace) -> int:
         from .export.build import build as build_bundle
         from .export.checkpoints import read_checkpoint
         from .export.demo import demo_checkpoint
+        from .export.search import DriftError
         from .export.write import check_output
     except ImportError as error:
         raise BackendError(f"building needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
+    from .calibration.cache import default_folder
     from .calibration.images import image_set, read_folder
+    from .calibration.recipe import read_recipe
     from .calibration.scenes import scenes
     from .progress import bar, say
     from .runtime.spec import Spec
+    from .runtime.target import read_target
 
-    spec = Spec(*options.size)
+    spec, recipe = Spec(*options.size), read_recipe(options.recipe)
+    if options.target:
+        recipe = replace(recipe, weight_limit=read_target(options.target).weight_limit)
     check_output(options.output, options.force)
     checkpoint = read_checkpoint(options.checkpoint) if options.checkpoint else demo_checkpoint()
     say(f"checkpoint: {checkpoint.family}, MobileNetV1 x{checkpoint.model.width:g}, sha256 {checkpoint.digest[:12]}")
@@ -63,7 +71,26 @@ def build(options: argparse.Namespace) -> int:
         images = read_folder(spec, options.calibration, options.images, say)
     else:
         images = image_set(spec, scenes(options.images), "the demo scenes")
-    bundle = build_bundle(checkpoint, spec, images, options.output, options.opset, stage=say, progress=bar)
+    try:
+        bundle = build_bundle(
+            checkpoint,
+            spec,
+            images,
+            recipe,
+            options.output,
+            opset=options.opset,
+            max_drift=options.max_drift,
+            cache=options.cache or default_folder(),
+            warn=say,
+            stage=say,
+            progress=bar,
+        )
+    except DriftError as error:
+        _fail(str(error))
+        return FAILED
+    if options.report:
+        write_whole(options.report, (bundle.path / "layers.md").read_text(encoding="utf-8"))
+        say(f"per-layer table: {options.report}")
     for artifact in bundle.artifacts:
         print(f"{artifact.name:18} {artifact.bytes:>9,} bytes  {artifact.files[0].path}")
     print(f"wrote {bundle.path}")
@@ -155,6 +182,28 @@ def inspect(options: argparse.Namespace) -> int:
     return GOOD
 
 
+def doctor(options: argparse.Namespace) -> int:
+    """`doctor`: what this machine can do."""
+    processor = this_processor()
+    target, why = choose_target(processor)
+    usable = [backend for backend in target.backends if backend in installed()]
+    shown = sorted(
+        processor.features & {"avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "asimd", "asimddp", "i8mm"}
+    )
+    print(f"processor   {processor.model} ({processor.architecture}), {os.cpu_count()} cores")
+    print(f"features    {', '.join(shown) or 'none that matter here'}")
+    print(f"target      {target.name}: {why}")
+    print(f"            {target.description}")
+    budget = f"{target.budget_ms:g} ms a VGA frame on one core" if target.budget_ms else "none"
+    print(f"real time   {budget}")
+    for backend in target.backends:
+        print(
+            f"{backend:11} {'installed' if backend in usable else f'missing: pip install retinaface-edge[{backend}]'}"
+        )
+    print(f"best        {f'{usable[0]} {target.precision}' if usable else 'no backend is installed'}")
+    return GOOD if usable else BAD_INPUT
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="retinaface-edge",
@@ -170,14 +219,27 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
     verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
     verb.add_argument("--images", type=_positive, default=100, help="how many of them to use (default: %(default)s)")
+    verb.add_argument(
+        "--recipe", default="balanced", help="fast, balanced, accurate, or a JSON file (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--target", choices=TARGETS, help="kind of machine to build for (default: weights use their range)"
+    )
+    verb.add_argument(
+        "--max-drift", type=_percent, metavar="X", help="keep layers float until INT8 drifts at most X %%"
+    )
+    verb.add_argument("--report", type=Path, metavar="FILE", help="write the per-layer table (Markdown)")
     verb.add_argument("--size", type=_size, default=(640, 480), help="network input, WIDTHxHEIGHT (default: 640x480)")
     verb.add_argument("--opset", type=int, default=18, help="ONNX opset (default: %(default)s)")
+    verb.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where results are kept between builds (default: yours)"
+    )
     verb.add_argument("--force", action="store_true", help="replace a bundle that is already at --output")
 
     verb = _verb(verbs, detect, "find faces in pictures", "detect bundle photo.jpg --draw out --json faces.jsonl")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("images", type=Path, nargs="+", help="JPEG or PNG files, or folders of them")
-    verb.add_argument("--backend", choices=BACKENDS, help="default: the first that is installed")
+    verb.add_argument("--backend", choices=BACKENDS, help="default: the best installed for this machine")
     verb.add_argument("--precision", choices=PRECISIONS, default="int8", help="default: %(default)s")
     verb.add_argument("--threads", type=_positive, default=1, help="default: %(default)s")
     verb.add_argument("--score-threshold", type=_share, default=0.5, help="least score, 0 to 1 (default: %(default)s)")
@@ -192,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = _verb(verbs, verify, "check every byte of a bundle", "verify bundle")
     verb.add_argument("bundle", type=Path)
+    _verb(verbs, doctor, "say what this machine can do", "doctor")
     verb = _verb(verbs, inspect, "show what a bundle holds", "inspect bundle")
     verb.add_argument("bundle", type=Path)
     return parser
@@ -213,7 +276,8 @@ def _default_backend() -> str:
         raise BackendError(
             "no backend is installed; run: pip install 'retinaface-edge[openvino]' (or tflite, onnxruntime)"
         )
-    return installed()[0]
+    target, _ = choose_target(this_processor())
+    return next(backend for backend in target.backends if backend in installed())
 
 
 def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
@@ -280,6 +344,16 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 100.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return value
 
 
 def _share(text: str) -> float:
