@@ -124,6 +124,7 @@ def test_a_build_by_command_reports_its_layers_and_is_quick_the_second_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["build", "--images", "3", "--cache", str(tmp_path / "cache"), "--recipe", "fast", "--force"]
+    command += ["--size", "160x128"]
     report = tmp_path / "layers.md"
     first, second = tmp_path / "first", tmp_path / "second"
     assert main([*command, "--output", str(first), "--report", str(report)]) == 0
@@ -144,7 +145,8 @@ def test_a_drift_that_cannot_be_met_fails_with_1_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retinaface_edge.export.search.STEPS", (0, 1))
-    command = ["build", "--images", "2", "--cache", str(tmp_path / "cache"), "--recipe", "fast", "--max-drift", "0"]
+    command = ["build", "--images", "2", "--cache", str(tmp_path / "cache"), "--recipe", "fast"]
+    command += ["--size", "160x128", "--max-drift", "0"]
     assert main([*command, "--output", str(tmp_path / "out")]) == 1
     assert "the drift asked for, 0 %, is not reached" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == []

@@ -23,9 +23,11 @@ from retinaface_edge.calibration.ranges import ESTIMATORS, Range
 from retinaface_edge.calibration.recipe import PRESETS, Recipe, RecipeError, read_recipe, recipe_from_json
 from retinaface_edge.calibration.rounding import round_together
 from retinaface_edge.calibration.scenes import scenes
+from retinaface_edge.export.checkpoints import Checkpoint
+from retinaface_edge.export.deploy import Deploy
 from retinaface_edge.export.lower_tflite import lower_tflite
 from retinaface_edge.export.search import DriftError, detection_drift, search
-from retinaface_edge.export.to_onnx import run
+from retinaface_edge.export.to_onnx import run, to_onnx
 from retinaface_edge.runtime import Spec, SpecError
 from retinaface_edge.runtime.target import TARGETS, Processor, choose_target, read_target, this_processor
 
@@ -205,13 +207,27 @@ def test_signal_to_noise_of_known_ratios() -> None:
     assert signal_to_noise(signal, signal * 0) == float("inf")
 
 
-def test_sensitivity_finds_the_layer_that_was_spoiled(calibration: Calibration, spec: Spec) -> None:
+@pytest.fixture(scope="module")
+def small(checkpoint: Checkpoint) -> Spec:
+    return Spec(224, 160)
+
+
+@pytest.fixture(scope="module")
+def small_fp32(checkpoint: Checkpoint, small: Spec) -> onnx.ModelProto:
+    return to_onnx(Deploy(checkpoint.model, small).eval(), small)
+
+
+@pytest.fixture(scope="module")
+def small_calibration(small_fp32: onnx.ModelProto, small: Spec) -> Calibration:
+    return calibrate(small_fp32, small, image_set(small, scenes(6), "scenes"), read_recipe("fast"))
+
+
+def test_sensitivity_finds_the_layer_that_was_spoiled(small_calibration: Calibration, small: Spec) -> None:
     """A layer whose input range is a tenth of what it should be must come out as the most sensitive one."""
-    ranges = dict(calibration.ranges)
+    ranges = dict(small_calibration.ranges)
     name = "pyramid.merge.0.activation"
     ranges[name] = Range(ranges[name].low / 10, ranges[name].high / 10, "spoiled")
-    few = replace(calibration.images, inputs=calibration.images.inputs[:3])
-    effects = sensitivities(replace(calibration, ranges=ranges, images=few), spec)
+    effects = sensitivities(replace(small_calibration, ranges=ranges), small)
     assert len(effects) == 56
     worst = sorted(effects, key=lambda layer: effects[layer])[:2]
     assert set(worst) == {"context.0.conv3", "context.0.conv5_1"}
@@ -229,18 +245,17 @@ def test_drift_of_known_boxes() -> None:
 
 
 def test_a_drift_that_needs_float_layers_gets_as_few_as_it_needs(
-    calibration: Calibration, fp32: onnx.ModelProto, spec: Spec
+    small_calibration: Calibration, small_fp32: onnx.ModelProto, small: Spec
 ) -> None:
-    few = replace(calibration, images=replace(calibration.images, inputs=calibration.images.inputs[:4]))
-    plain, points = search(few, fp32, spec, 100.0)
+    plain, points = search(small_calibration, small_fp32, small, 100.0)
     assert plain.recipe.float_layers == ()
     assert len(points) == 1
     asked = points[0].worst * 0.7
-    chosen, points = search(few, fp32, spec, asked)
+    chosen, points = search(small_calibration, small_fp32, small, asked)
     assert 0 < len(chosen.recipe.float_layers) < 56
     assert points[-1].worst <= asked < min(point.worst for point in points[:-1])
     with pytest.raises(DriftError, match="is not reached: the least is"):
-        search(few, fp32, spec, 0.0)
+        search(small_calibration, small_fp32, small, 0.0)
 
 
 def test_the_cache_gives_back_what_was_stored_and_nothing_else(
