@@ -2,7 +2,7 @@
 
 from .bundle import Bundle
 from .detector import Detector
-from .errors import BackendError, BundleError, ImageError, RetinaFaceEdgeError, SpecError
+from .errors import BackendError, BundleError, ImageError, RetinaFaceEdgeError, SpecError, ThresholdError
 from .postprocess import Face, Faces
 from .spec import Spec
 
@@ -17,4 +17,5 @@ __all__ = [
     "RetinaFaceEdgeError",
     "Spec",
     "SpecError",
+    "ThresholdError",
 ]
