@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ from .spec import Spec
 
 RawOutput = NDArray[np.float32] | NDArray[np.int8] | NDArray[np.uint8]
 
-# A raw value beyond this is no prediction but damage, and drops its candidate, as NaN and infinity do. A trained network
-# stays below 30. The limit keeps every later number finite: exp(0.2·500) is 2.7e43.
+# A raw value beyond this is no prediction but damage, and drops its candidate, as NaN and infinity do; a trained
+# network stays far below. The limit keeps every later number finite: exp(0.2·500) is 2.7e43.
 RAW_LIMIT = 500.0
 NMS_BLOCK = 64
 
@@ -177,7 +177,7 @@ def _candidates(
     anchor = np.flatnonzero(mask)
     bounds = [0, *np.searchsorted(anchor, ends).tolist()]
     raw = np.empty((len(anchor), sum(head.channels for head in spec.heads)))
-    for level, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for level, (first, last) in enumerate(pairwise(bounds)):
         if first == last:
             continue
         index = anchor[first:last] - starts[level]
@@ -201,12 +201,12 @@ def _reaches(score: RawOutput, grid: Grid, score_threshold: float, out: NDArray[
     if score.dtype == np.float32:
         np.greater_equal(score, np.float32(logit), out=out)
         return
-    limits = np.iinfo(score.dtype)
+    lowest, highest = (-128, 127) if score.dtype == np.int8 else (0, 255)
     least = logit if math.isinf(logit) else math.ceil(logit / grid.scale + grid.zero_point)
-    if least > limits.max:
+    if least > highest:
         out[:] = False
     else:
-        np.greater_equal(score, score.dtype.type(max(least, limits.min)), out=out)
+        np.greater_equal(score, score.dtype.type(max(least, lowest)), out=out)
 
 
 def _logit(score: float) -> float:

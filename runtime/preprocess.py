@@ -85,7 +85,9 @@ def letterbox(
     (1, H, W, 3), every byte of it is written. `placement` must have been made for this frame's size.
     """
     scratch = placement.scratch
-    pixels, order = (frame[:, :, np.newaxis], (0, 0, 0)) if frame.ndim == 2 else (frame, (2, 1, 0) if rgb else (0, 1, 2))
+    pixels, order = (
+        (frame[:, :, np.newaxis], (0, 0, 0)) if frame.ndim == 2 else (frame, (2, 1, 0) if rgb else (0, 1, 2))
+    )
     input_image = out[0]
     # A prepared row of the mean colour: NumPy would spend a loop a pixel on three numbers.
     input_image[placement.height :] = scratch.mean
