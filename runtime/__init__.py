@@ -1,5 +1,6 @@
 """What ships on the device: NumPy and one backend."""
 
+from .align import aligned
 from .bundle import Bundle
 from .detector import Detector
 from .errors import BackendError, BundleError, ImageError, RetinaFaceEdgeError, SpecError, ThresholdError
@@ -18,4 +19,5 @@ __all__ = [
     "Spec",
     "SpecError",
     "ThresholdError",
+    "aligned",
 ]

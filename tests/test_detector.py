@@ -145,8 +145,6 @@ def test_the_next_frame_is_prepared_and_queued_while_the_network_runs() -> None:
 def test_errors_name_the_frame(bundle: Bundle) -> None:
     good = np.zeros((8, 8, 3), np.uint8)
     with Detector.load(bundle, "openvino", "int8") as detector:
-        results = detector.detect_many([good, good, good.astype(float), good])
-        assert [len(next(results)), len(next(results))][:1] == [0] or True
         with pytest.raises(ImageError, match=r"frame 2: a frame must be uint8 .* not float64"):
             list(detector.detect_many([good, good, good.astype(float), good]))
         with pytest.raises(ImageError, match="a frame must be a NumPy array, not str"):
@@ -160,7 +158,7 @@ def test_errors_name_the_frame(bundle: Bundle) -> None:
         def run(self, image: np.ndarray) -> list[np.ndarray]:
             raise RuntimeError("device lost")
 
-    with pytest.raises(BackendError, match="frame 0: the network failed .device lost."):
+    with pytest.raises(BackendError, match=r"frame 0: the network failed .device lost."):
         list(Detector(Spec(64, 64), Broken()).detect_many([good]))
 
 
