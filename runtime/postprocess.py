@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ RawOutput = NDArray[np.float32] | NDArray[np.int8] | NDArray[np.uint8]
 # network stays far below. The limit keeps every later number finite: exp(0.2·500) is 2.7e43.
 RAW_LIMIT = 500.0
 NMS_BLOCK = 64
+ROWS = (slice(0, 1), slice(1, 5), slice(5, 15))  # of a candidate's values: score, box, landmarks
+CHANNELS = 15
 
 
 @dataclass(frozen=True)
@@ -93,20 +95,19 @@ def postprocess(
     check_thresholds(score_threshold, iou_threshold)
     mask = np.empty(len(spec.anchors), np.bool_) if mask is None else mask
     anchor, raw = _candidates(spec, outputs, grids, score_threshold, mask)
-    usable = np.abs(raw).max(axis=1) <= RAW_LIMIT  # NaN is not
-    if not usable.all():
-        anchor, raw = anchor[usable], raw[usable]
-    order = np.lexsort((anchor, -raw[:, 0]))
-    anchor, raw = anchor[order], raw[order]
-
-    corners = decode_boxes(spec, anchor, raw[:, 1:5])
+    damage = np.abs(raw)
+    if not damage.max(initial=0.0) <= RAW_LIMIT:  # not `>`, which NaN would pass
+        usable = damage.max(axis=0) <= RAW_LIMIT
+        anchor, raw = anchor[usable], raw[:, usable]
+    order = (-raw[0]).argsort(kind="stable")  # anchors ascend, and equal logits stay in that order
+    anchor, raw = anchor[order], raw[:, order]
+    corners = decode_boxes(spec, anchor, raw[1:5].T)
     kept = non_maximum_suppression(corners, iou_threshold)
-    points = decode_landmarks(spec, anchor[kept], raw[kept, 5:15])
     scale = np.array([placement.scale_x, placement.scale_y, placement.scale_x, placement.scale_y])
     return Faces(
-        scores=1.0 / (1.0 + np.exp(-raw[kept, 0])),
+        scores=1.0 / (1.0 + np.exp(-raw[0, kept])),
         boxes=corners[kept] * scale,
-        landmarks=points * scale[:2],
+        landmarks=decode_landmarks(spec, anchor[kept], raw[5:15, kept].T) * scale[:2],
     )
 
 
@@ -122,17 +123,18 @@ def decode_boxes(spec: Spec, anchor: NDArray[np.intp], box: NDArray[np.float64])
 
     Centre = anchor + v₀·d·size, width and height = size·exp(v₁·d) (SSD, section 2.2).
     """
-    prior = spec.anchors[anchor]
-    size = prior[:, 2:]
-    middle = prior[:, :2] + spec.variances[0] * box[:, :2] * size
-    half = 0.5 * size * np.exp(spec.variances[1] * box[:, 2:])
-    return np.concatenate([middle - half, middle + half], axis=1)
+    x_y_size, offset = spec.anchors[anchor].T, box.T  # (values, n): long loops over the boxes
+    half = np.exp(spec.variances[1] * offset[2:])
+    half *= 0.5 * x_y_size[2]
+    centre = spec.variances[0] * x_y_size[2] * offset[:2]
+    centre += x_y_size[:2]
+    return np.concatenate([centre - half, centre + half]).T
 
 
 def decode_landmarks(spec: Spec, anchor: NDArray[np.intp], landmark: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points (n, 5, 2) in pixels of the input, of the values `landmark` (n, 10): anchor + v₀·d·size."""
     prior = spec.anchors[anchor][:, np.newaxis]
-    return np.asarray(prior[..., :2] + spec.variances[0] * landmark.reshape(-1, 5, 2) * prior[..., 2:])
+    return np.asarray(prior[..., :2] + spec.variances[0] * prior[..., 2:] * landmark.reshape(-1, 5, 2))
 
 
 def non_maximum_suppression(boxes: NDArray[np.float64], iou_threshold: float) -> NDArray[np.intp]:
@@ -141,23 +143,29 @@ def non_maximum_suppression(boxes: NDArray[np.float64], iou_threshold: float) ->
     The best 64 that remain are compared with all that remain at once: few calls for a few faces, and no n × n table
     for thousands of candidates.
     """
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    remaining = np.arange(len(boxes))
+    index = np.arange(len(boxes))
+    sides = np.ascontiguousarray(boxes.T)  # (4, n): long loops over the boxes
+    area = (sides[2] - sides[0]) * (sides[3] - sides[1])
     kept: list[int] = []
-    while len(remaining):
-        block = remaining[:NMS_BLOCK]
-        head, rest = boxes[block, np.newaxis], boxes[remaining]
-        side = np.minimum(head[..., 2:], rest[:, 2:])
-        side -= np.maximum(head[..., :2], rest[:, :2])
-        np.maximum(side, 0.0, out=side)
-        overlap = side[..., 0] * side[..., 1]
-        suppresses = overlap > iou_threshold * (area[block, np.newaxis] + area[remaining] - overlap)
-        alive = np.ones(len(remaining), np.bool_)
-        for row in range(len(block)):
-            if alive[row]:
-                kept.append(int(block[row]))
-                alive &= ~suppresses[row]
-        remaining = remaining[NMS_BLOCK:][alive[NMS_BLOCK:]]
+    while len(index):
+        head = sides[:, :NMS_BLOCK, np.newaxis]
+        shared = np.minimum(head[2:], sides[2:, np.newaxis])
+        shared -= np.maximum(head[:2], sides[:2, np.newaxis])
+        np.maximum(shared, 0.0, out=shared)
+        overlap = shared[0] * shared[1]
+        survives = overlap <= iou_threshold * (area[:NMS_BLOCK, np.newaxis] + area - overlap)
+        # Each row as one integer, a bit for each box: the loop is then free of NumPy.
+        packed = np.packbits(survives, axis=1, bitorder="little")
+        alive = (1 << len(index)) - 1
+        for row, survivors in enumerate(packed):
+            if alive >> row & 1:
+                kept.append(int(index[row]))
+                alive &= int.from_bytes(survivors.tobytes(), "little")
+        if len(index) <= NMS_BLOCK:
+            break
+        bits = np.frombuffer(alive.to_bytes(packed.shape[1], "little"), np.uint8)
+        left = np.flatnonzero(np.unpackbits(bits, count=len(index), bitorder="little")[NMS_BLOCK:]) + NMS_BLOCK
+        index, sides, area = index[left], sides[:, left], area[left]
     return np.array(kept, np.intp)
 
 
@@ -168,36 +176,31 @@ def _candidates(
     score_threshold: float,
     mask: NDArray[np.bool_],
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Anchor indices (n,) in ascending order, and their values (n, 15): logit, box, landmarks."""
-    levels = len(spec.strides)
-    ends = list(accumulate(outputs[level].size for level in range(levels)))
-    starts = [0, *ends[:-1]]
-    for level, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        _reaches(outputs[level].reshape(-1), grids[level], score_threshold, mask[start:end])
-    anchor = np.flatnonzero(mask)
-    bounds = [0, *np.searchsorted(anchor, ends).tolist()]
-    raw = np.empty((len(anchor), sum(head.channels for head in spec.heads)))
+    """Anchor indices (n,) in ascending order, and their values (15, n): logit, box, landmarks."""
+    levels, starts = len(spec.strides), spec.level_bounds
+    logit = _logit(score_threshold)
+    for level in range(levels):
+        _reaches(outputs[level].reshape(-1), grids[level], logit, mask[starts[level] : starts[level + 1]])
+    anchor = mask.nonzero()[0]
+    bounds = anchor.searchsorted(starts).tolist()
+    raw = np.empty((CHANNELS, len(anchor)))
     for level, (first, last) in enumerate(pairwise(bounds)):
         if first == last:
             continue
         index = anchor[first:last] - starts[level]
-        column = 0
-        for position, head in enumerate(spec.heads):
-            output = position * levels + level
-            values = raw[first:last, column : column + head.channels]
-            values[:] = outputs[output].reshape(-1, head.channels)[index]
-            grid = grids[output]
-            if grid.zero_point:
+        for head, rows in enumerate(ROWS):
+            output = outputs[head * levels + level]
+            values = raw[rows, first:last]
+            values[:] = output.reshape(-1, rows.stop - rows.start)[index].T
+            if output.dtype != np.float32:
+                grid = grids[head * levels + level]
                 values -= grid.zero_point
-            if grid.scale != 1.0:
                 values *= grid.scale
-            column += head.channels
     return anchor, raw
 
 
-def _reaches(score: RawOutput, grid: Grid, score_threshold: float, out: NDArray[np.bool_]) -> None:
-    """Write to `out` which raw scores reach the threshold, compared in the scores' own type."""
-    logit = _logit(score_threshold)
+def _reaches(score: RawOutput, grid: Grid, logit: float, out: NDArray[np.bool_]) -> None:
+    """Write to `out` which raw scores reach `logit`, compared in the scores' own type."""
     if score.dtype == np.float32:
         np.greater_equal(score, np.float32(logit), out=out)
         return
