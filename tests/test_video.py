@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retinaface_edge.calibration.scenes import portrait
+from retinaface_edge.cli import main
 from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError
 from retinaface_edge.runtime.video import detect_video, is_video
 
@@ -96,3 +98,24 @@ def test_a_missing_opencv_is_named_with_its_extra(
 )
 def test_a_source_is_told_from_a_picture_by_its_form(source: str, video: bool) -> None:
     assert is_video(source) is video
+
+
+def test_the_command_line_takes_a_video(
+    bundle: Bundle, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = tmp_path / "faces.jsonl"
+    arguments = ["detect", str(bundle.path), str(clip), "--frames", "3", "--json", str(faces), "--draw", str(tmp_path)]
+    assert main(arguments) == 0
+    records = [json.loads(line) for line in faces.read_text().splitlines()]
+    assert [record["frame"] for record in records] == [0, 1, 2]
+    assert all(len(record["faces"]) == 1 for record in records)
+    assert "3 frames, 3 faces, " in capsys.readouterr().out
+    assert cv2.VideoCapture(str(tmp_path / "clip.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+@pytest.mark.parametrize("sources", [["none.mp4"], ["97"], ["a.mp4", "b.png"]])
+def test_a_bad_video_is_one_line_and_exit_code_2(
+    bundle: Bundle, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["detect", str(bundle.path), *sources]) == 2
+    assert capsys.readouterr().err.count("error:") == 1
