@@ -98,12 +98,15 @@ def build(options: argparse.Namespace) -> int:
 
 
 def detect(options: argparse.Namespace) -> int:
-    """`detect`: the faces of pictures."""
+    """`detect`: the faces of pictures, or of a video, a camera or a stream."""
     from .runtime.detector import Detector
     from .runtime.images import find_images, read_image
+    from .runtime.video import is_video
 
     bundle = Bundle.load(options.bundle)
-    paths = find_images(options.images)
+    if any(is_video(str(source)) for source in options.images):
+        return _detect_video(options, bundle)
+    paths = find_images([Path(image) for image in options.images])
     detector = Detector.load(bundle, options.backend or _default_backend(), options.precision, options.threads)
     if options.draw:
         from .runtime.draw import draw_faces
@@ -129,6 +132,33 @@ def detect(options: argparse.Namespace) -> int:
             print(f"  drawn: {drawing}")
     _write_lines(options.json, lines)
     return BAD_INPUT if failed else GOOD
+
+
+def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
+    from .runtime.detector import Detector
+    from .runtime.video import detect_video
+
+    if len(options.images) > 1:
+        raise ImageError("a video, a camera or a stream is given alone; run detect once for each")
+    source, output = options.images[0], None
+    if options.draw:
+        options.draw.mkdir(parents=True, exist_ok=True)
+        output = options.draw / f"{Path(source).stem if Path(source).is_file() else 'video'}.mp4"
+        if output.exists() and Path(source).is_file() and output.samefile(source):
+            raise ImageError(f"--draw would overwrite {source}; give another folder")
+    lines: list[str] = []
+
+    def each(index: int, faces: Faces) -> None:
+        if options.json:
+            lines.append(json.dumps({"frame": index, "faces": _faces(faces)}))
+
+    with Detector.load(bundle, options.backend or _default_backend(), options.precision, options.threads) as detector:
+        report = detect_video(detector, source, each, output, options.show, options.score_threshold, options.frames)
+    print(report, file=sys.stderr if options.json == "-" else sys.stdout)
+    if output and options.json != "-":
+        print(f"  drawn: {output}")
+    _write_lines(options.json, lines)
+    return GOOD
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -236,15 +266,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--force", action="store_true", help="replace a bundle that is already at --output")
 
-    verb = _verb(verbs, detect, "find faces in pictures", "detect bundle photo.jpg --draw out --json faces.jsonl")
+    verb = _verb(
+        verbs, detect, "find faces in pictures or video", "detect bundle photo.jpg --draw out --json faces.jsonl"
+    )
     verb.add_argument("bundle", type=Path)
-    verb.add_argument("images", type=Path, nargs="+", help="JPEG or PNG files, or folders of them")
+    verb.add_argument(
+        "images",
+        nargs="+",
+        metavar="SOURCE",
+        help="JPEG or PNG files or folders, or one video file, camera index or URL",
+    )
     verb.add_argument("--backend", choices=BACKENDS, help="default: the best installed for this machine")
     verb.add_argument("--precision", choices=PRECISIONS, default="int8", help="default: %(default)s")
     verb.add_argument("--threads", type=_positive, default=1, help="default: %(default)s")
     verb.add_argument("--score-threshold", type=_share, default=0.5, help="least score, 0 to 1 (default: %(default)s)")
-    verb.add_argument("--json", metavar="FILE", help="write one JSON object a picture; - for standard output")
-    verb.add_argument("--draw", type=Path, metavar="DIR", help="write the pictures with their faces drawn")
+    verb.add_argument("--json", metavar="FILE", help="write one JSON object a picture or frame; - for standard output")
+    verb.add_argument("--draw", type=Path, metavar="DIR", help="write the pictures or the video with faces drawn")
+    verb.add_argument("--show", action="store_true", help="show a video or camera in a window while it is detected in")
+    verb.add_argument("--frames", type=_positive, help="stop a video, camera or stream after so many frames")
 
     verb = _verb(verbs, bench, "compare the artifacts", "bench bundle photo.jpg")
     verb.add_argument("bundle", type=Path)
@@ -297,8 +336,11 @@ def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
 
 
 def _record(path: Path, width: int, height: int, faces: Faces) -> dict[str, Any]:
-    found = [{"score": f.score, "box": list(f.box), "landmarks": [list(point) for point in f.landmarks]} for f in faces]
-    return {"image": str(path), "width": width, "height": height, "faces": found}
+    return {"image": str(path), "width": width, "height": height, "faces": _faces(faces)}
+
+
+def _faces(faces: Faces) -> list[dict[str, Any]]:
+    return [{"score": f.score, "box": list(f.box), "landmarks": [list(point) for point in f.landmarks]} for f in faces]
 
 
 def _sentence(path: Path, width: int, height: int, faces: Faces) -> str:
