@@ -1,4 +1,4 @@
-"""Calibration: an FP32 model and images in, the equalised model and the range of every tensor out."""
+"""Calibration: an FP32 model, images and a recipe in; the equalised model and the range of every tensor out."""
 
 from __future__ import annotations
 
@@ -6,26 +6,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from ..runtime.postprocess import Grid
 from ..runtime.spec import Spec
 from .equalise import equalise
 from .images import ImageSet
-from .observe import Progress, observe
-from .ranges import Range, at_candidates, before_activation, mean_extremes
+from .observe import Observation, Observations, Progress, observe
+from .ranges import ESTIMATORS, Range, at_candidates, before_activation, mean_extremes
+from .recipe import Recipe
+from .rounding import IMAGES, patch_products
 
 WATCHED = ("Conv", "LeakyRelu", "Relu", "Add", "Concat")
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """`model` is the FP32 model, equalised; `ranges` has every value of it that some backend holds as integers."""
+    """What quantisation needs, and what it was made from.
+
+    `model` is the FP32 model, equalised if the recipe says so; `ranges` has every value of it that some backend holds
+    as integers; `tensors` are those values on the images; `products` are the convolutions' input statistics for
+    rounding, empty where the recipe rounds to the nearest; `faces` counts the images on which FP32 finds one.
+    """
 
     model: onnx.ModelProto
-    ranges: Mapping[str, Range]
+    recipe: Recipe
     images: ImageSet
+    ranges: Mapping[str, Range]
+    tensors: Mapping[str, Observation]
+    products: Mapping[str, NDArray[np.float64]]
+    faces: int
 
     @property
     def grids(self) -> dict[str, Grid]:
@@ -37,6 +50,7 @@ class Calibration:
         return {
             "images": {
                 "count": len(self.images.inputs),
+                "with_faces": self.faces,
                 "digest": self.images.digest,
                 "skipped": list(self.images.skipped),
             },
@@ -53,24 +67,61 @@ class Calibration:
         }
 
 
-def calibrate(model: onnx.ModelProto, spec: Spec, images: ImageSet, progress: Progress = iter) -> Calibration:
-    """Equalise `model`, as `export` wrote it, and find the range of every value, by what it showed on `images`."""
+def grids_from_json(content: Mapping[str, Any]) -> dict[str, Grid]:
+    """The grids in what `Calibration.to_json` gave."""
+    return {name: Grid(found["scale"], found["zero_point"]) for name, found in content["tensors"].items()}
+
+
+def calibrate(
+    model: onnx.ModelProto, spec: Spec, images: ImageSet, recipe: Recipe, progress: Progress = iter
+) -> Calibration:
+    """Find all that quantising `model`, as `export` wrote it, by `recipe` needs, on `images`."""
     watched = [node.output[0] for node in model.graph.node if node.op_type in WATCHED]
-    observations = observe(model, spec, watched, images, progress)
-    equalised, tensors = equalise(model, observations.tensors)
+    seen = observe(model, spec, watched, images, progress)
+    tensors = dict(seen.tensors)
+    if recipe.equalise:
+        model, tensors = equalise(model, tensors)
+    products: dict[str, NDArray[np.float64]] = {}
+    if recipe.rounding == "hessian":
+        step = max(len(images.inputs) // IMAGES, 1)
+        products = patch_products(model, images.inputs[::step][:IMAGES])
+    ranges = _ranges(model, spec, recipe, tensors, seen)
+    return Calibration(model, recipe, images, ranges, tensors, products, seen.faces)
+
+
+def _ranges(
+    model: onnx.ModelProto, spec: Spec, recipe: Recipe, tensors: Mapping[str, Observation], seen: Observations
+) -> dict[str, Range]:
     heads = {output.name: output.head for output in spec.outputs}
-    ranges = {name: mean_extremes(observation) for name, observation in tensors.items()}
+    estimate = ESTIMATORS[recipe.activations]
+    ranges = {
+        node.output[0]: estimate(tensors[node.output[0]])
+        for node in model.graph.node
+        if node.op_type in WATCHED and node.op_type != "Conv"
+    }
+    ranges = {name: found.symmetric() if recipe.is_symmetric(name) else found for name, found in ranges.items()}
     for node in model.graph.node:
         source, result = node.input[0], node.output[0]
         if node.op_type == "Concat":  # its parts are joined as they are, so they are on one grid
             ranges.update(dict.fromkeys(node.input, ranges[result]))
         elif result in heads:
-            if result in observations.outputs:
-                ranges[source] = at_candidates(heads[result], observations.outputs[result])
-            ranges[result] = ranges[source]
+            extremes = seen.outputs.get(result) or _of_head(heads[result], seen)
+            ranges[source] = ranges[result] = (
+                at_candidates(heads[result], extremes) if extremes else mean_extremes(tensors[source])
+            )
     for node in model.graph.node:
         if node.op_type == "LeakyRelu":
-            slope = helper.get_attribute_value(node.attribute[0])
-            found = before_activation(tensors[node.input[0]], ranges[node.output[0]].grid, slope)
-            ranges[node.input[0]] = found
-    return Calibration(equalised, ranges, images)
+            ranges[node.input[0]] = (
+                before_activation(
+                    tensors[node.input[0]], ranges[node.output[0]].grid, helper.get_attribute_value(node.attribute[0])
+                )
+                if recipe.before_activation == "activation-error"
+                else ESTIMATORS[recipe.before_activation](tensors[node.input[0]])
+            )
+    return ranges
+
+
+def _of_head(head: str, seen: Observations) -> tuple[float, float] | None:
+    """A stride without candidates borrows from the others: values are relative to the anchor's size, so alike."""
+    known = [extremes for name, extremes in seen.outputs.items() if name.startswith(f"{head}_")]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None

@@ -27,12 +27,14 @@ class ImageSet:
     """Network inputs for calibration, in a fixed order.
 
     `inputs` are uint8 of shape (1, H, W, 3); `digest` is the SHA-256 over all of them, so that equal pixels mean an
-    equal set; `skipped` names the files that could not be read.
+    equal set; `sizes` are the pictures' own widths and heights; `skipped` names the files that could not be
+    read.
     """
 
     inputs: tuple[Frame, ...]
     digest: str
     source: str
+    sizes: tuple[tuple[int, int], ...]
     skipped: tuple[str, ...] = ()
 
 
@@ -49,7 +51,8 @@ def image_set(spec: Spec, frames: Sequence[Frame], source: str, skipped: Sequenc
         letterbox(spec, letterbox_for(spec, frame.shape[1], frame.shape[0]), frame, out)
         digest.update(out.tobytes())
         inputs.append(out)
-    return ImageSet(tuple(inputs), digest.hexdigest(), source, tuple(skipped))
+    sizes = tuple((frame.shape[1], frame.shape[0]) for frame in frames)
+    return ImageSet(tuple(inputs), digest.hexdigest(), source, sizes, tuple(skipped))
 
 
 def read_folder(spec: Spec, folder: Path, limit: int, warn: Callable[[str], None]) -> ImageSet:

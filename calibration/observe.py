@@ -44,10 +44,14 @@ class Observation:
 
 @dataclass(frozen=True)
 class Observations:
-    """`tensors` by name; and by output name the smallest and largest value at candidate anchors, if there were any."""
+    """`tensors` by name; by output name its extremes at candidate anchors, if there were any; and how many faces.
+
+    `faces` is the number of images on which some anchor's score is at least 0.5.
+    """
 
     tensors: Mapping[str, Observation]
     outputs: Mapping[str, tuple[float, float]]
+    faces: int
 
 
 def observe(
@@ -58,17 +62,19 @@ def observe(
     outputs = [output.name for output in spec.outputs]
     rows: list[list[NDArray[np.float32]]] = []
     extremes: dict[str, tuple[float, float]] = {}
+    faces = 0
     for image in progress(images.inputs):
         results = session.run(outputs + names, {"image": image})
         rows.append(results[len(outputs) :])
         _widen(extremes, spec, results[: len(outputs)])
+        faces += max(float(score.max()) for score in results[: len(spec.strides)]) >= 0.0
     columns = [np.stack([row[index] for row in rows]) for index in range(len(names))]
     count = len(tensors)
     watched = {
         name: Observation(columns[i], columns[count + i], columns[2 * count + i].reshape(*columns[i].shape, -1))
         for i, name in enumerate(tensors)
     }
-    return Observations(watched, extremes)
+    return Observations(watched, extremes, faces)
 
 
 def _watching_session(model: onnx.ModelProto, tensors: Sequence[str]) -> tuple[onnxruntime.InferenceSession, list[str]]:

@@ -10,7 +10,7 @@ What is put on a grid, and where:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 import onnx
@@ -20,48 +20,61 @@ from onnx import helper, numpy_helper
 from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.postprocess import Grid
 from ..runtime.spec import Spec
-
-WEIGHT_LIMIT = 127
+from .calibrate import Calibration
+from .rounding import round_together
 
 
 class QuantisationError(RetinaFaceEdgeError):
     """A graph that cannot be quantised here."""
 
 
-def quantise(model: onnx.ModelProto, spec: Spec, grids: Mapping[str, Grid]) -> onnx.ModelProto:
-    """The QDQ model of an FP32 model exported by this project, on the given grids.
+def quantise(calibration: Calibration, spec: Spec) -> onnx.ModelProto:
+    """The QDQ model of a calibrated FP32 model.
 
-    Raises `QuantisationError` when the graph does not begin with mean subtraction, or a convolution's input has no
-    grid.
+    Layers that the recipe keeps float have float weights, and what they alone read stays float. Raises
+    `QuantisationError` when the graph does not begin with mean subtraction, or a convolution's input has no grid.
     """
+    model, recipe, grids = calibration.model, calibration.recipe, calibration.grids
     quantised = onnx.ModelProto()
     quantised.CopyFrom(model)
     graph = quantised.graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    integer_layers = {n.name for n in model.graph.node if n.op_type == "Conv" and not recipe.is_float(n.name)}
     del graph.node[:], graph.initializer[:]
-    kept = {name for node in model.graph.node if node.op_type != "Conv" for name in node.input}
+    kept = {name for node in model.graph.node if node.name not in integer_layers for name in node.input}
     graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in kept)
 
     start, nodes = _input_as_integers(model, spec, quantised)
     scales: dict[str, NDArray[np.float32]] = {start: np.ones(1, np.float32)}
     renamed: dict[str, str] = {}
+    wanted = _read_as_integers(nodes, integer_layers)
     for node in nodes:
-        if node.op_type == "Conv":
-            _quantise_weights(graph, node, weights, scales)
+        if node.name in integer_layers:
+            _quantise_weights(graph, node, weights, scales, calibration)
         copied = onnx.NodeProto()
         copied.CopyFrom(node)
         copied.input[:] = [renamed.get(name, name) for name in node.input]
         graph.node.append(copied)
         value = node.output[0]
-        if node.op_type in ("LeakyRelu", "Relu", "Add"):
+        if node.op_type in ("LeakyRelu", "Relu", "Add") and value in wanted:
             renamed[value] = _quantise_value(graph, value, grids[value])
             scales[value] = np.array([grids[value].scale], np.float32)
-        elif node.op_type in ("Concat", "Resize"):
+        elif node.op_type in ("Concat", "Resize") and node.input[0] in scales:
             scales[value] = scales[node.input[0]]
         elif node.op_type == "Transpose" and node.input[0] == start:
             scales[value] = scales[start]
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
+
+
+def _read_as_integers(nodes: Sequence[onnx.NodeProto], integer_layers: Set[str]) -> set[str]:
+    """Values that an integer convolution reads, or that an operation without weights passes on to one."""
+    wanted: set[str] = set()
+    for node in reversed(nodes):
+        passes_on = node.op_type in ("Add", "Concat", "Resize") and node.output[0] in wanted
+        if node.name in integer_layers or passes_on:
+            wanted.update(node.input if passes_on else node.input[:1])
+    return wanted
 
 
 def _input_as_integers(
@@ -88,16 +101,22 @@ def _quantise_weights(
     node: onnx.NodeProto,
     weights: Mapping[str, NDArray[np.float32]],
     scales: Mapping[str, NDArray[np.float32]],
+    calibration: Calibration,
 ) -> None:
     source, kernel, bias = node.input
     if source not in scales:
         raise QuantisationError(f"the input {source} of {node.name} is on no grid")
     weight = weights[kernel]
+    limit = calibration.recipe.weight_limit
     span = np.abs(weight).reshape(len(weight), -1).max(axis=1)
     # A channel of zeros, or one so small that its bias would not fit 32 bits, gets a scale that is just large enough.
     least = np.maximum(np.abs(weights[bias]) / (scales[source] * 2.0**30), np.float32(2.0**-40))
-    scale = np.maximum(span / WEIGHT_LIMIT, least).astype(np.float32)
-    integers = np.clip(np.rint(weight / scale[:, None, None, None]), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
+    scale = np.maximum(span / limit, least).astype(np.float32)
+    if node.name in calibration.products:
+        product = calibration.products[node.name]
+        integers = round_together(weight.astype(np.float64), scale.astype(np.float64), product, limit)
+    else:
+        integers = np.clip(np.rint(weight / scale[:, None, None, None]), -limit, limit).astype(np.int8)
     steps = (scale * scales[source]).astype(np.float32)
     _constant(graph, kernel, integers, scale)
     _constant(graph, bias, np.rint(weights[bias].astype(np.float64) / steps).astype(np.int32), steps)

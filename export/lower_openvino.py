@@ -14,7 +14,9 @@ from openvino._offline_transformations import apply_moc_transformations
 
 from ..runtime.spec import Spec
 
-_BETWEEN_TAGS = re.compile(rb">\s+<")
+# What a reader of the IR works out by itself, and what is only there for people: more than half of the XML.
+_LEFT_OUT = ((rb">\s+<", b"><"), (rb"<dim>\d+</dim>", b""), (rb"></port>", b"/>"), (rb" />", b"/>"))
+_LAYERS = ("Conv", "LeakyRelu", "Relu", "Add", "Concat", "Resize")
 
 
 def lower_openvino(model: onnx.ModelProto, spec: Spec) -> tuple[bytes, bytes]:
@@ -28,7 +30,13 @@ def lower_openvino(model: onnx.ModelProto, spec: Spec) -> tuple[bytes, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "model.xml"
         openvino.save_model(lowered, target, compress_to_fp16=False)
-        return _BETWEEN_TAGS.sub(b"><", target.read_bytes()), target.with_suffix(".bin").read_bytes()
+        return _shortened(target.read_bytes()), target.with_suffix(".bin").read_bytes()
+
+
+def _shortened(xml: bytes) -> bytes:
+    for pattern, replacement in _LEFT_OUT:
+        xml = re.sub(pattern, replacement, xml)
+    return re.sub(rb"<input>.*?</input>", lambda ports: re.sub(rb' precision="\w+"', b"", ports[0]), xml)
 
 
 def _with_float_biases(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -60,10 +68,12 @@ def _share_constants(lowered: openvino.Model) -> None:
 
 
 def _rename(lowered: openvino.Model, model: onnx.ModelProto) -> None:
-    """Operations that ONNX did not name have names from a counter of the process; they get one of the graph's."""
-    known = {value.name for value in (*model.graph.input, *model.graph.output)}
-    known |= {name for node in model.graph.node for name in node.output}
+    """Layers keep their names; other operations, some named by a counter of the process, get their number here."""
+    ends = {value.name for value in (*model.graph.input, *model.graph.output)}
+    layers = {name for node in model.graph.node if node.op_type in _LAYERS for name in node.output}
     lowered.set_friendly_name("retinaface")
     for index, operation in enumerate(lowered.get_ordered_ops()):
-        if operation.get_friendly_name() not in known:
+        if operation.get_friendly_name() not in ends | layers:
             operation.set_friendly_name(str(index))
+        for port in operation.outputs():
+            port.get_tensor().set_names(port.get_tensor().get_names() & ends)

@@ -162,6 +162,8 @@ class _Lowering:
             raise LoweringError(
                 f"node {node.name!r} of type Conv has {group} groups; only 1 or one a channel can be lowered"
             )
+        if weight.scale is None:
+            source = _Value(source.shape, real=self.real(source))
         sides = [
             _Side(source.shape[1 + i], weight.array.shape[2 + i], strides[i], pads[i], pads[2 + i]) for i in (0, 1)
         ]
@@ -217,9 +219,11 @@ class _Lowering:
         parts = [self.value(node, index) for index in range(len(node.input))]
         if _attributes(node).get("axis") != 1:
             raise LoweringError(f"node {node.name!r} of type Concat does not join channels")
-        if len({part.grid for part in parts}) > 1:
+        grids = {part.grid for part in parts}
+        if len(grids - {None}) > 1:
             raise LoweringError(f"node {node.name!r} of type Concat has parts on different grids")
-        self.share_grid(node, parts[0])
+        if None not in grids:
+            self.share_grid(node, parts[0])
         shape = (*parts[0].shape[:3], sum(part.shape[3] for part in parts))
         self.emit(node, "CONCATENATION", parts, shape, {"axis": 3, "fusedActivationFunction": NO_ACTIVATION})
 
@@ -292,6 +296,11 @@ class _Lowering:
             name = f"{self.tensors[value.integer].name}.real"
             value.real = self.add_tensor(Tensor(name, np.dtype(np.float32), value.shape))
             self.operators.append(Operator("DEQUANTIZE", (value.integer,), (value.real,)))
+            if value.centre is not None:
+                pixels, mean = value.real, self.add_constant(f"{name}.mean", value.centre.astype(np.float32))
+                value.real = self.add_tensor(Tensor(f"{name}.centred", np.dtype(np.float32), value.shape))
+                options = {"fusedActivationFunction": NO_ACTIVATION}
+                self.operators.append(Operator("SUB", (pixels, mean), (value.real,), options))
         return value.real
 
     def centred_image(self, node: onnx.NodeProto) -> _Value:

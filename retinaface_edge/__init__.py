@@ -15,6 +15,8 @@ from .runtime import (
     RetinaFaceEdgeError,
     Spec,
     SpecError,
+    ThresholdError,
+    aligned,
 )
 
 __all__ = [
@@ -28,4 +30,6 @@ __all__ = [
     "RetinaFaceEdgeError",
     "Spec",
     "SpecError",
+    "ThresholdError",
+    "aligned",
 ]

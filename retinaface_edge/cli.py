@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from .runtime.backends import BACKENDS, installed
 from .runtime.bundle import PRECISIONS, Bundle
 from .runtime.errors import BackendError, ImageError, RetinaFaceEdgeError
 from .runtime.postprocess import Faces
+from .runtime.target import TARGETS, choose_target, this_processor
 
 GOOD, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -48,15 +50,21 @@ def build(options: argparse.Namespace) -> int:
         from .export.build import build as build_bundle
         from .export.checkpoints import read_checkpoint
         from .export.demo import demo_checkpoint
+        from .export.search import DriftError
         from .export.write import check_output
     except ImportError as error:
         raise BackendError(f"building needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
+    from .calibration.cache import default_folder
     from .calibration.images import image_set, read_folder
+    from .calibration.recipe import read_recipe
     from .calibration.scenes import scenes
     from .progress import bar, say
     from .runtime.spec import Spec
+    from .runtime.target import read_target
 
-    spec = Spec(*options.size)
+    spec, recipe = Spec(*options.size), read_recipe(options.recipe)
+    if options.target:
+        recipe = replace(recipe, weight_limit=read_target(options.target).weight_limit)
     check_output(options.output, options.force)
     checkpoint = read_checkpoint(options.checkpoint) if options.checkpoint else demo_checkpoint()
     say(f"checkpoint: {checkpoint.family}, MobileNetV1 x{checkpoint.model.width:g}, sha256 {checkpoint.digest[:12]}")
@@ -64,7 +72,26 @@ def build(options: argparse.Namespace) -> int:
         images = read_folder(spec, options.calibration, options.images, say)
     else:
         images = image_set(spec, scenes(options.images), "the demo scenes")
-    bundle = build_bundle(checkpoint, spec, images, options.output, options.opset, stage=say, progress=bar)
+    try:
+        bundle = build_bundle(
+            checkpoint,
+            spec,
+            images,
+            recipe,
+            options.output,
+            opset=options.opset,
+            max_drift=options.max_drift,
+            cache=options.cache or default_folder(),
+            warn=say,
+            stage=say,
+            progress=bar,
+        )
+    except DriftError as error:
+        _fail(str(error))
+        return FAILED
+    if options.report:
+        write_whole(options.report, (bundle.path / "layers.md").read_text(encoding="utf-8"))
+        say(f"per-layer table: {options.report}")
     for artifact in bundle.artifacts:
         print(f"{artifact.name:18} {artifact.bytes:>9,} bytes  {artifact.files[0].path}")
     print(f"wrote {bundle.path}")
@@ -72,12 +99,15 @@ def build(options: argparse.Namespace) -> int:
 
 
 def detect(options: argparse.Namespace) -> int:
-    """`detect`: the faces of pictures."""
+    """`detect`: the faces of pictures, or of a video, a camera or a stream."""
     from .runtime.detector import Detector
     from .runtime.images import find_images, read_image
+    from .runtime.video import is_video
 
     bundle = Bundle.load(options.bundle)
-    paths = find_images(options.images)
+    if any(is_video(str(source)) for source in options.images):
+        return _detect_video(options, bundle)
+    paths = find_images([Path(image) for image in options.images])
     detector = Detector.load(bundle, options.backend or _default_backend(), options.precision, options.threads)
     if options.draw:
         from .runtime.draw import draw_faces
@@ -103,6 +133,33 @@ def detect(options: argparse.Namespace) -> int:
             print(f"  drawn: {drawing}")
     _write_lines(options.json, lines)
     return BAD_INPUT if failed else GOOD
+
+
+def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
+    from .runtime.detector import Detector
+    from .runtime.video import detect_video
+
+    if len(options.images) > 1:
+        raise ImageError("a video, a camera or a stream is given alone; run detect once for each")
+    source, output = options.images[0], None
+    if options.draw:
+        options.draw.mkdir(parents=True, exist_ok=True)
+        output = options.draw / f"{Path(source).stem if Path(source).is_file() else 'video'}.mp4"
+        if output.exists() and Path(source).is_file() and output.samefile(source):
+            raise ImageError(f"--draw would overwrite {source}; give another folder")
+    lines: list[str] = []
+
+    def each(index: int, faces: Faces) -> None:
+        if options.json:
+            lines.append(json.dumps({"frame": index, "faces": _faces(faces)}))
+
+    with Detector.load(bundle, options.backend or _default_backend(), options.precision, options.threads) as detector:
+        report = detect_video(detector, source, each, output, options.show, options.score_threshold, options.frames)
+    print(report, file=sys.stderr if options.json == "-" else sys.stdout)
+    if output and options.json != "-":
+        print(f"  drawn: {output}")
+    _write_lines(options.json, lines)
+    return GOOD
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -156,6 +213,28 @@ def inspect(options: argparse.Namespace) -> int:
     return GOOD
 
 
+def doctor(options: argparse.Namespace) -> int:
+    """`doctor`: what this machine can do."""
+    processor = this_processor()
+    target, why = choose_target(processor)
+    usable = [backend for backend in target.backends if backend in installed()]
+    shown = sorted(
+        processor.features & {"avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "asimd", "asimddp", "i8mm"}
+    )
+    print(f"processor   {processor.model} ({processor.architecture}), {os.cpu_count()} cores")
+    print(f"features    {', '.join(shown) or 'none that matter here'}")
+    print(f"target      {target.name}: {why}")
+    print(f"            {target.description}")
+    budget = f"{target.budget_ms:g} ms a VGA frame on one core" if target.budget_ms else "none"
+    print(f"real time   {budget}")
+    for backend in target.backends:
+        print(
+            f"{backend:11} {'installed' if backend in usable else f'missing: pip install retinaface-edge[{backend}]'}"
+        )
+    print(f"best        {f'{usable[0]} {target.precision}' if usable else 'no backend is installed'}")
+    return GOOD if usable else BAD_INPUT
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="retinaface-edge",
@@ -171,19 +250,41 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
     verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
     verb.add_argument("--images", type=_positive, default=100, help="how many of them to use (default: %(default)s)")
+    verb.add_argument(
+        "--recipe", default="balanced", help="fast, balanced, accurate, or a JSON file (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--target", choices=TARGETS, help="kind of machine to build for (default: weights use their range)"
+    )
+    verb.add_argument(
+        "--max-drift", type=_percent, metavar="X", help="keep layers float until INT8 drifts at most X %%"
+    )
+    verb.add_argument("--report", type=Path, metavar="FILE", help="write the per-layer table (Markdown)")
     verb.add_argument("--size", type=_size, default=(640, 480), help="network input, WIDTHxHEIGHT (default: 640x480)")
     verb.add_argument("--opset", type=int, default=18, help="ONNX opset (default: %(default)s)")
+    verb.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where results are kept between builds (default: yours)"
+    )
     verb.add_argument("--force", action="store_true", help="replace a bundle that is already at --output")
 
-    verb = _verb(verbs, detect, "find faces in pictures", "detect bundle photo.jpg --draw out --json faces.jsonl")
+    verb = _verb(
+        verbs, detect, "find faces in pictures or video", "detect bundle photo.jpg --draw out --json faces.jsonl"
+    )
     verb.add_argument("bundle", type=Path)
-    verb.add_argument("images", type=Path, nargs="+", help="JPEG or PNG files, or folders of them")
-    verb.add_argument("--backend", choices=BACKENDS, help="default: the first that is installed")
+    verb.add_argument(
+        "images",
+        nargs="+",
+        metavar="SOURCE",
+        help="JPEG or PNG files or folders, or one video file, camera index or URL",
+    )
+    verb.add_argument("--backend", choices=BACKENDS, help="default: the best installed for this machine")
     verb.add_argument("--precision", choices=PRECISIONS, default="int8", help="default: %(default)s")
     verb.add_argument("--threads", type=_positive, default=1, help="default: %(default)s")
     verb.add_argument("--score-threshold", type=_share, default=0.5, help="least score, 0 to 1 (default: %(default)s)")
-    verb.add_argument("--json", metavar="FILE", help="write one JSON object a picture; - for standard output")
-    verb.add_argument("--draw", type=Path, metavar="DIR", help="write the pictures with their faces drawn")
+    verb.add_argument("--json", metavar="FILE", help="write one JSON object a picture or frame; - for standard output")
+    verb.add_argument("--draw", type=Path, metavar="DIR", help="write the pictures or the video with faces drawn")
+    verb.add_argument("--show", action="store_true", help="show a video or camera in a window while it is detected in")
+    verb.add_argument("--frames", type=_positive, help="stop a video, camera or stream after so many frames")
 
     verb = _verb(verbs, bench, "compare the artifacts", "bench bundle photo.jpg")
     verb.add_argument("bundle", type=Path)
@@ -193,6 +294,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = _verb(verbs, verify, "check every byte of a bundle", "verify bundle")
     verb.add_argument("bundle", type=Path)
+    _verb(verbs, doctor, "say what this machine can do", "doctor")
     verb = _verb(verbs, inspect, "show what a bundle holds", "inspect bundle")
     verb.add_argument("bundle", type=Path)
     add_verbs(lambda run, summary, example: _verb(verbs, run, summary, example), _positive, _share)
@@ -215,7 +317,8 @@ def _default_backend() -> str:
         raise BackendError(
             "no backend is installed; run: pip install 'retinaface-edge[openvino]' (or tflite, onnxruntime)"
         )
-    return installed()[0]
+    target, _ = choose_target(this_processor())
+    return next(backend for backend in target.backends if backend in installed())
 
 
 def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
@@ -235,8 +338,11 @@ def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
 
 
 def _record(path: Path, width: int, height: int, faces: Faces) -> dict[str, Any]:
-    found = [{"score": f.score, "box": list(f.box), "landmarks": [list(point) for point in f.landmarks]} for f in faces]
-    return {"image": str(path), "width": width, "height": height, "faces": found}
+    return {"image": str(path), "width": width, "height": height, "faces": _faces(faces)}
+
+
+def _faces(faces: Faces) -> list[dict[str, Any]]:
+    return [{"score": f.score, "box": list(f.box), "landmarks": [list(point) for point in f.landmarks]} for f in faces]
 
 
 def _sentence(path: Path, width: int, height: int, faces: Faces) -> str:
@@ -282,6 +388,16 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 100.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return value
 
 
 def _share(text: str) -> float:

@@ -1,8 +1,9 @@
 """What ships on the device: NumPy and one backend."""
 
+from .align import aligned
 from .bundle import Bundle
 from .detector import Detector
-from .errors import BackendError, BundleError, ImageError, RetinaFaceEdgeError, SpecError
+from .errors import BackendError, BundleError, ImageError, RetinaFaceEdgeError, SpecError, ThresholdError
 from .postprocess import Face, Faces
 from .spec import Spec
 
@@ -17,4 +18,6 @@ __all__ = [
     "RetinaFaceEdgeError",
     "Spec",
     "SpecError",
+    "ThresholdError",
+    "aligned",
 ]

@@ -6,7 +6,6 @@ that any changed byte in a bundle is found.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ class Bundle:
             raise BundleError(
                 f"{self.path / file.path} cannot be read ({error.strerror}); build the bundle again"
             ) from error
-        if len(content) != file.bytes or hashlib.sha256(content).hexdigest() != file.sha256:
+        if len(content) != file.bytes or _sha256(content) != file.sha256:
             raise BundleError(f"{self.path / file.path} was changed after the build; build the bundle again")
         return content
 
@@ -120,17 +119,23 @@ class Bundle:
 
 def describe(path: str, content: bytes) -> File:
     """The manifest's entry for a file of that content at `path` inside a bundle."""
-    return File(path, len(content), hashlib.sha256(content).hexdigest())
+    return File(path, len(content), _sha256(content))
 
 
 def serialise(manifest: Mapping[str, Any]) -> bytes:
     """The bytes of manifest.json: `manifest` with its own digest added. A `digest` already in it is replaced."""
     content = {key: value for key, value in manifest.items() if key != "digest"}
-    return _canonical({**content, "digest": hashlib.sha256(_canonical(content)).hexdigest()})
+    return _canonical({**content, "digest": _sha256(_canonical(content))})
 
 
 def _canonical(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _sha256(content: bytes) -> str:
+    import hashlib  # late: loading OpenSSL is a fifth of what importing this package takes
+
+    return hashlib.sha256(content).hexdigest()
 
 
 def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:

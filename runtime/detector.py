@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import backends
 from .bundle import Bundle
-from .postprocess import Faces, postprocess
+from .errors import BackendError, RetinaFaceEdgeError
+from .postprocess import Faces, Grid, RawOutput, check_thresholds, postprocess
 from .preprocess import Letterbox, check_frame, letterbox, letterbox_for
 from .spec import Spec
 
 FRAME_SIZES_KEPT = 8
 
 
+@dataclass
+class Times:
+    """Seconds spent on `frames` frames: before, in and after the network."""
+
+    frames: int = 0
+    pre: float = 0.0
+    inference: float = 0.0
+    post: float = 0.0
+
+
 class Detector:
     """A loaded artifact with its pre- and post-processing.
 
-    >>> detector = Detector.load("bundle", backend="openvino", precision="int8")
-    >>> for face in detector.detect(frame):
-    ...     print(face.score, face.box)
+    >>> with Detector.load("bundle", backend="openvino", precision="int8") as detector:
+    ...     for face in detector.detect(frame):
+    ...         print(face.score, face.box)
     """
 
     def __init__(self, spec: Spec, network: backends.Network) -> None:
         self.spec = spec
-        self._network = network
-        self._input = np.empty(spec.input_shape, np.uint8)
+        self._network: backends.Network | None = network
+        self._workspace = _Workspace(spec)
         self._lock = threading.Lock()
-        self._placement = lru_cache(FRAME_SIZES_KEPT)(lambda width, height: letterbox_for(spec, width, height))
 
     @classmethod
     def load(
@@ -46,6 +61,19 @@ class Detector:
         files = [opened.read(file) for file in opened.artifact(backend, precision).files]
         return cls(opened.spec, backends.load(backend, opened.spec, files, threads))
 
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the network. Further calls raise `BackendError`; closing twice does nothing."""
+        with self._lock:
+            self._network = None
+
     def detect(
         self,
         frame: NDArray[np.uint8],
@@ -55,12 +83,114 @@ class Detector:
     ) -> Faces:
         """The faces of one frame, in pixels of that frame.
 
-        `frame` is uint8, shape (h, w, 3) in BGR (RGB if `rgb`) or (h, w) grey, of any size. Safe to call from several
-        threads: calls take turns. Raises `ImageError` for any other array.
+        `frame` is uint8, shape (h, w, 3) in BGR (RGB if `rgb`) or (h, w) grey, of any size and strides. Safe to call
+        from several threads: calls take turns. Raises `ImageError` for any other array, `ThresholdError` for a
+        threshold outside 0…1, `BackendError` when the detector is closed.
         """
+        check_thresholds(score_threshold, iou_threshold)
         pixels = check_frame(frame)
-        placement: Letterbox = self._placement(pixels.shape[1], pixels.shape[0])
         with self._lock:
-            letterbox(self.spec, placement, pixels, self._input, rgb)
-            outputs = self._network.run(self._input)
-            return postprocess(self.spec, outputs, self._network.grids, placement, score_threshold, iou_threshold)
+            network, workspace = self._open(), self._workspace
+            workspace.prepare(pixels, rgb)
+            outputs = network.run(workspace.input)
+            return workspace.faces(outputs, network.grids, score_threshold, iou_threshold)
+
+    def detect_many(
+        self,
+        frames: Iterable[NDArray[np.uint8]],
+        score_threshold: float = 0.5,
+        iou_threshold: float = 0.4,
+        rgb: bool = False,
+        times: Times | None = None,
+    ) -> Iterator[Faces]:
+        """The faces of each frame, in order, while the network already works on the next one.
+
+        Frames are taken one ahead and only as results are asked for. Arguments and errors are those of `detect`; a
+        message about a frame begins with its number, counted from 0. `times` adds up where the time went; pre- and
+        post-processing run beside the network.
+        """
+        check_thresholds(score_threshold, iou_threshold)
+        self._open()
+        return self._detect_many(frames, score_threshold, iou_threshold, rgb, Times() if times is None else times)
+
+    def _detect_many(
+        self, frames: Iterable[NDArray[np.uint8]], score_threshold: float, iou_threshold: float, rgb: bool, times: Times
+    ) -> Iterator[Faces]:
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        workspaces = (_Workspace(self.spec), _Workspace(self.spec))
+        in_flight: tuple[int, Future[float]] | None = None
+
+        def finish(index: int, run: Future[float]) -> Faces:
+            with _naming(index):
+                times.inference += run.result()
+                begin = time.perf_counter()
+                workspace = workspaces[index % 2]
+                faces = workspace.faces(workspace.outputs, self._open().grids, score_threshold, iou_threshold)
+            times.post += time.perf_counter() - begin
+            times.frames += 1
+            return faces
+
+        with ThreadPoolExecutor(1, "retinaface-edge") as network_thread:
+            for index, frame in enumerate(frames):
+                begin = time.perf_counter()
+                workspace = workspaces[index % 2]
+                with _naming(index):
+                    workspace.prepare(check_frame(frame), rgb)
+                times.pre += time.perf_counter() - begin
+                previous, in_flight = in_flight, (index, network_thread.submit(self._run, workspace))
+                if previous:
+                    yield finish(*previous)
+            if in_flight:
+                yield finish(*in_flight)
+
+    def _run(self, workspace: _Workspace) -> float:
+        """Run the network and keep its outputs, which another call may overwrite. Gives the seconds it took."""
+        with self._lock:
+            begin = time.perf_counter()
+            workspace.keep(self._open().run(workspace.input))
+            return time.perf_counter() - begin
+
+    def _open(self) -> backends.Network:
+        if self._network is None:
+            raise BackendError("this detector is closed; load it again")
+        return self._network
+
+
+class _Workspace:
+    """The memory of one frame on its way through: input, kept outputs, candidate mask, tables for recent sizes."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.input = np.empty(spec.input_shape, np.uint8)
+        self.outputs: list[RawOutput] = []
+        self._mask = np.empty(len(spec.anchors), np.bool_)
+        self._placement: Letterbox | None = None
+        self._letterbox_for = lru_cache(FRAME_SIZES_KEPT)(lambda width, height: letterbox_for(spec, width, height))
+
+    def prepare(self, pixels: NDArray[np.uint8], rgb: bool) -> None:
+        self._placement = self._letterbox_for(pixels.shape[1], pixels.shape[0])
+        letterbox(self.spec, self._placement, pixels, self.input, rgb)
+
+    def keep(self, outputs: Sequence[RawOutput]) -> None:
+        if not self.outputs:
+            self.outputs = [np.empty_like(output) for output in outputs]
+        for kept, output in zip(self.outputs, outputs, strict=True):
+            np.copyto(kept, output)
+
+    def faces(
+        self, outputs: Sequence[RawOutput], grids: Sequence[Grid], score_threshold: float, iou_threshold: float
+    ) -> Faces:
+        assert self._placement is not None
+        return postprocess(self.spec, outputs, grids, self._placement, score_threshold, iou_threshold, self._mask)
+
+
+@contextmanager
+def _naming(index: int) -> Iterator[None]:
+    """Errors inside say which frame they are about."""
+    try:
+        yield
+    except RetinaFaceEdgeError as error:
+        raise type(error)(f"frame {index}: {error}") from error
+    except Exception as error:  # whatever the backend's library raises
+        raise BackendError(f"frame {index}: the network failed ({error})") from error

@@ -19,3 +19,7 @@ class BackendError(RetinaFaceEdgeError):
 
 class ImageError(RetinaFaceEdgeError, ValueError):
     """A picture or frame that cannot be used: its file, dtype, channels or size is wrong."""
+
+
+class ThresholdError(RetinaFaceEdgeError, ValueError):
+    """A score or IoU threshold outside 0…1."""

@@ -13,23 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ImageError
+from .resample import Scratch, Taps, blend_columns, blend_rows, store, taps
 from .spec import Spec
-
-ROWS_A_BLOCK = 16
-
-
-@dataclass(frozen=True)
-class Taps:
-    """One axis of the interpolation: target i is (first·(256 − weight) + second·weight) / 256 of two sources."""
-
-    first: NDArray[np.intp]
-    second: NDArray[np.intp]
-    weight: NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where a frame of `frame_width` × `frame_height` lies in the input: its top left `width` × `height` pixels."""
+    """Where a frame of `frame_width` × `frame_height` lies in the input: its top left `width` × `height` pixels.
+
+    Holds the working memory of `letterbox`, a few blocks of rows: use one from one thread at a time.
+    """
 
     frame_width: int
     frame_height: int
@@ -37,6 +30,7 @@ class Letterbox:
     height: int
     columns: Taps
     rows: Taps
+    scratch: Scratch
 
     @property
     def scale_x(self) -> float:
@@ -56,7 +50,10 @@ def check_frame(frame: object) -> NDArray[np.uint8]:
     if frame.dtype != np.uint8:
         raise ImageError(f"a frame must be uint8 with values 0…255, not {frame.dtype}; convert it before detecting")
     if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] != 3):
-        raise ImageError(f"a frame must have shape (height, width, 3) or (height, width), not {frame.shape}")
+        raise ImageError(
+            f"a frame must have shape (height, width, 3) or (height, width), not {frame.shape}; "
+            "drop an alpha channel with frame[:, :, :3]"
+        )
     if min(frame.shape[:2]) < 1:
         raise ImageError(f"a frame must have at least one pixel, not shape {frame.shape}")
     return frame
@@ -68,7 +65,15 @@ def letterbox_for(spec: Spec, frame_width: int, frame_height: int) -> Letterbox:
         width, height = spec.width, _scaled(frame_height, spec.width, frame_width)
     else:
         width, height = _scaled(frame_width, spec.height, frame_height), spec.height
-    return Letterbox(frame_width, frame_height, width, height, _taps(frame_width, width), _taps(frame_height, height))
+    return Letterbox(
+        frame_width=frame_width,
+        frame_height=frame_height,
+        width=width,
+        height=height,
+        columns=taps(frame_width, width),
+        rows=taps(frame_height, height),
+        scratch=Scratch.for_width(max(frame_width, width), np.tile(np.array(spec.mean, np.uint8), (spec.width, 1))),
+    )
 
 
 def letterbox(
@@ -76,42 +81,26 @@ def letterbox(
 ) -> None:
     """Write `frame` into `out`.
 
-    `frame` is uint8 of shape (h, w, 3), BGR unless `rgb`, or (h, w) grey; `out` is uint8 of shape (1, H, W, 3), every
-    byte of it is written. `placement` must have been made for this frame's size.
+    `frame` is uint8 of shape (h, w, 3), BGR unless `rgb`, or (h, w) grey, with any strides; `out` is uint8 of shape
+    (1, H, W, 3), every byte of it is written. `placement` must have been made for this frame's size.
     """
-    target = out[0]
-    target[placement.height :] = spec.mean
-    target[: placement.height, placement.width :] = spec.mean
-    target = target[: placement.height, : placement.width]
-    pixels = frame[:, :, np.newaxis] if frame.ndim == 2 else frame[:, :, ::-1] if rgb else frame
-    if placement.frame_width == placement.width and placement.frame_height == placement.height:
-        target[:] = pixels
+    scratch = placement.scratch
+    pixels, order = (
+        (frame[:, :, np.newaxis], (0, 0, 0)) if frame.ndim == 2 else (frame, (2, 1, 0) if rgb else (0, 1, 2))
+    )
+    input_image = out[0]
+    # A prepared row of the mean colour: NumPy would spend a loop a pixel on three numbers.
+    input_image[placement.height :] = scratch.mean
+    input_image[: placement.height, placement.width :] = scratch.mean[placement.width :]
+    picture = input_image[: placement.height, : placement.width]
+    if placement.rows.step == 1 and placement.columns.step == 1:
+        store(pixels, order, picture)
         return
-    rows, columns = placement.rows, placement.columns
-    for top in range(0, placement.height, ROWS_A_BLOCK):
-        block = slice(top, top + ROWS_A_BLOCK)
-        blended = _blend(pixels[rows.first[block]], pixels[rows.second[block]], rows.weight[block, None, None])
-        target[block] = _blend(blended[:, columns.first], blended[:, columns.second], columns.weight[:, None])
-
-
-def _blend(first: NDArray[np.uint8], second: NDArray[np.uint8], weight: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """(first·(256 − weight) + second·weight + 128) / 256 in uint16: at most 255·256 + 128, so nothing overflows."""
-    total: NDArray[np.uint16] = first * (np.uint16(256) - weight) + second * weight + np.uint16(128)
-    return (total >> np.uint16(8)).astype(np.uint8)
+    for top in range(0, placement.height, scratch.rows):
+        block = slice(top, min(top + scratch.rows, placement.height))
+        blended = blend_rows(pixels, placement.rows, block, scratch)
+        store(blend_columns(blended, placement.columns, scratch), order, picture[block])
 
 
 def _scaled(side: int, numerator: int, denominator: int) -> int:
     return max(1, (side * numerator + denominator // 2) // denominator)
-
-
-def _taps(source: int, target: int) -> Taps:
-    """Source position of target pixel i: (i + 1/2)·source/target − 1/2 = ((2i + 1)·source − target) / (2·target)."""
-    numerator = np.maximum((2 * np.arange(target, dtype=np.int64) + 1) * source - target, 0)
-    denominator = 2 * target
-    first = numerator // denominator
-    weight = ((numerator % denominator) * 256 + target) // denominator
-    return Taps(
-        first=np.minimum(first, source - 1).astype(np.intp),
-        second=np.minimum(first + 1, source - 1).astype(np.intp),
-        weight=weight.astype(np.uint16),
-    )

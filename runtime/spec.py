@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,15 @@ class Spec:
             )
             levels.append(np.stack([x.ravel(), y.ravel(), size.ravel()], axis=1))
         return np.concatenate(levels)
+
+    @cached_property
+    def level_bounds(self) -> tuple[int, ...]:
+        """Where the anchors of each stride begin, and at last their number: one more than there are strides."""
+        sizes = [
+            height * width * anchors
+            for _, height, width, anchors in (o.shape for o in self.outputs[: len(self.strides)])
+        ]
+        return tuple(accumulate(sizes, initial=0))
 
     def to_json(self) -> dict[str, Any]:
         """The contract as plain JSON values, outputs spelled out for readers in other languages."""

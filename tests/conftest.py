@@ -14,6 +14,7 @@ from hypothesis import settings
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
 from retinaface_edge.calibration.images import ImageSet, image_set
 from retinaface_edge.calibration.quantise import quantise
+from retinaface_edge.calibration.recipe import Recipe, read_recipe
 from retinaface_edge.calibration.scenes import portrait, scenes
 from retinaface_edge.export.build import build
 from retinaface_edge.export.checkpoints import Checkpoint
@@ -63,20 +64,29 @@ def calibration_images(spec: Spec) -> ImageSet:
 
 
 @pytest.fixture(scope="session")
-def calibration(fp32: onnx.ModelProto, spec: Spec, calibration_images: ImageSet) -> Calibration:
-    return calibrate(fp32, spec, calibration_images)
+def recipe() -> Recipe:
+    return read_recipe("balanced")
+
+
+@pytest.fixture(scope="session")
+def calibration(fp32: onnx.ModelProto, spec: Spec, calibration_images: ImageSet, recipe: Recipe) -> Calibration:
+    return calibrate(fp32, spec, calibration_images, recipe)
 
 
 @pytest.fixture(scope="session")
 def int8(calibration: Calibration, spec: Spec) -> onnx.ModelProto:
-    return quantise(calibration.model, spec, calibration.grids)
+    return quantise(calibration, spec)
 
 
 @pytest.fixture(scope="session")
 def bundle(
-    checkpoint: Checkpoint, spec: Spec, calibration_images: ImageSet, tmp_path_factory: pytest.TempPathFactory
+    checkpoint: Checkpoint,
+    spec: Spec,
+    calibration_images: ImageSet,
+    recipe: Recipe,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
-    return build(checkpoint, spec, calibration_images, tmp_path_factory.mktemp("build") / "bundle")
+    return build(checkpoint, spec, calibration_images, recipe, tmp_path_factory.mktemp("build") / "bundle")
 
 
 @pytest.fixture(scope="session")

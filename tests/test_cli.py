@@ -112,6 +112,46 @@ def test_verify_and_inspect(bundle: Bundle, capsys: pytest.CaptureFixture[str]) 
     assert "tflite/model.int8.tflite" in shown
 
 
+def test_doctor_says_what_this_machine_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) <= 10
+    for word in ("target", "openvino", "tflite", "onnxruntime", "best"):
+        assert word in shown
+
+
+def test_a_build_by_command_reports_its_layers_and_is_quick_the_second_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["build", "--images", "3", "--cache", str(tmp_path / "cache"), "--recipe", "fast", "--force"]
+    command += ["--size", "160x128"]
+    report = tmp_path / "layers.md"
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main([*command, "--output", str(first), "--report", str(report)]) == 0
+    said = capsys.readouterr().err
+    assert "warning: only 3 calibration images" in said
+    assert "calibrate on 3 images" in said
+    assert report.read_text().count("\n| ") == 57
+    assert main([*command, "--output", str(second)]) == 0
+    said = capsys.readouterr().err
+    assert "in the cache" in said
+    assert "calibrate on" not in said
+    for file in Bundle.load(first).files:
+        assert (first / file.path).read_bytes() == (second / file.path).read_bytes(), file.path
+    assert (first / "manifest.json").read_bytes() == (second / "manifest.json").read_bytes()
+
+
+def test_a_drift_that_cannot_be_met_fails_with_1_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retinaface_edge.export.search.STEPS", (0, 1))
+    command = ["build", "--images", "2", "--cache", str(tmp_path / "cache"), "--recipe", "fast"]
+    command += ["--size", "160x128", "--max-drift", "0"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 1
+    assert "the drift asked for, 0 %, is not reached" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
 def test_bench_compares_all_artifacts(
     bundle: Bundle, astronaut: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from retinaface_edge.benchmarks.accuracy import ImageDetections, average_precision, iou
 from retinaface_edge.calibration.images import read_folder
+from retinaface_edge.calibration.recipe import Recipe
 from retinaface_edge.export.build import build
 from retinaface_edge.export.checkpoints import Checkpoint
 from retinaface_edge.runtime import Bundle, Detector, Faces, Spec
@@ -34,10 +35,12 @@ def pictures(shared: Path) -> dict[str, list[Picture]]:
 
 
 @pytest.fixture(scope="module")
-def calibrated(shared: Path, checkpoint: Checkpoint, spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def calibrated(
+    shared: Path, checkpoint: Checkpoint, spec: Spec, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
     """A bundle calibrated with real photographs."""
     images = read_folder(spec, shared / "calibration", 100, pytest.fail)
-    return build(checkpoint, spec, images, tmp_path_factory.mktemp("reference") / "bundle")
+    return build(checkpoint, spec, images, recipe, tmp_path_factory.mktemp("reference") / "bundle")
 
 
 @pytest.fixture(scope="module")

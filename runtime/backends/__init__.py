@@ -39,8 +39,11 @@ class Network(Protocol):
 def load(backend: str, spec: Spec, files: Sequence[bytes], threads: int) -> Network:
     """Load an artifact's files (the model first) with `threads` threads.
 
-    Raises `BackendError` when the backend is unknown or not installed, or when the model breaks the contract.
+    Raises `BackendError` when the backend is unknown or not installed, `threads` is below 1, or the model breaks the
+    contract.
     """
+    if threads < 1:
+        raise BackendError(f"threads must be at least 1, not {threads}")
     if backend not in BACKENDS:
         raise BackendError(f"there is no backend {backend!r}; choose one of: {', '.join(BACKENDS)}")
     if backend not in installed():

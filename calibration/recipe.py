@@ -1,0 +1,88 @@
+"""Quantisation recipes: data that says how INT8 is made, and is shipped with what it made."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..runtime.errors import RetinaFaceEdgeError
+from .ranges import ESTIMATORS
+
+FOLDER = Path(__file__).parent / "recipes"
+PRESETS = ("accurate", "balanced", "fast")
+WEIGHT_LIMITS = (127, 63)
+
+
+class RecipeError(RetinaFaceEdgeError):
+    """A recipe that cannot be read or followed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to quantise.
+
+    `activations` names the range estimator of activations and `before_activation` that of values before a LeakyReLU.
+    `weight_limit` is the largest integer weight: 127, or 63 for processors whose 16-bit sums saturate. `symmetric` and
+    `float_layers` are patterns (as in file names) of tensors with zero point 128 and of layers that stay float.
+    """
+
+    name: str
+    activations: str
+    before_activation: str
+    equalise: bool
+    rounding: str
+    weight_limit: int
+    symmetric: tuple[str, ...]
+    float_layers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for key, value, known in (
+            ("activations", self.activations, tuple(ESTIMATORS)),
+            ("before_activation", self.before_activation, ("activation-error", *ESTIMATORS)),
+            ("rounding", self.rounding, ("nearest", "hessian")),
+            ("weight_limit", self.weight_limit, WEIGHT_LIMITS),
+        ):
+            if value not in known:
+                raise RecipeError(f"the recipe's {key} is {value!r}; choose one of: {', '.join(map(str, known))}")
+
+    def is_float(self, layer: str) -> bool:
+        """Whether the layer of that name (`backbone.stem`, `score.0`) stays float."""
+        return any(fnmatch.fnmatchcase(layer, pattern) for pattern in self.float_layers)
+
+    def is_symmetric(self, tensor: str) -> bool:
+        """Whether the tensor of that name has its zero point in the middle."""
+        return any(fnmatch.fnmatchcase(tensor, pattern) for pattern in self.symmetric)
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as data; `recipe_from_json` reads it."""
+        return asdict(self)
+
+
+def read_recipe(name: str) -> Recipe:
+    """The preset of that name, or the recipe in the JSON file of that path. Raises `RecipeError`."""
+    path = FOLDER / f"{name}.json" if name in PRESETS else Path(name)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{name} is no preset ({', '.join(PRESETS)}) and no readable JSON file ({error})") from error
+    return recipe_from_json(content, str(path))
+
+
+def recipe_from_json(content: Any, source: str) -> Recipe:
+    """Read a recipe's fields, all of them and no other. Raises `RecipeError` naming what is wrong."""
+    known = {field.name: field.type for field in fields(Recipe)}
+    if not isinstance(content, Mapping) or set(content) != set(known):
+        given = sorted(content) if isinstance(content, Mapping) else type(content).__name__
+        raise RecipeError(f"{source} must have exactly the fields {', '.join(known)}; it has {given}")
+    kinds = {"str": str, "bool": bool, "int": int, "tuple[str, ...]": list}
+    values: dict[str, Any] = {}
+    for key, kind in known.items():
+        value = content[key]
+        if type(value) is not kinds[str(kind)] or (isinstance(value, list) and any(type(v) is not str for v in value)):
+            raise RecipeError(f"{source}: {key} must be {kind}, not {value!r}")
+        values[key] = tuple(value) if isinstance(value, list) else value
+    return Recipe(**values)

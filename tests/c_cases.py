@@ -1,0 +1,149 @@
+"""Cases for the C twin: generated frames and raw outputs, what NumPy makes of them, and the driver that runs the C."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_edge.runtime import Faces, Spec
+from retinaface_edge.runtime.postprocess import Grid, postprocess
+from retinaface_edge.runtime.preprocess import letterbox, letterbox_for
+from retinaface_edge.runtime.twin import c_files
+
+DRIVER = Path(__file__).parent / "c" / "driver.c"
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
+COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
+TYPES = {np.dtype(np.float32): 0, np.dtype(np.int8): 1, np.dtype(np.uint8): 2}
+
+
+@dataclass(frozen=True)
+class FrameCase:
+    """`memory` holds the frame: `pixels` is a view of it."""
+
+    memory: np.ndarray
+    pixels: np.ndarray
+    rgb: bool
+
+    def expected(self, spec: Spec) -> np.ndarray:
+        out = np.full(spec.input_shape, 77, np.uint8)
+        height, width = self.pixels.shape[:2]
+        letterbox(spec, letterbox_for(spec, width, height), self.pixels, out, self.rgb)
+        return out
+
+    def encoded(self) -> bytes:
+        height, width = self.pixels.shape[:2]
+        colour = 2 if self.pixels.ndim == 2 else int(self.rgb)
+        offset = self.pixels.__array_interface__["data"][0] - self.memory.__array_interface__["data"][0]
+        numbers = (1, width, height, colour, *self.pixels.strides[:2], offset, self.memory.nbytes)
+        return struct.pack("=8i", *numbers) + self.memory.tobytes()
+
+
+@dataclass(frozen=True)
+class OutputCase:
+    frame_size: tuple[int, int]
+    outputs: Sequence[np.ndarray]
+    grids: Sequence[Grid]
+    score_threshold: float
+    iou_threshold: float
+
+    def expected(self, spec: Spec) -> Faces:
+        placement = letterbox_for(spec, *self.frame_size)
+        return postprocess(spec, self.outputs, self.grids, placement, self.score_threshold, self.iou_threshold)
+
+    def encoded(self, spec: Spec, capacity: int | None = None, max_faces: int | None = None) -> bytes:
+        anchors = len(spec.anchors)
+        head = struct.pack("=5i", 2, *self.frame_size, capacity or anchors, max_faces or anchors)
+        parts = [head, struct.pack("=2d", self.score_threshold, self.iou_threshold)]
+        for output, grid in zip(self.outputs, self.grids, strict=True):
+            parts.append(struct.pack("=2id", TYPES[output.dtype], grid.zero_point, grid.scale))
+            parts += [struct.pack("=i", output.nbytes), output.tobytes()]
+        return b"".join(parts)
+
+
+def frame_case(rng: np.random.Generator, spec: Spec) -> FrameCase:
+    """A frame of a random size (whole-number ratios often), colour order and memory layout."""
+    if rng.random() < 0.4:
+        width, height = (int(side * rng.integers(1, 5)) for side in (spec.width, spec.height))
+    else:
+        width, height = (int(side) for side in np.exp(rng.uniform(0, np.log(400), 2)))
+    kind = int(rng.integers(7))
+    memory = rng.integers(0, 256, (height + 3, width + 5, 3), dtype=np.uint8)
+    if kind == 0:
+        memory = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return FrameCase(memory, memory, False)
+    if kind == 1:
+        return FrameCase(memory, memory[2 : 2 + height, 4 : 4 + width], bool(rng.integers(2)))
+    if kind == 2:
+        return FrameCase(memory, memory[: height : 1 + height // 7, : width : 1 + width // 9], bool(rng.integers(2)))
+    if kind == 3:
+        return FrameCase(memory, memory[height::-1, width::-1], bool(rng.integers(2)))
+    if kind == 4:
+        return FrameCase(memory, memory[:height, :width, 1], False)
+    if kind == 5:
+        grey = rng.integers(0, 256, (height, width), dtype=np.uint8)
+        return FrameCase(grey, grey, False)
+    bgra = rng.integers(0, 256, (height, width, 4), dtype=np.uint8)
+    return FrameCase(bgra, bgra[:, :, :3], bool(rng.integers(2)))
+
+
+def output_case(rng: np.random.Generator, spec: Spec) -> OutputCase:
+    """Raw outputs of a random type; from no candidate to all of them, scores that tie, values that are damaged."""
+    dtype = np.dtype(rng.choice([np.float32, np.int8, np.uint8]))
+    density = rng.choice([0.0, 0.001, 0.05, 1.0])
+    outputs, grids = [], []
+    for output in spec.outputs:
+        if dtype == np.float32:
+            values = rng.normal(0, 3 if output.head == "score" else 1, output.shape).astype(np.float32)
+            if output.head == "score":
+                values = np.round(values, int(rng.integers(0, 3)))  # ties
+                values[rng.random(output.shape) >= density] = -9
+            damaged = rng.random(output.shape) < rng.choice([0.0, 0.01])
+            values[damaged] = rng.choice([np.nan, np.inf, -np.inf, 1e30, -501.0], int(damaged.sum()))
+            grid = Grid()
+        else:
+            low, high = (-128, 127) if dtype == np.int8 else (0, 255)
+            values = rng.integers(low, high + 1, output.shape).astype(dtype)
+            if output.head == "score":
+                values[rng.random(output.shape) >= density] = low
+            grid = Grid(float(rng.choice([0.0125, 0.05, 0.11])), int(rng.integers(low, high + 1)))
+        outputs.append(values)
+        grids.append(grid)
+    frame_size = (int(rng.integers(1, 3000)), int(rng.integers(1, 3000)))
+    thresholds = rng.choice([0.0, 0.02, 0.3, 0.5, 0.9, 1.0]), rng.choice([0.0, 0.3, 0.4, 0.7, 1.0])
+    return OutputCase(frame_size, outputs, grids, float(thresholds[0]), float(thresholds[1]))
+
+
+def compile_driver(spec: Spec, folder: Path, compiler: str, *flags: str) -> Path:
+    """The driver for one spec. Fails with the compiler's own words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in c_files(spec).items():
+        (folder / name).write_bytes(content)
+    binary = folder / "driver"
+    command = [compiler, *STRICT, *flags, f"-I{folder}", str(DRIVER), "-lm", "-o", str(binary)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return binary
+
+
+def run_driver(command: Sequence[str], cases: bytes) -> bytes:
+    result = subprocess.run(command, input=cases, capture_output=True)
+    assert result.returncode == 0, result.stderr.decode(errors="replace")
+    return result.stdout
+
+
+def read_faces(stream: memoryview, position: int) -> tuple[int, np.ndarray, int]:
+    """Count (negative for an error), faces (n, 15) and the next position."""
+    (count,) = struct.unpack_from("=i", stream, position)
+    faces = np.frombuffer(stream, np.float64, max(count, 0) * 15, position + 4).reshape(-1, 15)
+    return count, faces, position + 4 + faces.nbytes
+
+
+def as_rows(faces: Faces) -> np.ndarray:
+    """Faces as the C struct has them: (n, 15)."""
+    return np.concatenate([faces.scores[:, None], faces.boxes, faces.landmarks.reshape(-1, 10)], axis=1)

@@ -1,0 +1,205 @@
+"""The detector: threads, many frames, closing, and what it says of bad frames."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retinaface_edge.calibration.scenes import portrait, scenes
+from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError, Spec, ThresholdError
+from retinaface_edge.runtime.detector import Times
+from retinaface_edge.runtime.postprocess import Grid
+
+BACKENDS = ("openvino", "tflite", "onnxruntime")
+
+# Runs in a process of its own: counts the threads that have worked during inference, by the kernel's own account.
+BUSY_THREADS = """
+import json, os, sys, threading
+from pathlib import Path
+import numpy as np
+from retinaface_edge.runtime import Detector
+
+def ticks():
+    work = {}
+    for task in Path("/proc/self/task").iterdir():
+        fields = (task / "stat").read_text().rpartition(")")[2].split()
+        work[task.name] = int(fields[11]) + int(fields[12])
+    return work
+
+bundle, backend, precision, threads = sys.argv[1:]
+frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+with Detector.load(bundle, backend, precision, threads=int(threads)) as detector:
+    detector.detect(frame)
+    before = ticks()
+    while sum(ticks().values()) - sum(before.values()) < 150:  # 1.5 seconds of work, however long that takes
+        for _ in range(10):
+            detector.detect(frame)
+    after = ticks()
+print(json.dumps(sorted((after[name] - before.get(name, 0) for name in after), reverse=True)))
+"""
+
+
+def same(a: Faces, b: Faces) -> bool:
+    return np.array_equal(a.boxes, b.boxes) and np.array_equal(a.landmarks, b.landmarks)
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[np.ndarray]:
+    pictures = [portrait(), *scenes(3, seed=2)]
+    return [*pictures, pictures[0][:300, 100:400], pictures[1][::2, ::2], pictures[2][:, :, 1], pictures[3][:1, :1]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted by Linux's /proc")
+def test_as_many_threads_work_as_were_asked_for(bundle: Bundle, backend: str, precision: str, threads: int) -> None:
+    if threads > len(os.sched_getaffinity(0)):
+        pytest.skip("fewer cores than threads")
+    command = [sys.executable, "-c", BUSY_THREADS, str(bundle.path), backend, precision, str(threads)]
+    ticks = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    busy = [count for count in ticks if count > 0.05 * sum(ticks)]
+    assert len(busy) == threads, ticks
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_many_frames_give_what_single_ones_give(
+    bundle: Bundle, backend: str, precision: str, frames: list[np.ndarray]
+) -> None:
+    times = Times()
+    with Detector.load(bundle, backend, precision) as detector:
+        one_by_one = [detector.detect(frame) for frame in frames]
+        assert sum(len(faces) for faces in one_by_one) > 5
+        for given in (frames, iter(frames)):
+            many = list(detector.detect_many(given, times=times))
+            assert len(many) == len(frames)
+            assert all(map(same, many, one_by_one))
+        assert list(detector.detect_many([])) == []
+        assert [len(f) for f in detector.detect_many(frames[:1])] == [len(one_by_one[0])]
+    assert times.frames == 2 * len(frames)
+    assert min(times.pre, times.inference, times.post) > 0
+
+
+def test_threads_may_share_a_detector(bundle: Bundle, frames: list[np.ndarray]) -> None:
+    with Detector.load(bundle, "openvino", "int8") as detector:
+        expected = [detector.detect(frame) for frame in frames]
+
+        def work(start: int) -> bool:
+            order = [(start + step) % len(frames) for step in range(2 * len(frames))]
+            single = all(same(detector.detect(frames[i]), expected[i]) for i in order)
+            many = detector.detect_many(frames[i] for i in order)
+            return single and all(same(faces, expected[i]) for faces, i in zip(many, order, strict=True))
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(work, range(8)))
+
+
+class SlowNetwork:
+    """Outputs without a face; tells when it runs, and waits to be let go."""
+
+    grids = (Grid(),) * 9
+
+    def __init__(self, spec: Spec) -> None:
+        self.outputs = [np.full(output.shape, -9, np.float32) for output in spec.outputs]
+        self.running, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        self.running.release()
+        assert self.go_on.acquire(timeout=30)
+        return self.outputs
+
+
+def test_the_next_frame_is_prepared_and_queued_while_the_network_runs() -> None:
+    spec = Spec(64, 64)
+    network = SlowNetwork(spec)
+    taken: list[int] = []
+
+    def frames() -> Iterator[np.ndarray]:
+        for index in range(3):
+            if index == 1:
+                assert network.running.acquire(timeout=30)  # frame 0 is in the network, and frame 1 is asked for
+            taken.append(index)
+            if index == 1:
+                network.go_on.release(3)
+            yield np.zeros((9, 9, 3), np.uint8)
+
+    results = Detector(spec, network).detect_many(frames())
+    assert taken == []  # nothing is read before it is wanted
+    assert len(next(results)) == 0
+    assert taken == [0, 1]
+    # With the first result in hand, and nobody asking for another, the network has already been given frame 1.
+    assert network.running.acquire(timeout=30)
+    assert len(list(results)) == 2
+
+
+def test_errors_name_the_frame(bundle: Bundle) -> None:
+    good = np.zeros((8, 8, 3), np.uint8)
+    with Detector.load(bundle, "openvino", "int8") as detector:
+        with pytest.raises(ImageError, match=r"frame 2: a frame must be uint8 .* not float64"):
+            list(detector.detect_many([good, good, good.astype(float), good]))
+        with pytest.raises(ImageError, match="a frame must be a NumPy array, not str"):
+            detector.detect("picture.jpg")  # type: ignore[arg-type]
+        with pytest.raises(ThresholdError, match=r"between 0 and 1, not 1\.5"):
+            detector.detect_many([good], score_threshold=1.5)
+
+    class Broken:
+        grids = (Grid(),) * 9
+
+        def run(self, image: np.ndarray) -> list[np.ndarray]:
+            raise RuntimeError("device lost")
+
+    with pytest.raises(BackendError, match=r"frame 0: the network failed .device lost."):
+        list(Detector(Spec(64, 64), Broken()).detect_many([good]))
+
+
+def test_a_closed_detector_says_so(bundle: Bundle) -> None:
+    frame = np.zeros((8, 8, 3), np.uint8)
+    with Detector.load(bundle, "tflite", "int8") as detector:
+        assert len(detector.detect(frame)) == 0
+    detector.close()
+    for call in (lambda: detector.detect(frame), lambda: detector.detect_many([frame])):
+        with pytest.raises(BackendError, match="closed; load it again"):
+            call()
+
+
+def test_leaving_many_frames_early_leaves_no_thread(bundle: Bundle) -> None:
+    before = threading.active_count()
+    with Detector.load(bundle, "openvino", "int8") as detector:
+        results = detector.detect_many(np.zeros((8, 8, 3), np.uint8) for _ in range(1000))
+        next(results)
+        results.close()  # type: ignore[attr-defined]
+        assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_no_threads_are_refused(bundle: Bundle, threads: int) -> None:
+    with pytest.raises(BackendError, match="threads must be at least 1"):
+        Detector.load(bundle, "tflite", "int8", threads=threads)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (8000, 8000)])
+def test_any_size_of_frame_is_detected_in(bundle: Bundle, size: tuple[int, int]) -> None:
+    with Detector.load(bundle, "openvino", "int8") as detector:
+        frame = np.zeros((size[1], size[0]), np.uint8)
+        frame.flags.writeable = False
+        assert len(detector.detect(frame)) == 0
+
+
+def test_grey_and_rgb_frames_find_the_same_face(bundle: Bundle) -> None:
+    frame = portrait()
+    with Detector.load(bundle, "openvino", "int8") as detector:
+        expected = detector.detect(frame)
+        assert same(detector.detect(np.ascontiguousarray(frame[:, :, ::-1]), rgb=True), expected)
+        grey = detector.detect(frame[:, :, 1])
+        assert len(grey) == len(expected) == 1
+        assert np.abs(grey.boxes - expected.boxes).max() < 20

@@ -1,0 +1,121 @@
+"""Video in, faces and a drawn video out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retinaface_edge.calibration.scenes import portrait
+from retinaface_edge.cli import main
+from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError
+from retinaface_edge.runtime.video import detect_video, is_video
+
+cv2 = pytest.importorskip("cv2", reason="the extra `video` is not installed")
+FRAMES = 7
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The portrait, moving to the right by 16 pixels a frame."""
+    path = tmp_path_factory.mktemp("video") / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (640, 512))
+    for index in range(FRAMES):
+        frame = np.zeros((512, 640, 3), np.uint8)
+        frame[:, 16 * index : 16 * index + 512] = portrait()
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def detector(bundle: Bundle) -> Detector:
+    return Detector.load(bundle, "openvino", "int8")
+
+
+def test_a_video_file_gives_faces_frame_by_frame_and_a_drawn_video(
+    detector: Detector, clip: Path, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, Faces]] = []
+    output = tmp_path / "drawn.avi"
+    report = detect_video(detector, str(clip), lambda index, faces: seen.append((index, faces)), output)
+    assert [index for index, _ in seen] == list(range(FRAMES))
+    assert (report.frames, report.faces) == (FRAMES, sum(len(faces) for _, faces in seen))
+    moved = np.diff([faces.boxes[0, 0] for _, faces in seen])
+    assert np.abs(moved - 16).max() < 4  # the face moves as the picture does: frames are in order
+
+    before, after = cv2.VideoCapture(str(clip)), cv2.VideoCapture(str(output))
+    for _, faces in seen:
+        (_, frame), (whole, drawn) = before.read(), after.read()
+        assert whole
+        assert drawn.shape == frame.shape
+        changed = np.abs(drawn.astype(int) - frame).max(axis=2) > 60
+        ys, xs = np.nonzero(changed)
+        x1, _, x2, y2 = faces.boxes[0]
+        assert abs(xs.max() - x2) < 8
+        assert abs(xs.min() - x1) < 8
+        assert abs(ys.max() - y2) < 8
+    assert not after.read()[0]
+
+
+def test_the_report_names_rate_and_shares(detector: Detector, clip: Path) -> None:
+    report = detect_video(detector, str(clip), max_frames=3)
+    assert report.frames == 3
+    assert min(report.pre, report.inference, report.post) > 0
+    text = str(report)
+    assert text.startswith(f"3 frames, {report.faces} faces, ")
+    total = report.pre + report.inference + report.post
+    assert f"inference {report.inference / total:.1%}" in text
+
+
+def test_what_cannot_be_read_or_written_is_said(detector: Detector, clip: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    for source, words in ((str(tmp_path / "none.mp4"), "does not exist"), (str(text), "cannot be opened|no frame")):
+        with pytest.raises(ImageError, match=words):
+            detect_video(detector, source)
+    with pytest.raises(ImageError, match="camera 97 cannot be opened"):
+        detect_video(detector, "97")
+    with pytest.raises(ImageError, match="choose such a name"):
+        detect_video(detector, str(clip), output=tmp_path / "drawn.gif")
+    with pytest.raises(ImageError, match="cannot be written"):
+        detect_video(detector, str(clip), output=tmp_path / "none" / "drawn.avi")
+
+
+def test_a_missing_opencv_is_named_with_its_extra(
+    detector: Detector, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    with pytest.raises(BackendError, match=r"retinaface-edge\[video\]"):
+        detect_video(detector, str(clip))
+
+
+@pytest.mark.parametrize(
+    ("source", "video"),
+    [("0", True), ("a.mp4", True), ("B.MKV", True), ("rtsp://x/y", True), ("a.jpg", False), ("folder", False)],
+)
+def test_a_source_is_told_from_a_picture_by_its_form(source: str, video: bool) -> None:
+    assert is_video(source) is video
+
+
+def test_the_command_line_takes_a_video(
+    bundle: Bundle, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = tmp_path / "faces.jsonl"
+    arguments = ["detect", str(bundle.path), str(clip), "--frames", "3", "--json", str(faces), "--draw", str(tmp_path)]
+    assert main(arguments) == 0
+    records = [json.loads(line) for line in faces.read_text().splitlines()]
+    assert [record["frame"] for record in records] == [0, 1, 2]
+    assert all(len(record["faces"]) == 1 for record in records)
+    assert "3 frames, 3 faces, " in capsys.readouterr().out
+    assert cv2.VideoCapture(str(tmp_path / "clip.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+@pytest.mark.parametrize("sources", [["none.mp4"], ["97"], ["a.mp4", "b.png"]])
+def test_a_bad_video_is_one_line_and_exit_code_2(
+    bundle: Bundle, sources: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["detect", str(bundle.path), *sources]) == 2
+    assert capsys.readouterr().err.count("error:") == 1
