@@ -140,8 +140,10 @@ class _TfLiteProbe:
     def __init__(self, subject: Subject, layers: Sequence[Layer]) -> None:
         import warnings
 
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
+        try:
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        except ImportError as error:
+            raise MeasurementError("--layers of TFLite needs LiteRT; run: pip install ai-edge-litert") from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that keeping all values takes memory
             self._interpreter = Interpreter(

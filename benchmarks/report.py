@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.bundle import Bundle
-from .drift import REFERENCE
 from .gate import Outcome, apply_gate, failures, read_gate
 from .pictures import worst_pictures
-from .plots import Axis, Series, bar_plot, line_plot, scatter_plot
+from .report_plots import drift_plots, eval_plots, latency_plot, set_name
 from .subjects import MeasurementError
 from .text import band, number
 
 STYLE = "report.css"
 LARGEST_BYTES = 3_000_000
-HIGHEST_DB = 60.0
-"""Where the drift plot ends: above it, two tensors are the same for every purpose."""
 
 
 def write_report(
@@ -82,7 +79,7 @@ def _page(
     yield "<h2>Summary</h2>"
     yield _table(*_summary(bundle, drift, evals, times))
     colours = {artifact.name: index for index, artifact in enumerate(bundle.artifacts)}
-    plots = [*_drift_plots(drift, colours), *_eval_plots(evals, colours), *_latency_plot(evals, times, colours)]
+    plots = [*drift_plots(drift, colours), *eval_plots(evals, colours), *latency_plot(evals, times, colours)]
     yield f'<h2>Plots</h2><div class="plots">{"".join(plots)}</div>'
     if pictures:
         yield (
@@ -93,7 +90,7 @@ def _page(
         yield "<h2>Faces against FP32, by size</h2>"
         yield _table(*_by_size(drift))
     for result in evals:
-        yield f"<h2>Recall by face size: {escape(_set_name(result))}</h2>"
+        yield f"<h2>Recall by face size: {escape(set_name(result))}</h2>"
         yield _table(*_recall(result))
     yield "<h2>Provenance</h2>"
     yield _definitions(_provenance(bundle, drift, evals))
@@ -138,11 +135,6 @@ def _summary(
     return header, rows
 
 
-def _to_reference(drift: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The comparisons with FP32 on ONNX Runtime."""
-    return [row for row in drift["comparisons"] if row["reference"] == REFERENCE]
-
-
 def _drift_cells(comparison: Mapping[str, Any] | None) -> list[str]:
     if comparison is None:
         return ["reference", "", "", "", ""]
@@ -155,73 +147,6 @@ def _drift_cells(comparison: Mapping[str, Any] | None) -> list[str]:
         number(found["iou_mean"], 3),
         number(min(sqnr, default=None), 1),
     ]
-
-
-def _drift_plots(drift: Mapping[str, Any] | None, colours: Mapping[str, int]) -> Iterator[str]:
-    if drift is None:
-        return
-    against = _to_reference(drift)
-    if not against:
-        return
-    for head in dict.fromkeys(t["head"] for t in against[0]["tensors"]):
-        strides = sorted({t["stride"] for t in against[0]["tensors"]})
-        series = []
-        for comparison in against:
-            tensors = [t for t in comparison["tensors"] if t["head"] == head and t["anchors"] == "candidates"]
-            points = [(float(strides.index(t["stride"])), t["sqnr_db"]) for t in tensors if t["sqnr_db"] is not None]
-            series.append(Series(comparison["artifact"], tuple(points), _colour(colours, comparison["artifact"])))
-        title = f"Drift of {head} by stride (higher is nearer to FP32)"
-        yield bar_plot(title, [f"stride {s}" for s in strides], Axis("SQNR, dB", 0.0, HIGHEST_DB), series)
-    if layers := drift.get("layers"):
-        longest = max(len(row["layers"]) for row in layers)
-        series = [
-            Series(
-                f"{row['artifact']}, {name}",
-                tuple((float(index), figure[key]) for index, figure in enumerate(row["layers"])),
-                _colour(colours, row["artifact"]),
-                dashed=key == "sqnr_db",
-            )
-            for row in layers
-            if "int8" in row["artifact"]
-            for name, key in (("born", "born_sqnr_db"), ("arrived", "sqnr_db"))
-        ]
-        if series:
-            x = Axis("layer, from the picture to the outputs", 0.0, longest - 1.0)
-            yield line_plot("Where the difference is born", x, Axis("SQNR, dB", 0.0, HIGHEST_DB), series)
-
-
-def _eval_plots(evals: Sequence[Mapping[str, Any]], colours: Mapping[str, int]) -> Iterator[str]:
-    for result in evals:
-        for setting in result["results"][0]["curves"]:
-            series = [
-                Series(
-                    row["artifact"],
-                    tuple(zip(row["curves"][setting]["recall"], row["curves"][setting]["precision"], strict=True)),
-                    _colour(colours, row["artifact"]),
-                    dashed="int8" in row["artifact"],
-                )
-                for row in result["results"]
-            ]
-            title = f"Precision and recall: {_set_name(result)}, {setting}"
-            yield line_plot(title, Axis("recall", 0.0, 1.0), Axis("precision", 0.0, 1.0), series)
-
-
-def _latency_plot(
-    evals: Sequence[Mapping[str, Any]], times: Mapping[str, float], colours: Mapping[str, int]
-) -> Iterator[str]:
-    if not times or not evals:
-        return
-    setting = list(evals[0]["results"][0]["ap"])[-1]
-    points = [
-        Series(row["artifact"], ((times[row["artifact"]], row["ap"][setting]),), _colour(colours, row["artifact"]))
-        for row in evals[0]["results"]
-        if row["artifact"] in times and row["ap"][setting] is not None
-    ]
-    if points:
-        aps = [series.points[0][1] for series in points]
-        x = Axis("milliseconds a frame", 0.0, 1.1 * max(series.points[0][0] for series in points))
-        y = Axis(f"AP, {setting}", max(0.0, min(aps) - 0.01), min(1.0, max(aps) + 0.01))
-        yield scatter_plot(f"Latency against AP: {_set_name(evals[0])}", x, y, points)
 
 
 def _by_size(drift: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -257,21 +182,11 @@ def _provenance(
         yield str(key), ", ".join(parts)
     for result in (*([drift] if drift else []), *evals):
         images = result["images"]
-        what = _set_name(result) if result["kind"] == "eval" else "drift"
+        what = set_name(result) if result["kind"] == "eval" else "drift"
         skipped = f", {len(images['skipped'])} skipped" if images["skipped"] else ""
         yield what, f"{images['count']} pictures, sha256 {images['digest'][:16]}{skipped}"
     environment = (drift or evals[0])["environment"]
     yield "measured on", ", ".join(f"{key} {value}" for key, value in environment.items())
-
-
-def _colour(colours: Mapping[str, int], artifact: str) -> int:
-    """An artifact has one colour in all plots; what is in no bundle, a checkpoint for instance, has the last."""
-    return colours.get(artifact, len(colours))
-
-
-def _set_name(result: Mapping[str, Any]) -> str:
-    note = f", {result['set']['note']}" if result["set"]["note"] else ""
-    return f"{result['set']['name']} ({result['scale']}{note})"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
