@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.postprocess import Grid
 from ..runtime.spec import Spec
+from .agreement import weight_scales
 
 WEIGHT_LIMIT = 127
 
@@ -45,9 +46,10 @@ def quantise(model: onnx.ModelProto, spec: Spec, grids: Mapping[str, Grid]) -> o
     start, nodes = _input_as_integers(model, spec, quantised)
     scales: dict[str, NDArray[np.float32]] = {start: np.ones(1, np.float32)}
     renamed: dict[str, str] = {}
+    rectified = {node.input[0]: node.output[0] for node in nodes if node.op_type == "Relu"}
     for node in nodes:
         if node.op_type == "Conv":
-            _quantise_weights(graph, node, weights, scales)
+            _quantise_weights(graph, node, weights, scales, grids.get(rectified.get(node.output[0], node.output[0])))
         copied = onnx.NodeProto()
         copied.CopyFrom(node)
         copied.input[:] = [renamed.get(name, name) for name in node.input]
@@ -88,7 +90,9 @@ def _quantise_weights(
     node: onnx.NodeProto,
     weights: Mapping[str, NDArray[np.float32]],
     scales: Mapping[str, NDArray[np.float32]],
+    result: Grid | None,
 ) -> None:
+    """Weights and bias as integers; where the grid of the result is known, on scales that kernels agree on."""
     source, kernel, bias = node.input
     if source not in scales:
         raise QuantisationError(f"the input {source} of {node.name} is on no grid")
@@ -97,6 +101,8 @@ def _quantise_weights(
     # A channel of zeros, or one so small that its bias would not fit 32 bits, gets a scale that is just large enough.
     least = np.maximum(np.abs(weights[bias]) / (scales[source] * 2.0**30), np.float32(2.0**-40))
     scale = np.maximum(span / WEIGHT_LIMIT, least).astype(np.float32)
+    if result is not None:
+        scale = weight_scales(scale, float(scales[source][0]), result.scale)
     integers = np.clip(np.rint(weight / scale[:, None, None, None]), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
     steps = (scale * scales[source]).astype(np.float32)
     _constant(graph, kernel, integers, scale)

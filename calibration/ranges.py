@@ -14,13 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..runtime.postprocess import Grid
+from .agreement import STEPS, UNIT, before_leaky_relu, negative_factor
 from .observe import CANDIDATE_SCORE, Observation
 
-STEPS = 255
 SMALLEST_SPAN = 1e-6
 BINS = 4096
 MARGIN = 0.05
 """Part of an output's range added at both ends, since INT8 outputs stray a little beyond FP32's."""
+MOST_LOSS = 4.0
+"""Kernels that agree are worth at most this factor in a layer's squared error."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +52,24 @@ def before_activation(observation: Observation, after: Grid, slope: float) -> Ra
 
     Both grids end at the same largest value. What is left to choose is the ratio of their scales: a larger one clips
     fewer negative values, which the slope makes small, and costs precision in the positive ones. Only ratios are tried
-    that XNNPACK holds exactly: it multiplies by ratio and ratio·slope in steps of 1/256.
+    that XNNPACK holds exactly: it multiplies by ratio and ratio·slope in steps of 1/256. Those on which every kernel
+    gives the same integers are preferred, unless they cost too much.
     """
     high = (STEPS - after.zero_point) * after.scale
     counts, edges = np.histogram(observation.sample, bins=BINS)
     values = (edges[:-1] + edges[1:]) / 2.0
     wanted = np.where(values > 0.0, values, slope * values)
-    best, best_error = Range(-high, high, "activation-error"), math.inf
-    for ratio in _exact_ratios(slope):
-        scale = after.scale * ratio
+    best = {agrees: (math.inf, Range(-high, high, "activation-error")) for agrees in (True, False)}
+    for units in _exact_ratios(slope):
+        scale = before_leaky_relu(after.scale, units)
         candidate = Range(min(high - STEPS * scale, 0.0), high, "activation-error")
         got = _rounded(values, candidate.grid)
         got = _rounded(np.where(got > 0.0, got, slope * got), after)
         error = float(np.dot(counts, (got - wanted) ** 2))
-        if error < best_error:
-            best, best_error = candidate, error
-    return best
+        agrees = negative_factor(max(round(units * slope), 1))[1] >= candidate.grid.zero_point
+        best[agrees] = min(best[agrees], (error, candidate), key=lambda pair: pair[0])
+    (exact, agreeing), (least, other) = best[True], best[False]
+    return agreeing if exact <= MOST_LOSS * least else other
 
 
 def at_candidates(head: str, extremes: tuple[float, float]) -> Range:
@@ -80,15 +84,13 @@ def at_candidates(head: str, extremes: tuple[float, float]) -> Range:
     return Range(min(low - margin, 0.0), max(high + margin, 0.0), "candidates")
 
 
-def _exact_ratios(slope: float) -> list[float]:
-    """Ratios that are multiples of 1/256 and stay so when multiplied by the slope, within rounding.
+def _exact_ratios(slope: float) -> list[int]:
+    """Ratios in units of 1/256 that stay whole when multiplied by the slope, within rounding.
 
     From 3/4 to a little above 1/slope, which a tensor of negative values alone needs.
     """
-    steps = range(192, int(256 * min(1.05 / max(slope, 0.05), 21.0)) + 1)
-    return [step / 256 for step in steps if abs(step * slope - round(step * slope)) < 1e-3] or [
-        step / 256 for step in steps
-    ]
+    units = range(192, int(UNIT * min(1.05 / max(slope, 0.05), 21.0)) + 1)
+    return [unit for unit in units if abs(unit * slope - round(unit * slope)) < 1e-3] or list(units)
 
 
 def _rounded(values: np.ndarray, grid: Grid) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration.fixed_point import Integers, multiplier, rescale
 from ..runtime.errors import RetinaFaceEdgeError
 from .tflite_file import Graph, Operator, Tensor
 
@@ -26,45 +27,9 @@ ADD_SHIFT = 20
 INT8 = np.iinfo(np.int8)
 INT32 = np.iinfo(np.int32)
 
-Integers = NDArray[np.int64]
-
 
 class ReferenceError(RetinaFaceEdgeError):
     """A graph that the integer reference does not compute: it has a float operator, or one outside this set."""
-
-
-@dataclass(frozen=True)
-class Multiplier:
-    """A real factor as value·2^(shift − 31), with 2³⁰ ≤ value < 2³¹ (`QuantizeMultiplier`, `quantization_util.cc`).
-
-    Both arrays are int64, of shape () or (channels,).
-    """
-
-    value: Integers
-    shift: Integers
-
-
-def multiplier(factor: NDArray[np.float64] | float) -> Multiplier:
-    """The nearest `Multiplier` of non-negative factors, halves away from 0; below 2⁻³² they are 0."""
-    fraction, shift = np.frexp(np.asarray(factor, np.float64))
-    value = np.floor(fraction * 2.0**31 + 0.5).astype(np.int64)
-    carried = value == 1 << 31
-    value, shift = np.where(carried, value // 2, value), shift + carried
-    vanished = shift < -31
-    return Multiplier(np.where(vanished, 0, value), np.where(vanished, 0, shift).astype(np.int64))
-
-
-def rescale(integers: Integers, by: Multiplier) -> Integers:
-    """`integers` times a multiplier, rounded twice (`MultiplyByQuantizedMultiplier`, `common.h`; gemmlowp).
-
-    First to x·value·2^left/2³¹, halves up (`SaturatingRoundingDoublingHighMul`), then to that over 2^right, halves away
-    from 0 (`RoundingDivideByPOT`), where shift = left − right and one of both is 0. LiteRT can be compiled to round
-    once; its released packages are not, and the second rounding decides one conversion in about 2^right.
-    """
-    left, right = np.maximum(by.shift, 0), np.maximum(-by.shift, 0)
-    high = ((integers << left) * by.value + (1 << 30)) >> 31
-    half = (np.int64(1) << right) >> 1
-    return np.asarray(np.where(high >= 0, (high + half) >> right, -((half - high) >> right)))
 
 
 def evaluate(graph: Graph, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:

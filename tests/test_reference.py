@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from test_lowering import network
 
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
+from retinaface_edge.calibration.fixed_point import multiplier, rescale
 from retinaface_edge.calibration.images import image_set
 from retinaface_edge.calibration.quantise import quantise
 from retinaface_edge.calibration.scenes import portrait, scenes
 from retinaface_edge.export.checkpoints import Checkpoint
 from retinaface_edge.export.deploy import Deploy
 from retinaface_edge.export.lower_tflite import lower_tflite
-from retinaface_edge.export.reference import ReferenceError, evaluate, multiplier, rescale
+from retinaface_edge.export.reference import ReferenceError, evaluate
 from retinaface_edge.export.tflite_file import Graph, Operator, Quantisation, Tensor, serialise
 from retinaface_edge.export.to_onnx import to_onnx
 from retinaface_edge.runtime import Spec
