@@ -1,0 +1,78 @@
+"""The same INT8 file on another kernel set stays the same detector, on real photographs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retinaface_edge.benchmarks.kernel_drift import KERNELS, Drift, drift, kernel_drift, kernel_faces
+from retinaface_edge.calibration.images import read_folder
+from retinaface_edge.export.build import build
+from retinaface_edge.export.checkpoints import Checkpoint
+from retinaface_edge.runtime import Bundle, Detector, Faces, Spec
+from retinaface_edge.runtime.images import read_image
+
+EVERY = 4
+"""Every fourth photograph of the set, spread over its events."""
+
+
+@pytest.fixture(scope="module")
+def frames(shared: Path) -> list[np.ndarray]:
+    entries = json.loads((shared / "widerface" / "boxes.json").read_text())
+    return [read_image(shared / "widerface" / entry["file"]) for entry in entries[::EVERY]]
+
+
+@pytest.fixture(scope="module")
+def calibrated(shared: Path, checkpoint: Checkpoint, spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    images = read_folder(spec, shared / "calibration", 100, pytest.fail)
+    return build(checkpoint, spec, images, tmp_path_factory.mktemp("kernels") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def between(calibrated: Bundle, frames: list[np.ndarray]) -> dict[tuple[str, str], Drift]:
+    return dict(kernel_drift(calibrated, frames))
+
+
+def test_xnnpack_finds_the_references_faces_to_the_bit(calibrated: Bundle, frames: list[np.ndarray]) -> None:
+    ours, theirs = (kernel_faces(calibrated, frames, name) for name in ("xnnpack", "reference"))
+    assert sum(map(len, theirs)) > 100
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a.boxes, b.boxes)
+        np.testing.assert_array_equal(a.landmarks, b.landmarks)
+        np.testing.assert_array_equal(a.scores, b.scores)
+
+
+def test_kernels_move_no_corner_far_and_lose_few_faces(between: dict[tuple[str, str], Drift]) -> None:
+    """LiteRT's own kernels round negative halves of fixed-point numbers up, its reference away from 0, on any scale."""
+    assert set(between) == {("xnnpack", "builtin"), ("xnnpack", "reference"), ("builtin", "reference")}
+    for pair, found in between.items():
+        assert min(found.faces) > 100
+        assert found.corner_shift <= 0.25, (pair, found)
+        assert min(found.matched) >= 0.97, (pair, found)
+
+
+def test_the_runtime_is_xnnpack(calibrated: Bundle, frames: list[np.ndarray]) -> None:
+    """The figures are about what ships: the runtime's TFLite backend is one of the kernel sets compared."""
+    detector = Detector.load(calibrated, "tflite", "int8")
+    for frame, faces in zip(frames[:3], kernel_faces(calibrated, frames[:3], "xnnpack"), strict=True):
+        np.testing.assert_array_equal(detector.detect(frame).boxes, faces.boxes)
+    assert next(iter(KERNELS)) == "xnnpack"
+
+
+def faces(*boxes: tuple[float, float, float, float]) -> Faces:
+    count = len(boxes)
+    return Faces(np.linspace(0.9, 0.6, count), np.array(boxes, float).reshape(-1, 4), np.zeros((count, 5, 2)))
+
+
+def test_drift_matches_once_and_measures_corners_as_distances() -> None:
+    still, moved = (10.0, 10.0, 50.0, 50.0), (13.0, 14.0, 53.0, 54.0)
+    assert drift([faces(still)], [faces(moved)]) == Drift((1, 1), (1.0, 1.0), 5.0)
+    twice = drift([faces(still, moved)], [faces(still)])
+    assert twice == Drift((2, 1), (0.5, 1.0), 0.0)
+    apart = drift([faces(still)], [faces((200.0, 200.0, 220.0, 220.0))])
+    assert apart.matched == (0.0, 0.0)
+    assert np.isnan(apart.corner_shift)
+    assert drift([faces()], [faces(still)]).faces == (0, 1)
