@@ -65,12 +65,9 @@ def drift(ours: Sequence[Faces], theirs: Sequence[Faces]) -> Drift:
     )
 
 
-def kernel_drift(
-    bundle: Bundle, frames: Sequence[NDArray[np.uint8]], score_threshold: float = 0.5
-) -> Mapping[tuple[str, str], Drift]:
-    """The drift between every two of `KERNELS`, for faces of at least that score."""
-    found = {name: kernel_faces(bundle, frames, name, score_threshold) for name in KERNELS}
-    names = list(KERNELS)
+def kernel_drift(found: Mapping[str, Sequence[Faces]]) -> dict[tuple[str, str], Drift]:
+    """The drift between every two kernel sets, given what each found on the same frames."""
+    names = list(found)
     return {
         (first, second): drift(found[first], found[second])
         for place, first in enumerate(names)

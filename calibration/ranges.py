@@ -21,7 +21,7 @@ SMALLEST_SPAN = 1e-6
 BINS = 4096
 MARGIN = 0.05
 """Part of an output's range added at both ends, since INT8 outputs stray a little beyond FP32's."""
-MOST_LOSS = 4.0
+MOST_LOSS = 2.0
 """Kernels that agree are worth at most this factor in a layer's squared error."""
 
 
