@@ -29,7 +29,14 @@ demo: $(VENV)/demo.stamp  ## Build a bundle, find a face with it, and compare it
 
 .PHONY: test
 test: $(VENV)/dev.stamp  ## Run the tests (PYTEST="-k name" chooses some)
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+
+build/demo/manifest.json: $(VENV)/demo.stamp
+	$(BIN)/retinaface-edge build --output build/demo --force
+
+.PHONY: test-arm64
+test-arm64: $(VENV)/dev.stamp build/demo/manifest.json  ## Compare with an emulated Raspberry Pi 4 and 5 (Debian; as root, once)
+	$(BIN)/python tests/arm64/run.py build/demo
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp  ## Check style (ruff) and types (mypy)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+RIGHT, WRONG, LEFT_OUT = 1, 0, -1
+
 
 @dataclass(frozen=True)
 class ImageDetections:
@@ -27,41 +29,101 @@ class ImageDetections:
     counted: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a protocol made of one image: a verdict (n,) int8 for each of its `scores` (n,), and how many faces count.
+
+    A verdict is `RIGHT`, `WRONG` or `LEFT_OUT`. Both arrays are best score first.
+    """
+
+    scores: NDArray[np.float64]
+    verdicts: NDArray[np.int8]
+    faces: int
+
+
 def average_precision(images: Sequence[ImageDetections], iou_threshold: float = 0.5) -> float:
     """AP in 0…1 over all images; NaN when no face counts."""
-    total = sum(int(image.counted.sum()) for image in images)
-    if total == 0:
-        return float("nan")
-    scores = np.concatenate([image.scores for image in images])
-    right = np.concatenate([match(image, iou_threshold) for image in images])
-    kept = right >= 0
-    scores, right = scores[kept], right[kept]
-    right = right[np.argsort(-scores, kind="stable")]
-    true_positives = np.cumsum(right)
-    precision = true_positives / np.arange(1, len(right) + 1)
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    recall = np.concatenate([[0.0], true_positives / total])
-    return float(np.sum(np.diff(recall) * precision))
+    return average_precision_of([judge(image, iou_threshold) for image in images])
+
+
+def average_precision_of(judged: Sequence[Judged], weights: NDArray[np.float64] | None = None) -> float:
+    """AP in 0…1 of judged images; NaN when no face counts. `weights` (images,) counts an image that many times."""
+    recall, precision, _ = precision_recall(judged, weights)
+    if not len(recall):
+        return float("nan") if total_faces(judged, weights) == 0 else 0.0
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * best))
+
+
+def precision_recall(
+    judged: Sequence[Judged], weights: NDArray[np.float64] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Recall, precision and score threshold after each detection that counts, best first; empty when no face counts."""
+    faces = total_faces(judged, weights)
+    empty = np.zeros(0)
+    if faces == 0 or not judged:
+        return empty, empty, empty
+    weight = np.ones(len(judged)) if weights is None else weights
+    scores = np.concatenate([image.scores for image in judged])
+    verdicts = np.concatenate([image.verdicts for image in judged])
+    times = np.repeat(weight, [len(image.scores) for image in judged])
+    kept = (verdicts != LEFT_OUT) & (times > 0)
+    scores, verdicts, times = scores[kept], verdicts[kept], times[kept]
+    order = np.argsort(-scores, kind="stable")
+    right = np.cumsum((verdicts[order] == RIGHT) * times[order])
+    return right / faces, right / np.cumsum(times[order]), scores[order]
+
+
+def total_faces(judged: Sequence[Judged], weights: NDArray[np.float64] | None = None) -> float:
+    """How many faces count over all images, each image counted `weights` (images,) times."""
+    faces = np.array([image.faces for image in judged], np.float64)
+    return float(faces.sum() if weights is None else faces @ weights)
+
+
+def judge(image: ImageDetections, iou_threshold: float = 0.5) -> Judged:
+    """Verdicts of one image by `match`, best score first."""
+    order = np.argsort(-image.scores, kind="stable")
+    verdicts = match(image, iou_threshold).astype(np.int8)
+    return Judged(image.scores[order], verdicts[order], int(image.counted.sum()))
 
 
 def match(image: ImageDetections, iou_threshold: float) -> NDArray[np.int64]:
-    """For each detection (n,): 1 right, 0 wrong, −1 left out."""
-    overlaps = iou(image.boxes, image.faces)
-    free = np.ones(len(image.faces), bool)
-    verdict = np.zeros(len(image.boxes), np.int64)
-    for index in np.argsort(-image.scores, kind="stable"):
-        candidates = np.where(free, overlaps[index], -1.0)
-        best = int(candidates.argmax()) if len(candidates) else -1
-        if best >= 0 and candidates[best] >= iou_threshold:
-            free[best] = False
-            verdict[index] = 1 if image.counted[best] else -1
+    """For each detection (n,), in the image's own order: `RIGHT`, `WRONG` or `LEFT_OUT`."""
+    partner = assign(image.scores, image.boxes, image.faces, iou_threshold)
+    verdict = np.full(len(image.boxes), WRONG, np.int64)
+    met = partner >= 0
+    verdict[met] = np.where(image.counted[partner[met]], RIGHT, LEFT_OUT)
     return verdict
 
 
-def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union of every box in `a` (n, 4) with every one in `b` (m, 4): (n, m)."""
+def assign(
+    scores: NDArray[np.float64], boxes: NDArray[np.float64], faces: NDArray[np.float64], iou_threshold: float
+) -> NDArray[np.intp]:
+    """For each box (n, 4) the index of the face (m, 4) it is matched to, or −1; at most one box a face.
+
+    Best score first, each to the free face it overlaps most, if by `iou_threshold` or more.
+    """
+    partner = np.full(len(boxes), -1, np.intp)
+    if not len(faces):
+        return partner
+    free = np.ones(len(faces), bool)
+    for index in np.argsort(-scores, kind="stable"):  # row by row: a crowd's whole matrix would take hundreds of MB
+        overlaps = np.where(free, iou(boxes[index, None], faces)[0], -1.0)
+        best = int(overlaps.argmax())
+        if overlaps[best] >= iou_threshold:
+            partner[index] = best
+            free[best] = False
+    return partner
+
+
+def iou(a: NDArray[np.float64], b: NDArray[np.float64], extra: float = 0.0) -> NDArray[np.float64]:
+    """Intersection over union of every box in `a` (n, 4) with every one in `b` (m, 4): (n, m).
+
+    `extra` is added to every width and height: 1 where a protocol counts both border pixels.
+    """
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    intersection = np.prod(np.maximum(high - low, 0.0), axis=2)
-    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (a, b)]
+    sides = np.maximum(high - low + extra, 0.0)
+    intersection = sides[..., 0] * sides[..., 1]
+    areas = [(boxes[:, 2] - boxes[:, 0] + extra) * (boxes[:, 3] - boxes[:, 1] + extra) for boxes in (a, b)]
     return np.asarray(intersection / np.maximum(areas[0][:, None] + areas[1][None, :] - intersection, 1e-12))

@@ -21,6 +21,7 @@ from ..calibration.recipe import Recipe, recipe_from_json
 from ..runtime.bundle import Bundle
 from ..runtime.postprocess import Grid
 from ..runtime.spec import Spec
+from ..runtime.twin import c_files
 from .checkpoints import Checkpoint
 from .deploy import Deploy
 from .lower_openvino import lower_openvino
@@ -68,6 +69,7 @@ def build(
             paths = [f"{_FOLDERS[backend]}/model.{precision}.{suffix}" for suffix in compiled]
             files.update(zip(paths, compiled.values(), strict=True))
             artifacts[backend, precision] = paths
+    files.update({f"c/{name}": data for name, data in c_files(spec).items()})
     stage("write the bundle")
     return write_bundle(Content(spec, files, artifacts, _provenance(checkpoint, images, opset)), output)
 

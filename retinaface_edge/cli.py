@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .judging import add_verbs
 from .runtime.backends import BACKENDS, installed
 from .runtime.bundle import PRECISIONS, Bundle
 from .runtime.errors import BackendError, ImageError, RetinaFaceEdgeError
@@ -296,12 +297,13 @@ def _parser() -> argparse.ArgumentParser:
     _verb(verbs, doctor, "say what this machine can do", "doctor")
     verb = _verb(verbs, inspect, "show what a bundle holds", "inspect bundle")
     verb.add_argument("bundle", type=Path)
+    add_verbs(lambda run, summary, example: _verb(verbs, run, summary, example), _positive, _share)
     return parser
 
 
 def _verb(verbs: Any, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(
-        run.__name__,
+        run.__name__.removesuffix("_"),
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=f"example: retinaface-edge {example}",

@@ -5,6 +5,7 @@ Grey, palette, RGBA, CMYK, 16-bit and EXIF-rotated pictures come out as 8-bit BG
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -36,8 +37,10 @@ def find_images(paths: list[Path]) -> list[Path]:
     return found
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
     """One picture as uint8 BGR, shape (height, width, 3), upright by its EXIF orientation.
+
+    `content` is the file's bytes where they are at hand already; `path` then only names it.
 
     Raises `ImageError` when the file is no picture, is cut short, or has more pixels than `MAX_PIXELS`.
     """
@@ -48,7 +51,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("JPEG", "PNG")) as picture:
+            with Image.open(path if content is None else io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ImageError(
                         f"{path} has {picture.width}x{picture.height} pixels, more than {MAX_PIXELS} are refused"

@@ -1,0 +1,59 @@
+"""The worst pictures of a drift result, drawn with both sets of boxes, as figures for the report."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ..runtime.errors import ImageError
+from ..runtime.images import read_image
+
+LONGEST_SIDE = 720
+QUALITY = 72
+
+
+def worst_pictures(drift: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """A figure for each of the result's worst pictures that is in `folder`; a sentence where one is not."""
+    for worst in drift["worst_images"]:
+        caption = f"{worst['image']}: {worst['artifact']} against {worst['reference']}"
+        try:
+            frame = read_image(folder / worst["image"])
+        except ImageError as error:
+            yield f"<p>{escape(caption)}: not drawn, {escape(str(error))}</p>"
+            continue
+        height, width = frame.shape[:2]
+        data = base64.b64encode(_jpeg(frame)).decode()
+        # Boxes are drawn by the page, not into the pixels: they stay sharp, and the picture stays small.
+        boxes = [
+            *_boxes(worst["reference_faces"], "fp32", width, ""),
+            *_boxes(worst["artifact_faces"], "other", width, ' stroke-dasharray="6 4"'),
+        ]
+        yield (
+            f'<figure><figcaption>{escape(caption)}</figcaption><svg viewBox="0 0 {width} {height}" role="img" '
+            f'aria-label="{escape(caption, quote=True)}"><image width="{width}" height="{height}" '
+            f'href="data:image/jpeg;base64,{data}"/>{"".join(boxes)}</svg></figure>'
+        )
+
+
+def _boxes(faces: Sequence[Mapping[str, Any]], kind: str, width: int, dash: str) -> Iterator[str]:
+    stroke = max(1.0, width / 360)
+    for face in faces:
+        x1, y1, x2, y2 = face["box"]
+        yield (
+            f'<rect x="{x1:.1f}" y="{y1:.1f}" width="{x2 - x1:.1f}" height="{y2 - y1:.1f}" class="{kind}" '
+            f'stroke-width="{stroke:.1f}"{dash}><title>{face["score"]:.3f}</title></rect>'
+        )
+
+
+def _jpeg(frame: Any) -> bytes:
+    from PIL import Image
+
+    picture = Image.fromarray(frame[:, :, ::-1])
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()

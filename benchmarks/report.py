@@ -1,0 +1,287 @@
+"""The report: one HTML file from drift, eval and bench results. It needs no network, and opens anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..runtime.bundle import Bundle
+from .gate import Outcome, apply_gate, failures, read_gate
+from .pictures import worst_pictures
+from .plots import Axis, Series, bar_plot, line_plot, scatter_plot
+from .subjects import MeasurementError
+from .text import band, number
+
+STYLE = "report.css"
+LARGEST_BYTES = 3_000_000
+HIGHEST_DB = 60.0
+"""Where the drift plot ends: above it, two tensors are the same for every purpose."""
+
+
+def write_report(
+    output: Path,
+    bundle: Bundle,
+    *,
+    drift: Mapping[str, Any] | None = None,
+    evals: Sequence[Mapping[str, Any]] = (),
+    bench: Path | None = None,
+    images: Path | None = None,
+    gate: Path | None = None,
+) -> int:
+    """Write the report; gives its size in bytes.
+
+    `images` is the folder that drift ran on: its worst pictures are drawn. Raises `MeasurementError` when there is no
+    result to report, or when results are of another bundle.
+    """
+    results = [*([drift] if drift else []), *evals]
+    if not results:
+        raise MeasurementError("there is nothing to report; give --drift or --eval with what their --json wrote")
+    for result in results:
+        measured = result.get("bundle", {}).get("digest")
+        if measured is not None and measured != bundle.manifest["digest"]:
+            raise MeasurementError(
+                f"a result of {result['kind']} is of another bundle than {bundle.path}; measure again"
+            )
+    rules = read_gate(gate)
+    outcomes = [outcome for result in results for outcome in apply_gate(rules, result)]
+    times = _read_bench(bench) if bench else {}
+    pictures = list(worst_pictures(drift, images)) if drift and images else []
+    page = "".join(_page(bundle, drift, evals, times, outcomes, pictures)).encode()
+    if len(page) > LARGEST_BYTES:
+        raise MeasurementError(
+            f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"
+        )
+    scratch = output.with_name(f".{output.name}.partial")
+    try:
+        scratch.write_bytes(page)
+        scratch.replace(output)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return len(page)
+
+
+def _page(
+    bundle: Bundle,
+    drift: Mapping[str, Any] | None,
+    evals: Sequence[Mapping[str, Any]],
+    times: Mapping[str, float],
+    outcomes: Sequence[Outcome],
+    pictures: Sequence[str],
+) -> Iterator[str]:
+    style = resources.files(__package__).joinpath(STYLE).read_text(encoding="utf-8")
+    title = f"RetinaFace bundle {bundle.path.absolute().name}"
+    yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{escape(title)}</title><style>{style}</style></head><body><h1>{escape(title)}</h1>"
+    yield from _verdict(outcomes)
+    yield "<h2>Summary</h2>"
+    yield _table(*_summary(bundle, drift, evals, times))
+    colours = {artifact.name: index for index, artifact in enumerate(bundle.artifacts)}
+    plots = [*_drift_plots(drift, colours), *_eval_plots(evals, colours), *_latency_plot(evals, times, colours)]
+    yield f'<h2>Plots</h2><div class="plots">{"".join(plots)}</div>'
+    if pictures:
+        yield (
+            "<h2>Worst pictures</h2><p>Where faces moved, vanished or appeared most. Green: FP32 on ONNX Runtime; "
+            f'magenta, dashed: the artifact.</p><div class="pictures">{"".join(pictures)}</div>'
+        )
+    if drift:
+        yield "<h2>Faces against FP32, by size</h2>"
+        yield _table(*_by_size(drift))
+    for result in evals:
+        yield f"<h2>Recall by face size: {escape(_set_name(result))}</h2>"
+        yield _table(*_recall(result))
+    yield "<h2>Provenance</h2>"
+    yield _definitions(_provenance(bundle, drift, evals))
+    yield "</body></html>\n"
+
+
+def _verdict(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    failed = failures(outcomes)
+    judged = sum(outcome.passed is not None for outcome in outcomes)
+    text = f"{judged - len(failed)} of {judged} checks passed"
+    yield f'<p class="verdict {"bad" if failed else "good"}">{"Gate failed: " if failed else "Gate passed: "}{text}</p>'
+    if failed:
+        sentences = "".join(f"<li>{escape(outcome.rule.name)}: {escape(outcome.sentence)}</li>" for outcome in failed)
+        yield f"<ul>{sentences}</ul>"
+
+
+def _summary(
+    bundle: Bundle,
+    drift: Mapping[str, Any] | None,
+    evals: Sequence[Mapping[str, Any]],
+    times: Mapping[str, float],
+) -> tuple[list[str], list[list[str]]]:
+    header, rows = ["artifact", "bytes"], []
+    against = (
+        {row["artifact"]: row for row in drift["comparisons"] if row["reference"].endswith("fp32")} if drift else {}
+    )
+    header += ["ms a frame"] if times else []
+    header += ["AP to FP32", "missed", "invented", "IoU", "least SQNR, dB"] if drift else []
+    for result in evals:
+        header += [f"AP {result['set']['name']}, {setting}" for setting in result["results"][0]["ap"]]
+    for artifact in bundle.artifacts:
+        row = [artifact.name, f"{artifact.bytes:,}"]
+        if times:
+            row.append(number(times.get(artifact.name), 1))
+        if drift:
+            row += _drift_cells(against.get(artifact.name))
+        for result in evals:
+            found = next((r for r in result["results"] if r["artifact"] == artifact.name), None)
+            settings = result["results"][0]["ap"]
+            row += [number(found["ap"][setting], 4) if found else "-" for setting in settings]
+        rows.append(row)
+    return header, rows
+
+
+def _drift_cells(comparison: Mapping[str, Any] | None) -> list[str]:
+    if comparison is None:
+        return ["reference", "", "", "", ""]
+    found = comparison["detections"]
+    sqnr = [t["sqnr_db"] for t in comparison["tensors"] if t["anchors"] == "candidates" and t["sqnr_db"] is not None]
+    return [
+        number(found["ap_0.5"], 4),
+        str(found["missed"]),
+        str(found["invented"]),
+        number(found["iou_mean"], 3),
+        number(min(sqnr, default=None), 1),
+    ]
+
+
+def _drift_plots(drift: Mapping[str, Any] | None, colours: Mapping[str, int]) -> Iterator[str]:
+    if drift is None:
+        return
+    against = [row for row in drift["comparisons"] if row["reference"] == drift["comparisons"][0]["reference"]]
+    for head in dict.fromkeys(t["head"] for t in against[0]["tensors"]):
+        strides = sorted({t["stride"] for t in against[0]["tensors"]})
+        series = []
+        for comparison in against:
+            tensors = [t for t in comparison["tensors"] if t["head"] == head and t["anchors"] == "candidates"]
+            points = [(float(strides.index(t["stride"])), t["sqnr_db"]) for t in tensors if t["sqnr_db"] is not None]
+            series.append(Series(comparison["artifact"], tuple(points), _colour(colours, comparison["artifact"])))
+        title = f"Drift of {head} by stride (higher is nearer to FP32)"
+        yield bar_plot(title, [f"stride {s}" for s in strides], Axis("SQNR, dB", 0.0, HIGHEST_DB), series)
+    if layers := drift.get("layers"):
+        longest = max(len(row["layers"]) for row in layers)
+        series = [
+            Series(
+                f"{row['artifact']}, {name}",
+                tuple((float(index), figure[key]) for index, figure in enumerate(row["layers"])),
+                _colour(colours, row["artifact"]),
+                dashed=key == "sqnr_db",
+            )
+            for row in layers
+            if "int8" in row["artifact"]
+            for name, key in (("born", "born_sqnr_db"), ("arrived", "sqnr_db"))
+        ]
+        if series:
+            x = Axis("layer, from the picture to the outputs", 0.0, longest - 1.0)
+            yield line_plot("Where the difference is born", x, Axis("SQNR, dB", 0.0, HIGHEST_DB), series)
+
+
+def _eval_plots(evals: Sequence[Mapping[str, Any]], colours: Mapping[str, int]) -> Iterator[str]:
+    for result in evals:
+        for setting in result["results"][0]["curves"]:
+            series = [
+                Series(
+                    row["artifact"],
+                    tuple(zip(row["curves"][setting]["recall"], row["curves"][setting]["precision"], strict=True)),
+                    _colour(colours, row["artifact"]),
+                    dashed="int8" in row["artifact"],
+                )
+                for row in result["results"]
+            ]
+            title = f"Precision and recall: {_set_name(result)}, {setting}"
+            yield line_plot(title, Axis("recall", 0.0, 1.0), Axis("precision", 0.0, 1.0), series)
+
+
+def _latency_plot(
+    evals: Sequence[Mapping[str, Any]], times: Mapping[str, float], colours: Mapping[str, int]
+) -> Iterator[str]:
+    if not times or not evals:
+        return
+    setting = list(evals[0]["results"][0]["ap"])[-1]
+    points = [
+        Series(row["artifact"], ((times[row["artifact"]], row["ap"][setting]),), _colour(colours, row["artifact"]))
+        for row in evals[0]["results"]
+        if row["artifact"] in times and row["ap"][setting] is not None
+    ]
+    if points:
+        aps = [series.points[0][1] for series in points]
+        x = Axis("milliseconds a frame", 0.0, 1.1 * max(series.points[0][0] for series in points))
+        y = Axis(f"AP, {setting}", max(0.0, min(aps) - 0.01), min(1.0, max(aps) + 0.01))
+        yield scatter_plot(f"Latency against AP: {_set_name(evals[0])}", x, y, points)
+
+
+def _by_size(drift: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    bands = drift["comparisons"][0]["detections"]["by_size"]
+    header = ["artifact", "against", *(f"{band(b)}: matched / missed / invented" for b in bands)]
+    rows = [
+        [
+            comparison["artifact"],
+            comparison["reference"],
+            *(f"{b['matched']} / {b['missed']} / {b['invented']}" for b in comparison["detections"]["by_size"]),
+        ]
+        for comparison in drift["comparisons"]
+    ]
+    return header, rows
+
+
+def _recall(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    bands = [b for b in result["results"][0]["recall_by_size"] if b["faces"]]
+    header = ["artifact", *(f"{band(b)} ({b['faces']})" for b in bands)]
+    rows = [
+        [row["artifact"], *(f"{b['found'] / b['faces']:.3f}" for b in row["recall_by_size"] if b["faces"])]
+        for row in result["results"]
+    ]
+    return header, rows
+
+
+def _provenance(
+    bundle: Bundle, drift: Mapping[str, Any] | None, evals: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    yield "bundle", f"sha256 {bundle.manifest['digest']}"
+    for key, value in bundle.manifest.get("provenance", {}).items():
+        parts = (f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else [str(value)]
+        yield str(key), ", ".join(parts)
+    for result in (*([drift] if drift else []), *evals):
+        images = result["images"]
+        what = _set_name(result) if result["kind"] == "eval" else "drift"
+        skipped = f", {len(images['skipped'])} skipped" if images["skipped"] else ""
+        yield what, f"{images['count']} pictures, sha256 {images['digest'][:16]}{skipped}"
+    environment = (drift or evals[0])["environment"]
+    yield "measured on", ", ".join(f"{key} {value}" for key, value in environment.items())
+
+
+def _colour(colours: Mapping[str, int], artifact: str) -> int:
+    """An artifact has one colour in all plots; what is in no bundle, a checkpoint for instance, has the last."""
+    return colours.get(artifact, len(colours))
+
+
+def _set_name(result: Mapping[str, Any]) -> str:
+    note = f", {result['set']['note']}" if result["set"]["note"] else ""
+    return f"{result['set']['name']} ({result['scale']}{note})"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _definitions(pairs: Iterator[tuple[str, str]]) -> str:
+    return f"<dl>{''.join(f'<dt>{escape(key)}</dt><dd>{escape(value)}</dd>' for key, value in pairs)}</dl>"
+
+
+def _read_bench(path: Path) -> dict[str, float]:
+    """Median milliseconds by artifact, from what `bench --json` writes: one JSON object an artifact and line."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return {f"{row['backend']} {row['precision']}": float(row["milliseconds"]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MeasurementError(
+            f"{path} is no result of bench ({error!r}); give a file that bench --json wrote"
+        ) from error
