@@ -106,8 +106,8 @@ def _drifts(
 def _gains(layers: Sequence[Layer], original: Probe, artifact: Probe) -> dict[str, NDArray[np.float32]]:
     """For each value, the artifact's factor of each channel (channels,).
 
-    A convolution's weights are w' = g_out·w / g_in, so g_out is ‖w'·g_in‖ / ‖w‖ over each filter: a ratio of norms,
-    stays right when a fault has put the filter's inputs into another order.
+    A convolution's weights are w' = g_out·w / g_in, so g_out is ‖w'·g_in‖ / ‖w‖ over each filter: a ratio of
+    norms, which stays right when a fault has put the filter's inputs into another order.
     """
     gains: dict[str, NDArray[np.float64]] = {}
     for layer in layers:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.bundle import Bundle
+from .drift import REFERENCE
 from .gate import Outcome, apply_gate, failures, read_gate
 from .pictures import worst_pictures
 from .plots import Axis, Series, bar_plot, line_plot, scatter_plot
@@ -137,6 +138,11 @@ def _summary(
     return header, rows
 
 
+def _to_reference(drift: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The comparisons with FP32 on ONNX Runtime."""
+    return [row for row in drift["comparisons"] if row["reference"] == REFERENCE]
+
+
 def _drift_cells(comparison: Mapping[str, Any] | None) -> list[str]:
     if comparison is None:
         return ["reference", "", "", "", ""]
@@ -154,7 +160,9 @@ def _drift_cells(comparison: Mapping[str, Any] | None) -> list[str]:
 def _drift_plots(drift: Mapping[str, Any] | None, colours: Mapping[str, int]) -> Iterator[str]:
     if drift is None:
         return
-    against = [row for row in drift["comparisons"] if row["reference"] == drift["comparisons"][0]["reference"]]
+    against = _to_reference(drift)
+    if not against:
+        return
     for head in dict.fromkeys(t["head"] for t in against[0]["tensors"]):
         strides = sorted({t["stride"] for t in against[0]["tensors"]})
         series = []

@@ -22,7 +22,7 @@ def drift(options: argparse.Namespace) -> int:
     from .benchmarks.text import drift_text
 
     bundle = Bundle.load(options.bundle)
-    subjects = subjects_of(bundle, options.artifact or ["*"])
+    subjects = subjects_of(bundle, [*(options.artifact or ["*"]), REFERENCE])
     if options.checkpoint:
         from .checkpoint import checkpoint_subject
 

@@ -1,0 +1,213 @@
+"""Drift as a measurement: its figures, its order, its cache, its workers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from retinaface_edge.benchmarks import measure as measure_module
+from retinaface_edge.benchmarks.cache import ResultCache
+from retinaface_edge.benchmarks.detections import compare_faces
+from retinaface_edge.benchmarks.drift import drift, pairs_of, read_set
+from retinaface_edge.benchmarks.measure import Measurement, Plan, Result, Unreadable
+from retinaface_edge.benchmarks.subjects import MeasurementError, Subject, subjects_of
+from retinaface_edge.benchmarks.tensors import HIGHEST_SQNR_DB, TensorFloor, output_sums, sqnr_db
+from retinaface_edge.calibration.scenes import scenes
+from retinaface_edge.runtime import Bundle, Spec
+from retinaface_edge.runtime.postprocess import Faces
+
+PICTURES = 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures")
+    for index, frame in enumerate(scenes(PICTURES, seed=11)):
+        Image.fromarray(frame[:, :, ::-1]).save(path / f"{index}.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def subjects(bundle: Bundle) -> list[Subject]:
+    return subjects_of(bundle)
+
+
+@pytest.fixture(scope="module")
+def result(subjects: list[Subject], folder: Path) -> dict[str, Any]:
+    with ResultCache(None) as cache:
+        return drift(subjects, read_set(folder), cache)
+
+
+def comparison(result: dict[str, Any], artifact: str, reference: str = "onnxruntime fp32") -> dict[str, Any]:
+    (found,) = [c for c in result["comparisons"] if (c["artifact"], c["reference"]) == (artifact, reference)]
+    return dict(found)
+
+
+def faces(*rows: tuple[float, float, float, float, float]) -> Faces:
+    """Rows of score and box; landmarks at the box's corner."""
+    array = np.array(rows, float).reshape(-1, 5)
+    return Faces(array[:, 0], array[:, 1:], np.repeat(array[:, None, 1:3], 5, axis=1))
+
+
+def test_fp32_artifacts_give_the_same_faces(shared: Path, bundle: Bundle) -> None:
+    subjects = subjects_of(bundle, ["* fp32"])
+    with ResultCache(None) as cache:
+        found = drift(subjects, read_set(shared / "widerface" / "WIDER_val", 40), cache)
+    for name in ("openvino fp32", "tflite fp32"):
+        assert comparison(found, name)["detections"]["ap_0.02"] >= 0.999
+
+
+def test_every_output_has_figures_of_its_own(result: dict[str, Any], bundle: Bundle) -> None:
+    for row in result["comparisons"]:
+        assert [t["output"] for t in row["tensors"] if t["anchors"] == "candidates"] == [
+            output.name for output in bundle.spec.outputs
+        ]
+    worst = {t["output"]: t["sqnr_db"] for t in comparison(result, "tflite int8")["tensors"] if t["anchors"] == "all"}
+    assert len({round(value, 6) for value in worst.values()}) == len(worst)
+
+
+def test_int8_is_compared_with_fp32_and_with_the_quantised_onnx(result: dict[str, Any]) -> None:
+    pairs = {(c["reference"], c["artifact"]) for c in result["comparisons"]}
+    assert ("onnxruntime fp32", "tflite int8") in pairs and ("onnxruntime int8", "tflite int8") in pairs
+
+
+def test_every_pair_is_every_pair(subjects: list[Subject]) -> None:
+    assert len(pairs_of(subjects, every=True)) == len(subjects) * (len(subjects) - 1) // 2
+    with pytest.raises(MeasurementError, match="onnxruntime fp32, which the others are compared with"):
+        pairs_of([subject for subject in subjects if subject.precision == "int8"])
+
+
+def test_counts_agree_with_each_other(result: dict[str, Any]) -> None:
+    for row in result["comparisons"]:
+        found = row["detections"]
+        assert found["missed"] == len(row["missed"]) and found["invented"] == len(row["invented"])
+        for bands in (found["by_size"], found["by_score"]):
+            assert sum(band["matched"] for band in bands) == found["matched"]
+            assert sum(band["missed"] for band in bands) == found["missed"]
+
+
+def test_two_processes_give_the_same_result_to_the_last_bit(
+    subjects: list[Subject], folder: Path, result: dict[str, Any]
+) -> None:
+    with ResultCache(None) as cache:
+        assert drift(subjects, read_set(folder), cache, workers=2) == result
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    subjects: list[Subject], folder: Path, result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real = measure_module.measure
+
+    def counted(plan: Plan, task: measure_module.Task) -> measure_module.Measured:
+        done.append(task.name)
+        return real(plan, task)
+
+    monkeypatch.setattr(measure_module, "measure", counted)
+
+    def stopping(items: Any) -> Any:
+        for number, item in enumerate(items):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    with ResultCache(tmp_path) as cache, pytest.raises(KeyboardInterrupt):
+        drift(subjects, read_set(folder), cache, progress=stopping)
+    before = len(done)
+    with ResultCache(tmp_path) as cache:
+        assert drift(subjects, read_set(folder), cache) == result
+    assert 0 < before < PICTURES and sorted(done) == sorted(set(done))
+
+
+def test_another_artifact_is_measured_anew_and_the_others_are_not(
+    subjects: list[Subject], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(chosen: list[Subject]) -> list[tuple[int, ...]]:
+        tasks: list[tuple[int, ...]] = []
+        real = measure_module.measure
+        with ResultCache(tmp_path) as cache, monkeypatch.context() as patch:
+            patch.setattr(measure_module, "measure", lambda p, t: (tasks.append(t.faces), real(p, t))[1])
+            for _ in Measurement(Plan(tuple(chosen)), read_set(folder), cache):
+                pass
+        return tasks
+
+    assert measured(subjects[:2]) == [(0, 1)] * PICTURES
+    assert measured(subjects[:3]) == [(2,)] * PICTURES
+    assert measured(subjects[:3]) == []
+
+
+def test_unreadable_pictures_are_named_and_passed_over(subjects: list[Subject], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff")
+    good = next(iter(read_set(folder).values()))
+    files = {"a-torn.jpg": tmp_path / "torn.jpg", "b-gone.jpg": tmp_path / "gone.jpg", "c.png": good}
+    with ResultCache(None) as cache:
+        two = [subject for subject in subjects if subject.name in ("onnxruntime fp32", "tflite int8")]
+        kinds = [type(one) for one in Measurement(Plan((two[0],)), files, cache)]
+        assert kinds == [Unreadable, Unreadable, Result]
+        found = drift(two, files, cache)
+    assert [skipped["name"] for skipped in found["images"]["skipped"]] == ["a-torn.jpg", "b-gone.jpg"]
+    del files["c.png"]
+    with ResultCache(None) as cache, pytest.raises(MeasurementError, match="none of 2 pictures can be read"):
+        drift(two, files, cache)
+
+
+def test_faces_are_matched_missed_and_invented() -> None:
+    reference = faces((0.9, 0, 0, 100, 100), (0.8, 200, 0, 250, 50), (0.3, 300, 300, 320, 320))
+    artifact = faces((0.7, 0, 0, 100, 90), (0.4, 200, 0, 250, 50), (0.6, 300, 300, 320, 320), (0.55, 400, 0, 440, 30))
+    found = compare_faces("a.png", reference, artifact, 2.0, 0.5)
+    assert found.matched.shape == (1, 5)
+    assert found.matched[0] == pytest.approx([0.9, 50.0, 0.9, -0.2, 0.0])
+    assert [(f.score, f.size, f.faint) for f in found.missed] == [(0.8, 25.0, True)]
+    assert [(f.score, f.size, f.faint) for f in found.invented] == [(0.6, 10.0, True), (0.55, 15.0, False)]
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 2.0))
+def test_gain_and_sqnr_of_a_stretched_output(seed: int, factor: float) -> None:
+    spec = Spec(64, 64)
+    random = np.random.default_rng(seed)
+    reference = [random.normal(0, 3, output.shape) for output in spec.outputs]
+    floor = TensorFloor(spec)
+    floor.add("a", output_sums(spec, reference, [array * factor for array in reference]))
+    for figure in floor.figures():
+        if figure.count:
+            assert figure.gain == pytest.approx(factor)
+            expected = sqnr_db(1.0, (factor - 1.0) ** 2)
+            assert figure.sqnr_db == pytest.approx(expected, abs=1e-6)
+            assert figure.cosine == pytest.approx(1.0)
+
+
+def test_equal_tensors_have_the_highest_sqnr_and_sums_do_not_depend_on_how_pictures_are_grouped() -> None:
+    assert sqnr_db(1.0, 0.0) == HIGHEST_SQNR_DB and sqnr_db(0.0, 1.0) == -HIGHEST_SQNR_DB
+    assert sqnr_db(100.0, 1.0) == pytest.approx(20.0)
+
+
+def test_drift_answers_in_one_command(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "retinaface_edge", "drift", str(bundle.path), "--images", str(folder)]
+    command += [
+        "--no-cache",
+        "--json",
+        str(tmp_path / "drift.json"),
+        "--junit",
+        str(tmp_path / "junit.xml"),
+        "--layers",
+    ]
+    good = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert json.loads((tmp_path / "drift.json").read_text())["kind"] == "drift"
+    gate = {"format_version": 1, "rules": [{"floor": "tensors", "figure": "sqnr_db", "at_least": 140}]}
+    (tmp_path / "gate.json").write_text(json.dumps(gate))
+    bad = subprocess.run([*command, "--gate", str(tmp_path / "gate.json")], capture_output=True, text=True, check=False)
+    assert bad.returncode == 1 and "FAILED" in bad.stdout and "worst image: " in bad.stdout
+    wrong = subprocess.run(
+        [*command[:5], "--images", str(tmp_path / "none")], capture_output=True, text=True, check=False
+    )
+    assert wrong.returncode == 2 and len(wrong.stderr.strip().splitlines()) == 1

@@ -1,0 +1,176 @@
+"""The report: whole, self-contained, small, and shown by a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retinaface_edge.benchmarks.cache import ResultCache
+from retinaface_edge.benchmarks.datasets import read_boxes
+from retinaface_edge.benchmarks.drift import drift, read_set
+from retinaface_edge.benchmarks.evaluate import evaluate
+from retinaface_edge.benchmarks.layers import layer_drift
+from retinaface_edge.benchmarks.report import write_report
+from retinaface_edge.benchmarks.subjects import MeasurementError, subjects_of
+from retinaface_edge.calibration.scenes import scenes
+from retinaface_edge.runtime import Bundle, Detector
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PHONE = 390
+CHILDLESS = ("meta", "line", "polyline", "rect", "circle", "image")
+
+
+@pytest.fixture(scope="module")
+def report(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with everything in it, of pictures whose annotation is what FP32 finds."""
+    folder = tmp_path_factory.mktemp("report")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    detector = Detector.load(bundle, "onnxruntime", "fp32")
+    listed = []
+    for index, frame in enumerate(scenes(6, seed=3)):
+        name = f"<{index}> & co.jpg"
+        Image.fromarray(frame[:, :, ::-1]).save(pictures / name)
+        listed.append({"file": name, "boxes_xyxy": detector.detect(frame).boxes.tolist()})
+    (pictures / "boxes.json").write_text(json.dumps(listed))
+    subjects = subjects_of(bundle)
+    identity = {"digest": bundle.manifest["digest"]}
+    with ResultCache(None) as cache:
+        drifted = {**drift(subjects, read_set(pictures), cache), "bundle": identity}
+        reference = next(subject for subject in subjects if subject.name == "onnxruntime fp32")
+        drifted["layers"] = layer_drift(reference, subjects, read_set(pictures))
+        accuracy = evaluate(subjects, read_boxes(pictures / "boxes.json"), cache, scale="vga")
+    rows = [{"backend": s.backend, "precision": s.precision, "milliseconds": 20.0 + i} for i, s in enumerate(subjects)]
+    (folder / "bench.json").write_text("\n".join(map(json.dumps, rows)))
+    write_report(
+        folder / "report.html",
+        bundle,
+        drift=json.loads(json.dumps(drifted)),
+        evals=[json.loads(json.dumps({**accuracy, "bundle": identity}))],
+        bench=folder / "bench.json",
+        images=pictures,
+    )
+    return folder / "report.html"
+
+
+class Tags(HTMLParser):
+    """What a page refers to, and whether its tags close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in CHILDLESS:
+            self.open.append(tag)
+        self.references += [value or "" for key, value in attributes if key in ("src", "href", "xlink:href", "data")]
+
+    def handle_endtag(self, tag: str) -> None:
+        # Titles of lines and bars lie inside them, so shapes may have an end of their own.
+        if tag not in CHILDLESS:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_it_is_one_small_file_that_refers_to_nothing_outside(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(text.removeprefix("<!doctype html>"))
+    assert tags.open == []
+    assert tags.references and all(reference.startswith("data:image/jpeg;base64,") for reference in tags.references)
+    assert not re.search(r"url\(|@import|<script|https?://", text)
+    assert len(text.encode()) < 3_000_000
+
+
+def test_it_begins_with_the_verdict_and_shows_every_artifact(report: Path, bundle: Bundle) -> None:
+    tags = Tags()
+    tags.feed(report.read_text(encoding="utf-8").removeprefix("<!doctype html>"))
+    text = " ".join(tags.text)
+    assert text.index("Gate ") < text.index("Summary") < text.index("Plots") < text.index("Provenance")
+    for artifact in bundle.artifacts:
+        assert artifact.name in text and f"{artifact.bytes:,}" in text
+    for title in ("Drift of score by stride", "Precision and recall", "Latency against AP", "Where the difference is"):
+        assert title in text
+    assert "<0> & co.jpg" in text or "<1> & co.jpg" in text, "names are shown as they are"
+
+
+def test_results_of_another_bundle_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    other: dict[str, Any] = {"kind": "drift", "bundle": {"digest": "0" * 64}}
+    with pytest.raises(MeasurementError, match="is of another bundle"):
+        write_report(tmp_path / "report.html", bundle, drift=other)
+    with pytest.raises(MeasurementError, match="there is nothing to report"):
+        write_report(tmp_path / "report.html", bundle)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    for name in BROWSERS:
+        if found := shutil.which(name):
+            return found
+    if os.environ.get("RETINAFACE_EDGE_REQUIRE_SHARED"):
+        pytest.fail("no Chromium is installed, and RETINAFACE_EDGE_REQUIRE_SHARED is set")
+    pytest.skip("no Chromium is installed")
+
+
+def screenshot(browser: str, page: Path, width: int, height: int, tmp_path: Path) -> np.ndarray:
+    shot = tmp_path / f"{width}.png"
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},{height}", f"--screenshot={shot}"]
+    subprocess.run([*command, page.as_uri()], capture_output=True, timeout=120, check=True)
+    return np.asarray(Image.open(shot).convert("RGB")).astype(int)
+
+
+def test_a_browser_shows_the_verdict_the_plots_and_the_boxes(report: Path, browser: str, tmp_path: Path) -> None:
+    pixels = screenshot(browser, report, 1200, 4000, tmp_path)
+
+    def drawn(colour: tuple[int, int, int]) -> int:
+        return int((np.abs(pixels - colour).max(axis=2) <= 3).sum())
+
+    assert drawn((233, 246, 242)) + drawn((252, 239, 230)) > 10_000, "the verdict's background"
+    for colour in ((0, 114, 178), (213, 94, 0), (0, 158, 115)):
+        assert drawn(colour) > 500, "the plots' colours"
+    assert drawn((0, 230, 118)) > 50 and drawn((255, 47, 208)) > 20, "both sets of boxes"
+
+
+def test_it_fits_a_phone(report: Path, browser: str, tmp_path: Path) -> None:
+    """The page is asked how wide it is: only tables may be scrolled, not the page."""
+    probe = tmp_path / "probe.html"
+    script = "<script>document.title = 'width ' + document.documentElement.scrollWidth + ' of ' + innerWidth</script>"
+    frame = report.read_text(encoding="utf-8").replace("</body>", f"{script}</body>")
+    probe.write_text(frame, encoding="utf-8")
+    holder = tmp_path / "phone.html"
+    holder.write_text(
+        f'<iframe id="f" src="{probe.name}" width="{PHONE}" height="800" style="border:0"></iframe>'
+        "<script>f.onload = () => document.body.append(f.contentDocument.title)</script>"
+    )
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", holder.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = re.search(r"width (\d+) of (\d+)", done.stdout)
+    assert found is not None, done.stdout[-500:]
+    assert int(found[1]) <= int(found[2]) == PHONE
+
+
+def test_it_prints(report: Path, browser: str, tmp_path: Path) -> None:
+    target = tmp_path / "report.pdf"
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    subprocess.run(
+        [*command, f"--print-to-pdf={target}", report.as_uri()], capture_output=True, timeout=120, check=True
+    )
+    pages = len(re.findall(rb"/Type\s*/Page[^s]", target.read_bytes()))
+    assert 2 <= pages <= 12
