@@ -21,8 +21,6 @@ from .observe import Observation
 SMALLEST = 1e-30
 ACTIVATIONS_PART = 0.75
 """How much of the difference dense convolutions' weights take over: 0 none, 1 all. 0.75 had the least drift."""
-NEGATIVE_PART = 0.7
-"""Weight of a channel's negative reach before its LeakyReLU: TFLite has it on a grid, but may clip it cheaply."""
 SMALLEST_SHARE = 1e-3
 """A channel is treated as having at least this share of the largest channel's range."""
 
@@ -70,7 +68,7 @@ def _factor(before_activation: Observation, dense: list[NDArray[np.float64]]) ->
 
     The range counts values before the activation, because TFLite quantises those too.
     """
-    reach = np.maximum(before_activation.high, -NEGATIVE_PART * before_activation.low).mean(axis=0, dtype=np.float64)
+    reach = np.maximum(before_activation.high, -before_activation.low).mean(axis=0, dtype=np.float64)
     reach = np.maximum(reach, max(float(reach.max()) * SMALLEST_SHARE, SMALLEST))
     if dense:
         weight = np.max(np.stack([np.abs(array).max(axis=(0, 2, 3)) for array in dense]), axis=0)

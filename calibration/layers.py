@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ..runtime.spec import Spec
+from .agreement import STEPS
 from .calibrate import Calibration
 from .images import Frame
 from .observe import CANDIDATE_SCORE, Progress
 from .quantise import quantise
-from .ranges import STEPS
 
 IMAGES = 8
 

@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.postprocess import Grid
 from ..runtime.spec import Spec
+from .agreement import weight_scales
 from .calibrate import Calibration
 from .rounding import round_together
 
@@ -48,9 +49,11 @@ def quantise(calibration: Calibration, spec: Spec) -> onnx.ModelProto:
     scales: dict[str, NDArray[np.float32]] = {start: np.ones(1, np.float32)}
     renamed: dict[str, str] = {}
     wanted = _read_as_integers(nodes, integer_layers)
+    rectified = {node.input[0]: node.output[0] for node in nodes if node.op_type == "Relu"}
     for node in nodes:
         if node.name in integer_layers:
-            _quantise_weights(graph, node, weights, scales, calibration)
+            result = grids.get(rectified.get(node.output[0], node.output[0]))
+            _quantise_weights(graph, node, weights, scales, result, calibration)
         copied = onnx.NodeProto()
         copied.CopyFrom(node)
         copied.input[:] = [renamed.get(name, name) for name in node.input]
@@ -101,8 +104,10 @@ def _quantise_weights(
     node: onnx.NodeProto,
     weights: Mapping[str, NDArray[np.float32]],
     scales: Mapping[str, NDArray[np.float32]],
+    result: Grid | None,
     calibration: Calibration,
 ) -> None:
+    """Weights and bias as integers; where the grid of the result is known, on scales that kernels agree on."""
     source, kernel, bias = node.input
     if source not in scales:
         raise QuantisationError(f"the input {source} of {node.name} is on no grid")
@@ -112,6 +117,8 @@ def _quantise_weights(
     # A channel of zeros, or one so small that its bias would not fit 32 bits, gets a scale that is just large enough.
     least = np.maximum(np.abs(weights[bias]) / (scales[source] * 2.0**30), np.float32(2.0**-40))
     scale = np.maximum(span / limit, least).astype(np.float32)
+    if result is not None:
+        scale = weight_scales(scale, float(scales[source][0]), result.scale)
     if node.name in calibration.products:
         product = calibration.products[node.name]
         integers = round_together(weight.astype(np.float64), scale.astype(np.float64), product, limit)

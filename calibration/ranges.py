@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.postprocess import Grid
+from .agreement import STEPS, UNIT, before_leaky_relu, negative_factor
 from .observe import CANDIDATE_SCORE, Observation
 
-STEPS = 255
 SMALLEST_SPAN = 1e-6
 BINS = 4096
 PERCENTILE = 99.99
@@ -26,6 +26,8 @@ MARGIN = 0.05
 """Part of an output's range added at both ends, since INT8 outputs stray a little beyond FP32's."""
 SHARES = np.linspace(0.2, 1.0, 33)
 """Shares of the full range that the searching estimators try at each end."""
+MOST_LOSS = 2.0
+"""Kernels that agree are worth at most this factor in a layer's squared error."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def before_activation(observation: Observation, after: Grid, slope: float) -> Ra
 
     Both grids end at the same largest value. What is left to choose is the ratio of their scales: a larger one clips
     fewer negative values, which the slope makes small, and costs precision in the positive ones. Only ratios are tried
-    that XNNPACK holds exactly: it multiplies by ratio and ratio·slope in steps of 1/256.
+    that XNNPACK holds exactly: it multiplies by ratio and ratio·slope in steps of 1/256. Those on which every kernel
+    gives the same integers are preferred, unless they cost too much.
     """
     high = (STEPS - after.zero_point) * after.scale
     counts, values = _histogram(observation)
@@ -125,8 +128,17 @@ def before_activation(observation: Observation, after: Grid, slope: float) -> Ra
         got = _rounded(np.where(got > 0.0, got, slope * got), after)
         return float(np.dot(counts, (got - wanted) ** 2))
 
-    scales = (after.scale * ratio for ratio in exact_ratios(slope))
-    return min((Range(min(high - STEPS * s, 0.0), high, "activation-error") for s in scales), key=error)
+    best: dict[bool, tuple[float, Range]] = {}
+    for units in _exact_ratios(slope):
+        scale = before_leaky_relu(after.scale, units)
+        candidate = Range(min(high - STEPS * scale, 0.0), high, "activation-error")
+        agrees = negative_factor(max(round(units * slope), 1))[1] >= candidate.grid.zero_point
+        best[agrees] = min(best.get(agrees, (math.inf, candidate)), (error(candidate), candidate), key=lambda p: p[0])
+    least, other = best.get(False, (math.inf, None))
+    exact, agreeing = best.get(True, (math.inf, other))
+    chosen = agreeing if exact <= MOST_LOSS * least else other
+    assert chosen is not None
+    return chosen
 
 
 def at_candidates(head: str, extremes: tuple[float, float]) -> Range:
@@ -141,14 +153,13 @@ def at_candidates(head: str, extremes: tuple[float, float]) -> Range:
     return Range(min(low - margin, 0.0), max(high + margin, 0.0), "candidates")
 
 
-def exact_ratios(slope: float) -> list[float]:
-    """Ratios that are multiples of 1/256 and stay so when multiplied by the slope, within rounding.
+def _exact_ratios(slope: float) -> list[int]:
+    """Ratios in units of 1/256 that stay whole when multiplied by the slope, within rounding.
 
     From 3/4 to a little above 1/slope, which a tensor of negative values alone needs.
     """
-    steps = range(192, int(256 * min(1.05 / max(slope, 0.05), 21.0)) + 1)
-    exact = [step / 256 for step in steps if abs(step * slope - round(step * slope)) < 1e-3]
-    return exact or [step / 256 for step in steps]
+    units = range(192, int(UNIT * min(1.05 / max(slope, 0.05), 21.0)) + 1)
+    return [unit for unit in units if abs(unit * slope - round(unit * slope)) < 1e-3] or list(units)
 
 
 def _histogram(observation: Observation) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

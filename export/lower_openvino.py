@@ -21,7 +21,7 @@ _LAYERS = ("Conv", "LeakyRelu", "Relu", "Add", "Concat", "Resize")
 
 def lower_openvino(model: onnx.ModelProto, spec: Spec) -> tuple[bytes, bytes]:
     """The IR's XML and its weights, the same bytes for the same model: neither holds a path, a time or a counter."""
-    lowered = openvino.Core().read_model(_with_float_biases(model).SerializeToString(deterministic=True))
+    lowered = openvino.Core().read_model(with_float_biases(model).SerializeToString(deterministic=True))
     apply_moc_transformations(lowered, cf=True)
     for port, output in zip(lowered.outputs, spec.outputs, strict=True):
         port.get_tensor().set_names({output.name})
@@ -39,7 +39,7 @@ def _shortened(xml: bytes) -> bytes:
     return re.sub(rb"<input>.*?</input>", lambda ports: re.sub(rb' precision="\w+"', b"", ports[0]), xml)
 
 
-def _with_float_biases(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_float_biases(model: onnx.ModelProto) -> onnx.ModelProto:
     """A QDQ graph with each bias dequantised already: the plugin adds it as floats, and the IR is half as long."""
     folded = onnx.ModelProto()
     folded.CopyFrom(model)

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from ..calibration.agreement import leaky_relu_slope
 from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.postprocess import Grid
 from .tflite_file import Graph, Operator, Quantisation, Tensor
@@ -206,8 +207,14 @@ class _Lowering:
             )
 
     def lower_leaky_relu(self, node: onnx.NodeProto) -> None:
-        source = self.value(node, 0)
-        self.emit(node, "LEAKY_RELU", [source], source.shape, {"alpha": _attributes(node).get("alpha", 0.01)})
+        source, slope, result = (
+            self.value(node, 0),
+            _attributes(node).get("alpha", 0.01),
+            self.grids.get(node.output[0]),
+        )
+        if source.grid is not None and result is not None:
+            slope = leaky_relu_slope(source.grid.scale, result.scale, slope)
+        self.emit(node, "LEAKY_RELU", [source], source.shape, {"alpha": slope})
 
     def lower_add(self, node: onnx.NodeProto) -> None:
         terms = [self.value(node, 0), self.value(node, 1)]

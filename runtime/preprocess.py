@@ -17,7 +17,7 @@ from .resample import Scratch, Taps, blend_columns, blend_rows, store, taps
 from .spec import Spec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Letterbox:
     """Where a frame of `frame_width` × `frame_height` lies in the input: its top left `width` × `height` pixels.
 

@@ -23,7 +23,7 @@ Bytes = NDArray[np.uint8]
 Pairs = NDArray[np.uint16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Taps:
     """One axis of the interpolation: `first` and `second` source index and `weight` in 1/256 of each target.
 
@@ -39,7 +39,7 @@ class Taps:
     high: dict[int, Pairs]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scratch:
     """Working memory: six blocks of `rows` rows, and one row of the mean colour, shape (W, 3)."""
 

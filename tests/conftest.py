@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings
 
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
-from retinaface_edge.calibration.images import ImageSet, image_set
+from retinaface_edge.calibration.images import ImageSet, image_set, read_folder
 from retinaface_edge.calibration.quantise import quantise
 from retinaface_edge.calibration.recipe import Recipe, read_recipe
 from retinaface_edge.calibration.scenes import portrait, scenes
@@ -87,6 +87,15 @@ def bundle(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
     return build(checkpoint, spec, calibration_images, recipe, tmp_path_factory.mktemp("build") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def photo_bundle(
+    shared: Path, checkpoint: Checkpoint, spec: Spec, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """A bundle calibrated with a hundred real photographs."""
+    images = read_folder(spec, shared / "calibration", 100, pytest.fail)
+    return build(checkpoint, spec, images, recipe, tmp_path_factory.mktemp("photo") / "bundle")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from retinaface_edge.calibration.calibrate import Calibration, calibrate
 from retinaface_edge.calibration.images import CalibrationError, ImageSet, image_set, read_folder
 from retinaface_edge.calibration.observe import Observation, observe
 from retinaface_edge.calibration.quantise import QuantisationError, quantise
-from retinaface_edge.calibration.ranges import Range, before_activation
+from retinaface_edge.calibration.ranges import MOST_LOSS, Range, before_activation
 from retinaface_edge.calibration.scenes import scenes
 from retinaface_edge.export.to_onnx import run
 from retinaface_edge.runtime import Spec
@@ -120,7 +120,9 @@ def test_the_range_before_an_activation_beats_min_and_max(seed: int, reach: floa
 
     plain = Range(min(float(values.min()), 0.0), max(float(values.max()), 0.0), "min-max").grid
     # Ratios move in steps of 4 %, the plain range is free: a little worse is possible where clipping gains nothing.
-    assert error(before_activation(seen, after, 0.1).grid) <= 1.25 * error(plain) + after.scale**2 / 12
+    # Beyond that, some error is paid for kernels that agree.
+    bound = 1.25 * error(plain) + after.scale**2 / 12
+    assert error(before_activation(seen, after, 0.1).grid) <= MOST_LOSS * bound
 
 
 def test_calibration_depends_on_the_images_alone(
