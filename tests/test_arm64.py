@@ -51,9 +51,9 @@ def test_corners_that_moved_or_faces_that_went_are_found(x86: dict[str, np.ndarr
 
 
 def test_an_xnnpack_that_did_not_engage_is_found(x86: dict[str, np.ndarray]) -> None:
-    assert "delegates: 0" in compared(x86, int8__xnnpack__delegates=np.array(0))
-    same = {**x86, "int8/xnnpack/a/box_8": x86["int8/reference/a/box_8"]}
-    assert "did not engage" in compared(same)
+    assert "did not engage: 0 delegates" in compared(x86, int8__xnnpack__delegates=np.array(0))
+    assert "did not engage: 2 delegates" in compared(x86, int8__xnnpack__delegates=np.array(2))
+    assert "2 delegates with the reference" in compared(x86, int8__reference__delegates=np.array(2))
 
 
 def test_another_machine_is_found(x86: dict[str, np.ndarray]) -> None:

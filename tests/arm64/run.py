@@ -74,16 +74,16 @@ def compare(expected: dict[str, np.ndarray], got: dict[str, np.ndarray]) -> list
             failures.append(f"{key} differs from x86")
     print(f"  {len(exact)} inputs, raw INT8 outputs and face lists compared to the bit")
 
-    # That XNNPACK ran there: the interpreter handed operators to a delegate, and its bits are not the reference's.
-    if not got["int8/xnnpack/delegates"] or got["int8/reference/delegates"]:
-        failures.append(f"delegates: {got['int8/xnnpack/delegates']} by default, some are expected there only")
+    # That XNNPACK ran there: the interpreter handed as much to the delegate as on x86. Its bits cannot tell, since they
+    # are the reference's by design of the scales; LiteRT's own kernels, which it would fall back to, give others.
+    engaged, wanted = int(got["int8/xnnpack/delegates"]), int(expected["int8/xnnpack/delegates"])
+    if not engaged or engaged != wanted:
+        failures.append(f"XNNPACK did not engage: {engaged} delegates by default, {wanted} on x86")
+    if got["int8/reference/delegates"]:
+        failures.append(f"{got['int8/reference/delegates']} delegates with the reference kernels, none are expected")
     pairs = [(key, key.replace("/xnnpack/", "/reference/")) for key in got if "/xnnpack/" in key and "_" in key]
     share = np.mean(np.concatenate([(got[a] == got[b]).ravel() for a, b in pairs]))
-    print(
-        f"  XNNPACK: {got['int8/xnnpack/delegates']} delegates; {share:.0%} of raw values equal the reference kernels'"
-    )
-    if share > 0.9:
-        failures.append("XNNPACK did not engage: its values are the reference kernels'")
+    print(f"  XNNPACK: {engaged} delegates, as on x86; {share:.0%} of its raw values equal the reference kernels'")
 
     count, worst = 0, 0.0
     for key in (key for key in expected if key.startswith("fp32/faces/")):
