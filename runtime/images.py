@@ -16,6 +16,8 @@ from .errors import ImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 178_956_970
+LEAST_SIDE = 2
+"""A file with a side of one pixel is a tracking pixel or a mistake, not a photograph."""
 
 
 def find_images(paths: list[Path]) -> list[Path]:
@@ -42,7 +44,8 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
 
     `content` is the file's bytes where they are at hand already; `path` then only names it.
 
-    Raises `ImageError` when the file is no picture, is cut short, or has more pixels than `MAX_PIXELS`.
+    Raises `ImageError` when the file is no picture, is cut short, has a side of one pixel, or has more pixels than
+    `MAX_PIXELS`.
     """
     try:
         from PIL import Image, ImageOps
@@ -52,6 +55,8 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path if content is None else io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
+                if min(picture.size) < LEAST_SIDE:
+                    raise ImageError(f"{path} is {picture.width}x{picture.height} pixels: give a photograph")
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ImageError(
                         f"{path} has {picture.width}x{picture.height} pixels, more than {MAX_PIXELS} are refused"

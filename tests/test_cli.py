@@ -178,6 +178,7 @@ BAD_INPUT = {
     "absent bundle": (["verify", "DIR/none"], "is not a folder"),
     "absent picture": (["detect", "BUNDLE", "DIR/none.png"], "does not exist"),
     "empty folder of pictures": (["detect", "BUNDLE", "DIR"], "holds no JPEG or PNG"),
+    "one pixel as picture": (["detect", "BUNDLE", "ONE.png"], "is 1x1 pixels: give a photograph"),
     "text as picture": (["detect", "BUNDLE", "TEXT.onnx"], "cannot be read as a picture"),
     "unwritable json": (["detect", "BUNDLE", "PICTURE", "--json", "DIR/none/x.json"], "No such file or directory"),
     "drawing into a file": (["detect", "BUNDLE", "PICTURE", "--draw", "TEXT.onnx"], "File exists"),
@@ -192,6 +193,7 @@ def test_bad_input_gives_one_line_and_exit_code_2_and_leaves_nothing(
     (tmp_path / "DIR2").mkdir()
     (tmp_path / "DIR2" / "something").touch()
     (tmp_path / "TEXT.onnx").write_text("hello")
+    Image.new("RGB", (1, 1)).save(tmp_path / "ONE.png")
     before = sorted(tmp_path.rglob("*"))
     arguments, message = BAD_INPUT[case]
     places = {"BUNDLE": str(bundle.path), "PICTURE": str(astronaut)}
@@ -199,7 +201,11 @@ def test_bad_input_gives_one_line_and_exit_code_2_and_leaves_nothing(
     def placed(word: str) -> str:
         known = word in places
         return (
-            places[word] if known else str(tmp_path / word) if word.split("/")[0].isupper() or "TEXT" in word else word
+            places[word]
+            if known
+            else str(tmp_path / word)
+            if word.split("/")[0].isupper() or word[:4] in ("TEXT", "ONE.")
+            else word
         )
 
     assert main([placed(word) for word in arguments]) == 2
