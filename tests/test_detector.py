@@ -22,6 +22,7 @@ from retinaface_edge.runtime.postprocess import Grid
 BACKENDS = ("openvino", "tflite", "onnxruntime")
 
 # Runs in a process of its own: counts the threads that have worked during inference, by the kernel's own account.
+TRIES = 6
 BUSY_THREADS = """
 import json, os, sys, threading
 from pathlib import Path
@@ -66,9 +67,15 @@ def test_as_many_threads_work_as_were_asked_for(bundle: Bundle, backend: str, pr
     if threads > len(os.sched_getaffinity(0)):
         pytest.skip("fewer cores than threads")
     command = [sys.executable, "-c", BUSY_THREADS, str(bundle.path), backend, precision, str(threads)]
-    ticks = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    busy = [count for count in ticks if count > 0.05 * sum(ticks)]
-    assert len(busy) == threads, ticks
+    # Never more than were asked for. All of them may need a few tries: on a machine whose cores are all taken by
+    # others, a thread pool may find its work done by one thread before the second was scheduled.
+    for _ in range(TRIES):
+        ticks = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        busy = sum(count > 0.05 * sum(ticks) for count in ticks)
+        assert busy <= threads, ticks
+        if busy == threads:
+            return
+    pytest.fail(f"{TRIES} times fewer than {threads} threads worked: {ticks}")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
