@@ -1,6 +1,6 @@
 /* From a picture to faces, around a network that runs elsewhere.
  *
- *     cc -std=c99 -O2 example.c -lm -o example
+ *     cc -std=c99 -O3 example.c -lm -o example
  *     ./example frame.ppm input.raw                 writes the network's input, uint8 NHWC
  *     ./example frame.ppm input.raw outputs.txt     ... and prints the faces in its raw outputs
  *

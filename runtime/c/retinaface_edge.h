@@ -67,6 +67,7 @@ typedef struct {
     int32_t width;
     int32_t height;
     int32_t column_step; /* n when every target reads source columns[0].first + n * i with one weight; otherwise 0 */
+    uint16_t column_weights[3 * RFE_INPUT_WIDTH]; /* a byte's, of the second neighbour */
     rfe_tap columns[RFE_INPUT_WIDTH];
     rfe_tap rows[RFE_INPUT_HEIGHT];
 } rfe_letterbox;
@@ -136,12 +137,20 @@ static inline int32_t rfe_letterbox_init(rfe_letterbox *box, int32_t frame_width
     }
     rfe_taps(frame_width, box->width, box->columns);
     rfe_taps(frame_height, box->height, box->rows);
+    for (int32_t i = 0; i < 3 * box->width; i++) {
+        box->column_weights[i] = box->columns[i / 3].weight;
+    }
     box->column_step = frame_width % box->width == 0 ? frame_width / box->width : 0;
     return 0;
 }
 
-/* Bytes of working memory that rfe_letterbox_run needs: three rows of the frame, with room to read pixels as words. */
-static inline size_t rfe_rows_bytes(int32_t frame_width) { return 3 * ((size_t)frame_width * 3 + 4); }
+/* A row of the frame or of the input, whichever is longer, with room to read and write pixels as words. */
+static inline size_t rfe_row_bytes(int32_t frame_width) {
+    return (size_t)(frame_width > RFE_INPUT_WIDTH ? frame_width : RFE_INPUT_WIDTH) * 3 + 4;
+}
+
+/* Bytes of working memory that rfe_letterbox_run needs. */
+static inline size_t rfe_rows_bytes(int32_t frame_width) { return 3 * rfe_row_bytes(frame_width); }
 
 /* One row of the frame as packed BGR bytes: the frame's own where they are that already, otherwise `row`. */
 static inline const uint8_t *rfe_packed_row(const rfe_frame *frame, int32_t y, int32_t width, uint8_t *row) {
@@ -174,24 +183,19 @@ static inline void rfe_blend(const uint8_t *restrict first, const uint8_t *restr
     }
 }
 
-/* The horizontal pass over one packed row, after which at least one more byte can be read. Two of the four bytes of a
- * word are blended by one multiplication: each is 255 at most and 16 bits apart, so that they never meet. */
-static inline void rfe_blend_columns(const rfe_letterbox *box, const uint8_t *row, uint8_t *out) {
-    for (int32_t x = 0; x < box->width; x++) {
-        const rfe_tap *tap = &box->columns[x];
-        const uint32_t w2 = tap->weight;
-        const uint32_t w1 = 256 - w2;
-        uint32_t a, b, even, odd;
-        memcpy(&a, row + 3 * tap->first, 4);
-        memcpy(&b, row + 3 * tap->second, 4);
-        even = ((a & 0x00ff00ffu) * w1 + (b & 0x00ff00ffu) * w2 + 0x00800080u) >> 8 & 0x00ff00ffu;
-        odd = ((a >> 8 & 0x00ff00ffu) * w1 + (b >> 8 & 0x00ff00ffu) * w2 + 0x00800080u) & 0xff00ff00u;
-        a = even | odd;
-        if (x + 1 < box->width) {
-            memcpy(out + 3 * x, &a, 4); /* the fourth byte is overwritten by the next pixel */
-        } else {
-            memcpy(out + 3 * x, &a, 3);
-        }
+/* The horizontal pass over one packed row, after which at least one more byte can be read: both neighbours of every
+ * target are gathered, a word each, and then blended in one long loop that compilers vectorise. `first` and `second` are
+ * working memory of 3 * RFE_INPUT_WIDTH + 4 bytes. */
+static inline void rfe_blend_columns(const rfe_letterbox *box, const uint8_t *restrict row, uint8_t *restrict first,
+                                     uint8_t *restrict second, uint8_t *restrict out) {
+    const int32_t bytes = 3 * box->width;
+    for (int32_t x = 0; x < box->width; x++) { /* the fourth byte is overwritten by the next pixel */
+        memcpy(first + 3 * x, row + 3 * box->columns[x].first, 4);
+        memcpy(second + 3 * x, row + 3 * box->columns[x].second, 4);
+    }
+    for (int32_t i = 0; i < bytes; i++) {
+        const uint16_t weight = box->column_weights[i];
+        out[i] = (uint8_t)((uint16_t)(first[i] * (256 - weight) + second[i] * weight + 128) >> 8);
     }
 }
 
@@ -210,8 +214,8 @@ static inline void rfe_pick_columns(const rfe_letterbox *box, const uint8_t *row
 static inline void rfe_letterbox_row(const rfe_letterbox *box, const rfe_frame *frame, int32_t y, uint8_t *rows,
                                      uint8_t *out) {
     const int32_t bytes = box->frame_width * 3;
-    uint8_t *const spare = rows + bytes + 4;
-    uint8_t *const blended = spare + bytes + 4;
+    uint8_t *const spare = rows + rfe_row_bytes(box->frame_width);
+    uint8_t *const blended = spare + rfe_row_bytes(box->frame_width);
     const rfe_tap *const tap = &box->rows[y];
     const uint8_t *row = rfe_packed_row(frame, tap->first, box->frame_width, rows);
     if (tap->weight != 0) {
@@ -230,7 +234,7 @@ static inline void rfe_letterbox_row(const rfe_letterbox *box, const rfe_frame *
         if (row != blended) { /* the frame's own memory may end with its last pixel */
             memcpy(blended, row, (size_t)bytes);
         }
-        rfe_blend_columns(box, blended, out);
+        rfe_blend_columns(box, blended, rows, spare, out);
     }
 }
 
