@@ -91,8 +91,7 @@ class Detector:
         pixels = check_frame(frame)
         with self._lock:
             network, workspace = self._open(), self._workspace
-            workspace.prepare(pixels, rgb)
-            outputs = network.run(workspace.input)
+            outputs = network.run(workspace.borrow(pixels, rgb))
             return workspace.faces(outputs, network.grids, score_threshold, iou_threshold)
 
     def detect_many(
@@ -148,7 +147,7 @@ class Detector:
         """Run the network and keep its outputs, which another call may overwrite. Gives the seconds it took."""
         with self._lock:
             begin = time.perf_counter()
-            workspace.keep(self._open().run(workspace.input))
+            workspace.keep(self._open().run(workspace.image))
             return time.perf_counter() - begin
 
     def _open(self) -> backends.Network:
@@ -162,15 +161,25 @@ class _Workspace:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self.input = np.empty(spec.input_shape, np.uint8)
+        self.image = np.empty(spec.input_shape, np.uint8)
         self.outputs: list[RawOutput] = []
         self._mask = np.empty(len(spec.anchors), np.bool_)
         self._placement: Letterbox | None = None
         self._letterbox_for = lru_cache(FRAME_SIZES_KEPT)(lambda width, height: letterbox_for(spec, width, height))
 
     def prepare(self, pixels: NDArray[np.uint8], rgb: bool) -> None:
+        """Write the frame into `image`."""
         self._placement = self._letterbox_for(pixels.shape[1], pixels.shape[0])
-        letterbox(self.spec, self._placement, pixels, self.input, rgb)
+        letterbox(self.spec, self._placement, pixels, self.image, rgb)
+
+    def borrow(self, pixels: NDArray[np.uint8], rgb: bool) -> NDArray[np.uint8]:
+        """The input for the network while the frame's owner waits: the frame's own memory where that is one already."""
+        # OpenVINO takes only memory that it might write to, though it does not.
+        if pixels.shape == self.image.shape[1:] and not rgb and pixels.flags.c_contiguous and pixels.flags.writeable:
+            self._placement = self._letterbox_for(pixels.shape[1], pixels.shape[0])
+            return pixels[np.newaxis]
+        self.prepare(pixels, rgb)
+        return self.image
 
     def keep(self, outputs: Sequence[RawOutput]) -> None:
         if not self.outputs:

@@ -191,7 +191,7 @@ def _candidates(
         for head, rows in enumerate(ROWS):
             output = outputs[head * levels + level]
             values = raw[rows, first:last]
-            values[:] = output.reshape(-1, rows.stop - rows.start)[index].T
+            values[:] = output.reshape(-1, rows.stop - rows.start).take(index, axis=0).T
             if output.dtype != np.float32:
                 grid = grids[head * levels + level]
                 values -= grid.zero_point

@@ -210,3 +210,22 @@ def test_grey_and_rgb_frames_find_the_same_face(bundle: Bundle) -> None:
         grey = detector.detect(frame[:, :, 1])
         assert len(grey) == len(expected) == 1
         assert np.abs(grey.boxes - expected.boxes).max() < 20
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_frame_of_the_inputs_size_is_read_where_it_lies_and_stays_as_it_is(
+    bundle: Bundle, backend: str, frames: list[np.ndarray]
+) -> None:
+    own = frames[1].copy()
+    assert own.shape == (bundle.spec.height, bundle.spec.width, 3)
+    before, read_only, wide = own.copy(), own.copy(), np.zeros((*own.shape[:2], 4), np.uint8)
+    read_only.flags.writeable = False
+    wide[:, :, :3] = own
+    with Detector.load(bundle, backend, "fp32") as detector:
+        faces = detector.detect(own)
+        assert np.array_equal(own, before)
+        own[:] = 0  # what was lent is no longer read
+        assert len(faces)
+        for frame in (read_only, wide[:, :, :3], before[:, ::-1][:, ::-1]):
+            assert same(detector.detect(frame), faces)
+        assert len(detector.detect(own)) == 0
