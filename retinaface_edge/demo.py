@@ -1,4 +1,4 @@
-"""The demo, `python -m retinaface_edge.demo`: build a bundle, find a face, compare the artifacts.
+"""The demo, `python -m retinaface_edge.demo`: build a bundle, find a face, compare the artifacts, write a report.
 
 It runs the same commands that a user would, and shows each.
 """
@@ -11,17 +11,21 @@ from pathlib import Path
 
 from PIL import Image
 
-from .calibration.scenes import portrait
+from .calibration.scenes import portrait, scenes
 from .cli import main
 
 FOLDER = Path("build")
+SCENES, SEED = 11, 1  # another seed than calibration's: scenes that it has not seen
 
 
 def demo(folder: Path = FOLDER) -> int:
     """Everything under `folder`: the bundle in `demo`, the photograph and the drawings beside it."""
-    photograph, bundle = folder / "demo-pictures" / "astronaut.png", folder / "demo"
-    photograph.parent.mkdir(parents=True, exist_ok=True)
+    pictures, bundle = folder / "demo-pictures", folder / "demo"
+    photograph, drifted, timed = pictures / "astronaut.png", folder / "demo-drift.json", folder / "demo-bench.json"
+    pictures.mkdir(parents=True, exist_ok=True)
     Image.fromarray(portrait()[:, :, ::-1]).save(photograph)
+    for index, scene in enumerate(scenes(SCENES, SEED)):
+        Image.fromarray(scene[:, :, ::-1]).save(pictures / f"scene-{index:02}.png")
     commands = [
         ["build", "--output", str(bundle), "--force"],
         *(
@@ -29,7 +33,12 @@ def demo(folder: Path = FOLDER) -> int:
             for backend in ("openvino", "tflite")
         ),
         ["verify", str(bundle)],
-        ["bench", str(bundle), str(photograph)],
+        ["drift", str(bundle), "--images", str(pictures), "--json", str(drifted)],
+        ["bench", str(bundle), str(photograph), "--json", str(timed)],
+        [
+            *("report", str(bundle), "--drift", str(drifted), "--bench", str(timed), "--images", str(pictures)),
+            *("--output", str(folder / "demo-report.html")),
+        ],
     ]
     for command in commands:
         print(f"\n$ retinaface-edge {shlex.join(command)}", flush=True)
