@@ -93,9 +93,8 @@ def _ranges(
     model: onnx.ModelProto, spec: Spec, recipe: Recipe, tensors: Mapping[str, Observation], seen: Observations
 ) -> dict[str, Range]:
     heads = {output.name: output.head for output in spec.outputs}
-    estimate = ESTIMATORS[recipe.activations]
     ranges = {
-        node.output[0]: estimate(tensors[node.output[0]])
+        node.output[0]: ESTIMATORS[recipe.estimator(node.output[0])](tensors[node.output[0]])
         for node in model.graph.node
         if node.op_type in WATCHED and node.op_type != "Conv"
     }

@@ -25,13 +25,15 @@ class RecipeError(RetinaFaceEdgeError):
 class Recipe:
     """How to quantise.
 
-    `activations` names the range estimator of activations and `before_activation` that of values before a LeakyReLU.
+    `activations` names the range estimator of activations, but for those whose name matches a pattern (as in file
+    names) in `activations_of`, and `before_activation` that of values before a LeakyReLU.
     `weight_limit` is the largest integer weight: 127, or 63 for processors whose 16-bit sums saturate. `symmetric` and
     `float_layers` are patterns (as in file names) of tensors with zero point 128 and of layers that stay float.
     """
 
     name: str
     activations: str
+    activations_of: Mapping[str, str]
     before_activation: str
     equalise: bool
     rounding: str
@@ -42,12 +44,19 @@ class Recipe:
     def __post_init__(self) -> None:
         for key, value, known in (
             ("activations", self.activations, tuple(ESTIMATORS)),
+            *(("activations_of", value, tuple(ESTIMATORS)) for value in self.activations_of.values()),
             ("before_activation", self.before_activation, ("activation-error", *ESTIMATORS)),
             ("rounding", self.rounding, ("nearest", "hessian")),
             ("weight_limit", self.weight_limit, WEIGHT_LIMITS),
         ):
             if value not in known:
                 raise RecipeError(f"the recipe's {key} is {value!r}; choose one of: {', '.join(map(str, known))}")
+
+    def estimator(self, tensor: str) -> str:
+        """The name of the range estimator of an activation."""
+        return next(
+            (e for pattern, e in self.activations_of.items() if fnmatch.fnmatchcase(tensor, pattern)), self.activations
+        )
 
     def is_float(self, layer: str) -> bool:
         """Whether the layer of that name (`backbone.stem`, `score.0`) stays float."""
@@ -78,11 +87,12 @@ def recipe_from_json(content: Any, source: str) -> Recipe:
     if not isinstance(content, Mapping) or set(content) != set(known):
         given = sorted(content) if isinstance(content, Mapping) else type(content).__name__
         raise RecipeError(f"{source} must have exactly the fields {', '.join(known)}; it has {given}")
-    kinds = {"str": str, "bool": bool, "int": int, "tuple[str, ...]": list}
+    kinds = {"str": str, "bool": bool, "int": int, "tuple[str, ...]": list, "Mapping[str, str]": dict}
     values: dict[str, Any] = {}
     for key, kind in known.items():
         value = content[key]
-        if type(value) is not kinds[str(kind)] or (isinstance(value, list) and any(type(v) is not str for v in value)):
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if type(value) is not kinds[str(kind)] or any(type(part) is not str for part in parts):
             raise RecipeError(f"{source}: {key} must be {kind}, not {value!r}")
         values[key] = tuple(value) if isinstance(value, list) else value
     return Recipe(**values)

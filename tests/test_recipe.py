@@ -70,6 +70,8 @@ def test_the_accurate_preset_keeps_exactly_its_layers_float(
     ("changes", "message"),
     [
         ({"activations": "guess"}, "activations is 'guess'; choose one of: mean-extremes"),
+        ({"activations_of": {"context.*": "guess"}}, "activations_of is 'guess'; choose one of: mean-extremes"),
+        ({"activations_of": {"context.*": 3}}, "activations_of must be"),
         ({"weight_limit": 100}, "weight_limit is 100; choose one of: 127, 63"),
         ({"equalise": "yes"}, "equalise must be bool, not 'yes'"),
         ({"float_layers": [3]}, "float_layers must be"),
