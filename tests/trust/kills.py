@@ -2,8 +2,8 @@
 
     python tests/trust/kills.py --kills 200
 
-Two bundles take turns at one output. Half of the builds find their stages in the cache, so that they spend their time
-writing; the other half begin with an empty cache.
+Two bundles take turns at one output. A third of the builds begin with an empty cache, a third find their stages in it,
+and a third, too, but are killed after they have begun to write.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from retinaface_edge.runtime import Bundle
 
 ROOT = Path(__file__).parents[2]
 IMAGES = (2, 3)
+SECONDS_OF_WRITING = 0.15
 
 
 @dataclass
@@ -61,12 +62,17 @@ def kill_builds(kills: int, seed: int, folder: Path, cold: bool = True) -> Outco
     outcome, present = Outcome(), IMAGES[-1]
     while outcome.killed < kills:
         images = IMAGES[1 - IMAGES.index(present)]
-        empty = cold and outcome.killed % 2 == 1
+        empty, writing = cold and outcome.killed % 3 == 0, outcome.killed % 3 == 1
         cache = folder / "cold" if empty else warm
         process = subprocess.Popen(
             command(output, cache, images), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
         )
-        time.sleep(chance.uniform(0.0, 1.1 * (cold_seconds if empty else warm_seconds)))
+        if writing:
+            while process.poll() is None and not any(output.parent.glob(".bundle.unfinished-*")):
+                time.sleep(0.0005)
+            time.sleep(chance.uniform(0.0, SECONDS_OF_WRITING))
+        else:
+            time.sleep(chance.uniform(0.0, 1.5 * (cold_seconds if empty else warm_seconds)))
         process.send_signal(signal.SIGKILL)
         if process.wait() == -signal.SIGKILL:
             outcome.killed += 1
