@@ -25,6 +25,7 @@ SHIFT = 128
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 SAME, VALID = 0, 1
 NO_ACTIVATION, RELU = 0, 1
+LARGEST_SIDE = 2**31 - 1
 MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 """What reading a node or constant raises that does not follow ONNX's own rules."""
 
@@ -169,6 +170,8 @@ class _Lowering:
         strides = attributes.get("strides", [1, 1])
         if set(attributes.get("dilations", [1, 1])) != {1}:
             raise LoweringError(f"node {node.name!r} of type Conv is dilated")
+        if not all(0 < stride <= LARGEST_SIDE for stride in strides):
+            raise LoweringError(f"node {node.name!r} of type Conv has strides {list(strides)}")
         if weight.array.ndim != 4 or not all(0 <= pad < max(weight.array.shape[2:]) for pad in pads):
             raise LoweringError(f"node {node.name!r} of type Conv pads by {list(pads)}, which its kernel cannot reach")
         if group > 1 and not group == source.shape[3] == weight.array.shape[0]:
@@ -413,6 +416,8 @@ class _Lowering:
         return Grid(float(self.constant(node, 1).array), int(self.constant(node, 2).array))
 
     def add_tensor(self, tensor: Tensor) -> int:
+        if not all(0 < side <= LARGEST_SIDE for side in tensor.shape):
+            raise LoweringError(f"the value {tensor.name!r} would have the shape {tensor.shape}")
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 

@@ -20,11 +20,11 @@ def edited(value: Any, data: bytes) -> Any:
         where, kind, which = data[start : start + 3]
         parent, key = _place(value, where)
         if parent is None:
-            return VALUES[which % len(VALUES)]
+            return copy.deepcopy(VALUES[which % len(VALUES)])
         if kind % 4 == 0:
             del parent[key]
         elif kind % 4 == 1 and isinstance(parent, dict):
-            parent[f"extra{which}"] = VALUES[which % len(VALUES)]
+            parent[f"extra{which}"] = copy.deepcopy(VALUES[which % len(VALUES)])
         elif kind % 4 == 1:
             parent.insert(key, copy.deepcopy(parent[key]))
         else:

@@ -19,8 +19,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from retinaface_edge.runtime import RetinaFaceEdgeError
-
 SHARES = {
     "manifest": 6, "spec": 10, "gate": 10, "recipe": 10, "boxes": 10, "result": 10, "picture": 10, "frame": 10,
     "outputs": 8, "lowering": 6, "onnx-checkpoint": 6, "pickled-checkpoint": 2, "state-keys": 2,
@@ -32,6 +30,8 @@ LONGEST = 2048
 def one(target: str, data: bytes) -> None:
     """Run an input; a refusal is no fault."""
     from targets import TARGETS
+
+    from retinaface_edge.runtime import RetinaFaceEdgeError
 
     try:
         TARGETS[target][0](data)
@@ -118,7 +118,8 @@ def main() -> int:
         total, faults = total + ran, faults + (ended.returncode != 0)
         print(f"{target:20} {ran:>9,} inputs {time.monotonic() - begin:7.0f} s  exit {ended.returncode}", flush=True)
         if ended.returncode:
-            kept = [line for line in ended.stderr.splitlines() if not line.startswith(("#", "INFO", "\t"))]
+            said = (ended.stdout + ended.stderr).splitlines()
+            kept = [line for line in said if not line.startswith(("#", "INFO", "\t", "WARNING"))]
             print("\n".join(f"    {line}" for line in kept[-25:]), flush=True)
     print(f"{total:,} inputs by {engine}, {faults} targets with a fault")
     return 1 if faults else 0
