@@ -31,6 +31,8 @@ settings.load_profile("tests")
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 CALIBRATION_IMAGES = 24
+CACHE = os.environ.get("RETINAFACE_EDGE_TEST_CACHE")
+"""Where a run of many sessions, such as of mutants, keeps the stages of the builds below."""
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +88,8 @@ def bundle(
     recipe: Recipe,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
-    return build(checkpoint, spec, calibration_images, recipe, tmp_path_factory.mktemp("build") / "bundle")
+    folder, cache = tmp_path_factory.mktemp("build"), Path(CACHE) if CACHE else None
+    return build(checkpoint, spec, calibration_images, recipe, folder / "bundle", cache=cache)
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +98,8 @@ def photo_bundle(
 ) -> Bundle:
     """A bundle calibrated with a hundred real photographs."""
     images = read_folder(spec, shared / "calibration", 100, pytest.fail)
-    return build(checkpoint, spec, images, recipe, tmp_path_factory.mktemp("photo") / "bundle")
+    folder, cache = tmp_path_factory.mktemp("photo"), Path(CACHE) if CACHE else None
+    return build(checkpoint, spec, images, recipe, folder / "bundle", cache=cache)
 
 
 @pytest.fixture(scope="session")
