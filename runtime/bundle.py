@@ -163,6 +163,6 @@ def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
 
 def _file(fields: Mapping[str, Any]) -> File:
     path = PurePosixPath(fields["path"])
-    if path.is_absolute() or ".." in path.parts or "\\" in str(path):
+    if path.is_absolute() or ".." in path.parts or not {"\\", "\0"}.isdisjoint(str(path)):
         raise ValueError(f"the path {str(path)!r} leaves the bundle")
     return File(str(path), int(fields["bytes"]), str(fields["sha256"]))

@@ -18,6 +18,7 @@ from targets import SMALL, TARGETS
 from retinaface_edge.runtime import Spec, SpecError
 
 FAULTS = {
+    "manifest": ["00f2ff97"],
     "spec": ["2e032e2e3a0a"],
     "gate": ["30fd4a4ab52fca2b3d", "463d00515124515151515151515151515151515151515151463d51513d00"],
 }

@@ -25,6 +25,8 @@ SHARES = {
 }  # fmt: skip
 SECONDS_FOR_ONE = 20
 LONGEST = 2048
+BATCH = 25_000
+"""Inputs of one process: atheris keeps some memory of every input."""
 
 
 def one(target: str, data: bytes) -> None:
@@ -109,18 +111,23 @@ def main() -> int:
         return 0
     total, faults = 0, 0
     for target, share in SHARES.items():
-        count = -(-options.inputs * share // sum(SHARES.values()))
-        command = [sys.executable, __file__, "--target", target, "--inputs", str(count), "--seed", str(options.seed)]
-        begin = time.monotonic()
-        ended = subprocess.run([*command, "--engine", engine], capture_output=True, text=True, errors="replace")
-        done = re.findall(r"Done (\d+) (?:runs )?in", ended.stderr)
-        ran = int(done[-1]) if done else count if ended.returncode == 0 else 0
-        total, faults = total + ran, faults + (ended.returncode != 0)
-        print(f"{target:20} {ran:>9,} inputs {time.monotonic() - begin:7.0f} s  exit {ended.returncode}", flush=True)
-        if ended.returncode:
-            said = (ended.stdout + ended.stderr).splitlines()
-            kept = [line for line in said if not line.startswith(("#", "INFO", "\t", "WARNING"))]
-            print("\n".join(f"    {line}" for line in kept[-25:]), flush=True)
+        begin, ran, code = time.monotonic(), 0, 0
+        wanted = -(-options.inputs * share // sum(SHARES.values()))
+        while ran < wanted and not code:
+            count = min(wanted - ran, BATCH)
+            seed = options.seed + ran // BATCH
+            command = [sys.executable, __file__, "--target", target, "--inputs", str(count), "--seed", str(seed)]
+            ended = subprocess.run([*command, "--engine", engine], capture_output=True, text=True, errors="replace")
+            code = ended.returncode
+            if code:
+                said = (ended.stdout + ended.stderr).splitlines()
+                kept = [line for line in said if not line.startswith(("#", "INFO", "\t", "WARNING"))]
+                print("\n".join(f"    {line}" for line in kept[-25:]), flush=True)
+                break
+            done = re.findall(r"Done (\d+) (?:runs )?in", ended.stderr)
+            ran += int(done[-1]) if done else count
+        total, faults = total + ran, faults + (code != 0)
+        print(f"{target:20} {ran:>9,} inputs {time.monotonic() - begin:7.0f} s  exit {code}", flush=True)
     print(f"{total:,} inputs by {engine}, {faults} targets with a fault")
     return 1 if faults else 0
 
