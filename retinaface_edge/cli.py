@@ -164,7 +164,11 @@ def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
 
     def each(index: int, faces: Faces) -> None:
         if options.json:
-            lines.append(json.dumps({"frame": index, "faces": _faces(faces)}))
+            line = json.dumps({"frame": index, "faces": _faces(faces)})
+            if options.json == "-":  # a camera may never end, and its reader waits for each frame
+                print(line, flush=True)
+            else:
+                lines.append(line)
 
     with Detector.load(bundle, options.backend or _default_backend(), options.precision, options.threads) as detector:
         report = detect_video(detector, source, each, output, options.show, options.score_threshold, options.frames)

@@ -118,7 +118,7 @@ def recipe(data: bytes) -> None:
     read.is_float("backbone.stem"), read.is_symmetric("score.0")
 
 
-_BOXES = [{"image": "a.jpg", "boxes": [[1, 2, 30, 40]], "landmarks": [[[1, 2]] * 5]}]
+_BOXES = [{"file": "a.jpg", "boxes_xyxy": [[1, 2, 30, 40]], "landmarks": [[[1, 2]] * 5]}]
 
 
 def boxes(data: bytes) -> None:

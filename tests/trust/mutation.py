@@ -217,6 +217,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="mutants of files whose path contains this")
     parser.add_argument("--minutes", type=float, help="stop after so long")
+    parser.add_argument("--unchecked", action="store_true", help="take it that the tests pass without a mutant")
     parser.add_argument("--survivors", type=Path, help="write the survivors to this file, one a line")
     options = parser.parse_args()
     for name in FRAMEWORKS:
@@ -228,7 +229,7 @@ def main() -> int:
     print(f"{len(everything)} mutants, {len(chosen)} chosen", flush=True)
     with tempfile.TemporaryDirectory() as cache:
         os.environ.setdefault("RETINAFACE_EDGE_TEST_CACHE", cache)
-        for tests in sorted({TESTS[mutant.path] for mutant in chosen}):
+        for tests in () if options.unchecked else sorted({TESTS[mutant.path] for mutant in chosen}):
             if not survives(None, tests):
                 print(f"the tests {', '.join(tests)} fail without a mutant")
                 return 1
