@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from conftest import ROOT
 from trust.kills import kill_builds
@@ -19,6 +20,8 @@ from retinaface_edge.calibration.scenes import Scenes, scenes
 from retinaface_edge.cli import main
 from retinaface_edge.export import cache, write
 from retinaface_edge.export.checkpoint_file import CheckpointError, checkpoint_file
+from retinaface_edge.export.lower_openvino import lower_openvino
+from retinaface_edge.export.lower_tflite import LoweringError
 from retinaface_edge.export.write import Content, reserved, write_bundle
 from retinaface_edge.runtime import Bundle, BundleError, Spec
 
@@ -235,6 +238,17 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_bundle(
     assert len(errors) == 1
     assert "cannot be written (File too large)" in errors[0]
     assert contents(tmp_path) == before
+
+
+def test_a_full_folder_for_temporary_files_is_one_line(fp32: onnx.ModelProto, spec: Spec) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for allowed in (1000, 300_000):  # full at once, and full in the middle of the weights
+        resource.setrlimit(resource.RLIMIT_FSIZE, (allowed, limits[1]))
+        try:
+            with pytest.raises(LoweringError, match="cannot be written; make room there"):
+                lower_openvino(fp32, spec)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_builds_killed_at_random_instants_leave_a_whole_bundle(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "runtime/backends/tflite.py": ("detector", "soak", "tflite_legacy"),
     "runtime/bundle.py": ("bundle", "trust", "fuzz"),
     "runtime/detector.py": ("detector", "soak"),
-    "runtime/draw.py": ("cli",),
+    "runtime/draw.py": ("draw",),
     "runtime/errors.py": (),
     "runtime/images.py": ("trust", "cli"),
     "runtime/manifest_facts.py": ("trust", "fuzz"),
@@ -183,7 +183,7 @@ def survives(mutant: Mutant | None, tests: Sequence[str]) -> bool:
     """Whether all `tests` pass with the mutant, or with the code as it is, in a fork of this process."""
     child = os.fork()
     if child == 0:
-        os.setsid()
+        os.setpgid(0, 0)
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2) if mutant else (0,):
             os.dup2(null, stream)
