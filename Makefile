@@ -38,6 +38,32 @@ build/demo/manifest.json: $(VENV)/demo.stamp
 test-arm64: $(VENV)/dev.stamp build/demo/manifest.json  ## Compare with an emulated Raspberry Pi 4 and 5 (Debian; as root, once)
 	$(BIN)/python tests/arm64/run.py build/demo
 
+.PHONY: coverage
+coverage: $(VENV)/dev.stamp  ## Run the tests and show which branches they take (at least 90 %)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+.PHONY: fuzz
+fuzz: $(VENV)/dev.stamp  ## Fuzz every parser, two million inputs (FUZZ="--target gate" chooses one)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt atheris
+	nice $(BIN)/python tests/fuzz/run.py --inputs 2000000 $(FUZZ)
+
+.PHONY: soak
+soak: $(VENV)/dev.stamp  ## A hundred thousand frames from four threads through each backend
+	$(BIN)/retinaface-edge build --size 160x128 --output build/soak --force
+	nice $(BIN)/python tests/trust/soak.py build/soak
+
+.PHONY: mutation
+mutation: $(VENV)/dev.stamp  ## Mutants of the runtime and the lowering that the tests must kill (a sample of 300)
+	nice $(BIN)/python tests/trust/mutation.py --sample 300 --survivors build/survivors.txt $(MUTATION)
+
+.PHONY: docs
+docs: $(VENV)/dev.stamp  ## Build the documentation into build/site
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet
+
 .PHONY: lint
 lint: $(VENV)/dev.stamp  ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

@@ -160,9 +160,9 @@ def _rule(fields: object, index: int, gate: str) -> Rule:
     if unknown := sorted(set(fields) - set(known)):
         raise MeasurementError(f"{where} has {unknown[0]!r}, which is not one of: {', '.join(known)}")
     floor, figure = fields.get("floor"), fields.get("figure")
-    if floor not in KNOWN:
+    if not isinstance(floor, str) or floor not in KNOWN:
         raise MeasurementError(f"{where} has floor {floor!r}, which is not one of: {', '.join(KNOWN)}")
-    if figure not in KNOWN[floor]:
+    if not isinstance(figure, str) or figure not in KNOWN[floor]:
         raise MeasurementError(f"{where} has figure {figure!r}; the floor {floor} has: {', '.join(KNOWN[floor])}")
     for key in (*LIMITS, *NARROWING):
         if key in fields and (isinstance(fields[key], bool) or not isinstance(fields[key], int | float)):

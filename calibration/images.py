@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,22 @@ from ..runtime.spec import Spec
 Frame = NDArray[np.uint8]
 
 
+Warn = Callable[[str], None]
+
+
 class CalibrationError(RetinaFaceEdgeError):
     """Calibration images that cannot be used."""
+
+
+class ImageSource(Protocol):
+    """Where calibration images come from. Equal digests mean equal images; they are read only when they are needed."""
+
+    @property
+    def digest(self) -> str:
+        """What tells this source from every other."""
+
+    def read(self, warn: Warn) -> ImageSet:
+        """The images; `warn` is told what was left out. Raises `CalibrationError` when there is none."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,38 @@ class ImageSet:
     source: str
     sizes: tuple[tuple[int, int], ...]
     skipped: tuple[str, ...] = ()
+
+    def read(self, warn: Warn) -> ImageSet:
+        """Images in memory are their own `ImageSource`."""
+        return self
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Photographs of a folder as an `ImageSource`: their digest is of the files' names and bytes, none is decoded."""
+
+    spec: Spec
+    folder: Path
+    paths: tuple[Path, ...]
+    digest: str
+
+    def read(self, warn: Warn) -> ImageSet:
+        """Decode them. A file that is no picture is skipped, and named through `warn`.
+
+        Raises `CalibrationError` when none can be read, or when the folder has changed since its digest was taken.
+        """
+        frames, skipped, digest = [], [], hashlib.sha256()
+        for path in self.paths:
+            content = _content(path)
+            _add(digest, path, content)
+            try:
+                frames.append(read_image(path, content))
+            except ImageError as error:
+                warn(f"skipped: {error}")
+                skipped.append(path.name)
+        if digest.hexdigest() != self.digest:
+            raise CalibrationError(f"{self.folder} was changed while it was read; build again when it is complete")
+        return image_set(self.spec, frames, str(self.folder), skipped)
 
 
 def image_set(spec: Spec, frames: Sequence[Frame], source: str, skipped: Sequence[str] = ()) -> ImageSet:
@@ -55,21 +102,35 @@ def image_set(spec: Spec, frames: Sequence[Frame], source: str, skipped: Sequenc
     return ImageSet(tuple(inputs), digest.hexdigest(), source, sizes, tuple(skipped))
 
 
-def read_folder(spec: Spec, folder: Path, limit: int, warn: Callable[[str], None]) -> ImageSet:
-    """At most `limit` pictures of a folder, spread evenly over its sorted files.
+def image_folder(spec: Spec, folder: Path, limit: int) -> ImageFolder:
+    """At most `limit` pictures of a folder, spread evenly over its sorted files, as a source.
 
-    A file that is no picture is skipped, and named through `warn`. Raises `CalibrationError` when none can be read.
+    Raises `CalibrationError` when the folder is none, or holds no JPEG or PNG file.
     """
     try:
         paths = find_images([folder])
     except ImageError as error:
         raise CalibrationError(f"--calibration: {error}") from error
     chosen = [paths[index * len(paths) // limit] for index in range(limit)] if len(paths) > limit else paths
-    frames, skipped = [], []
+    digest = hashlib.sha256()
     for path in chosen:
-        try:
-            frames.append(read_image(path))
-        except ImageError as error:
-            warn(f"skipped: {error}")
-            skipped.append(path.name)
-    return image_set(spec, frames, str(folder), skipped)
+        _add(digest, path, _content(path))
+    return ImageFolder(spec, folder, tuple(chosen), digest.hexdigest())
+
+
+def read_folder(spec: Spec, folder: Path, limit: int, warn: Warn) -> ImageSet:
+    """The images of `image_folder`, decoded. Raises its errors and those of `ImageFolder.read`."""
+    return image_folder(spec, folder, limit).read(warn)
+
+
+def _content(path: Path) -> bytes:
+    """A file's bytes; none when it cannot be read, which then is no picture."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _add(digest: hashlib._Hash, path: Path, content: bytes) -> None:
+    digest.update(f"{path.name} {len(content)}\n".encode())
+    digest.update(content)

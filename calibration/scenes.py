@@ -6,15 +6,44 @@ photographs, at brightness 0.5 to 1.3: faces from 8 to about 250 pixels. Seeded:
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
 import numpy as np
 
-from .images import CalibrationError, Frame
+from ..runtime.spec import Spec
+from .images import CalibrationError, Frame, ImageSet, Warn, image_set
 
 SCENES = 100
 WIDTH, HEIGHT = 640, 480
 HEAD = (slice(10, 210), slice(120, 320))
 SMALLEST, LARGEST = 41, 480
+_NOT_INSTALLED = (
+    "the demo's photographs are not installed; run: pip install 'retinaface-edge[demo]', or give --calibration"
+)
 BACKGROUNDS = ("coffee", "chelsea", "camera", "rocket", "brick", "grass", "page", "text")
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """The first `count` scenes as an `ImageSource`."""
+
+    spec: Spec
+    count: int
+
+    @property
+    def digest(self) -> str:
+        """Of the number of scenes, and the versions that decide their pixels."""
+        try:
+            parts = [f"{name} {version(name)}" for name in ("scikit-image", "numpy", "pillow")]
+        except PackageNotFoundError as error:
+            raise CalibrationError(_NOT_INSTALLED) from error
+        return hashlib.sha256(" ".join([f"{self.count} scenes", *parts]).encode()).hexdigest()
+
+    def read(self, warn: Warn) -> ImageSet:
+        """Compose them."""
+        return image_set(self.spec, scenes(self.count), "the demo scenes")
 
 
 def portrait() -> Frame:
@@ -53,9 +82,7 @@ def _photograph(name: str) -> Frame:
     try:
         from skimage import data
     except ImportError as error:
-        raise CalibrationError(
-            "the demo's photographs are not installed; run: pip install 'retinaface-edge[demo]', or give --calibration"
-        ) from error
+        raise CalibrationError(_NOT_INSTALLED) from error
     pixels = np.asarray(getattr(data, name)())
     if pixels.dtype != np.uint8:
         pixels = (pixels * 255).astype(np.uint8)

@@ -1,43 +1,42 @@
-"""The build: checkpoint and calibration images in, a device bundle out."""
+"""The build: checkpoint and calibration images in, a device bundle out, by stages that are each made once.
+
+A stage imports what it runs when it runs, so that a build whose stages are all in the cache starts no PyTorch.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
-
-from ..calibration.cache import cache_key, read_entry, write_entry
-from ..calibration.calibrate import calibrate, grids_from_json
-from ..calibration.images import ImageSet
-from ..calibration.judge import judge
-from ..calibration.layers import format_fits, layer_fits
+from ..calibration.images import ImageSource
 from ..calibration.observe import Progress
-from ..calibration.quantise import quantise
 from ..calibration.recipe import Recipe, recipe_from_json
 from ..runtime.bundle import Bundle
-from ..runtime.postprocess import Grid
 from ..runtime.spec import Spec
 from ..runtime.twin import c_files
-from .checkpoints import Checkpoint
-from .deploy import Deploy
-from .lower_openvino import lower_openvino
-from .lower_tflite import LoweringError, lower_tflite
-from .search import search
-from .tflite_file import serialise
-from .to_onnx import DEFAULT_OPSET, to_onnx
-from .write import Content, write_bundle
+from .cache import Files, Stages, digest_of
+from .checkpoint_file import CheckpointSource
+from .licences import licence
+from .opset import DEFAULT_OPSET
+from .write import Content, Sign, write_bundle
 
-TOOLS = ("retinaface-edge", "numpy", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "flatbuffers")
+if TYPE_CHECKING:
+    import onnx
+
+EXPORTERS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
+QUANTISERS = ("onnx", "onnxruntime", "openvino", "ai-edge-litert", "pillow")
+LOWERERS = ("onnx", "openvino", "ai-edge-litert", "flatbuffers")
+TOOLS = ("retinaface-edge", "numpy", *EXPORTERS, "openvino", "flatbuffers")
+_FOLDERS = {"openvino": "openvino", "tflite": "tflite", "onnxruntime": "onnx"}
 
 
 def build(
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointSource,
     spec: Spec,
-    images: ImageSet,
+    images: ImageSource,
     recipe: Recipe,
     output: Path,
     opset: int = DEFAULT_OPSET,
@@ -46,101 +45,168 @@ def build(
     warn: Callable[[str], None] = lambda text: None,
     stage: Callable[[str], None] = lambda name: None,
     progress: Progress = iter,
+    checkpoint_licence: str | None = None,
+    sign: Sign | None = None,
+    log: list[dict[str, Any]] | None = None,
 ) -> Bundle:
     """Compile `checkpoint` for `spec`, INT8 by `recipe`, and write the bundle to `output`.
 
     With `max_drift`, as many layers stay float as that drift of the INT8 faces asks for (`search.py`), and a bundle
     that misses it is not written. `warn` is told what is wrong with the calibration images, `stage` the name of each
-    step as it begins; `progress` wraps the iteration over calibration images. Raises a `RetinaFaceEdgeError` when a
-    step fails; then nothing is written.
+    step as it begins; `progress` wraps the iteration over calibration images. `sign` signs the manifest. `log` is
+    given what `Stages.log` holds. Raises a `RetinaFaceEdgeError` when a step fails; then nothing is written.
+
+    The same inputs give the same bytes: times, hosts, users and paths go to `log`, never into the bundle. To keep other
+    builds from the same `output`, hold `write.reserved` around this call.
     """
-    stage("export to ONNX")
-    model = to_onnx(Deploy(checkpoint.model, spec).eval(), spec, opset)
-    files = _quantised(model, spec, images, recipe, max_drift, cache, stage, progress)
-    quantised = onnx.load_from_string(files.pop("model.int8.onnx"))
-    calibrated = json.loads(files["calibration.json"])
-    for warning in judge(images, calibrated["images"]["with_faces"], spec):
-        warn(f"warning: {warning}")
-    recipe, grids = recipe_from_json(json.loads(files["recipe.json"]), "recipe.json"), grids_from_json(calibrated)
+    stages = Stages(cache, stage)
+    exported = _exported(stages, checkpoint, spec, opset, stage)
+    about = json.loads(exported["checkpoint.json"])
+    stage(f"checkpoint: {about['family']}, MobileNetV1 x{about['width']:g}, sha256 {about['sha256'][:12]}")
+    files = _quantised(stages, exported["model.onnx"], spec, images, recipe, max_drift, warn, stage, progress)
+    for warning in json.loads(files.pop("warnings.json")):
+        warn(warning)
     artifacts: dict[tuple[str, str], list[str]] = {}
-    for precision, graph in (("fp32", model), ("int8", quantised)):
-        stage(f"lower {precision} to ONNX, OpenVINO and TFLite")
-        for backend, compiled in _lowered(graph, spec, recipe, grids).items():
+    for precision, graph in (("fp32", exported["model.onnx"]), ("int8", files.pop("model.int8.onnx"))):
+        for backend, compiled in _lowered(stages, precision, graph, spec, files, stage).items():
             paths = [f"{_FOLDERS[backend]}/model.{precision}.{suffix}" for suffix in compiled]
             files.update(zip(paths, compiled.values(), strict=True))
             artifacts[backend, precision] = paths
     files.update({f"c/{name}": data for name, data in c_files(spec).items()})
     stage("write the bundle")
-    return write_bundle(Content(spec, files, artifacts, _provenance(checkpoint, images, opset)), output)
+    used = json.loads(files["calibration.json"])["images"]
+    provenance = {
+        "checkpoint": {**about, "licence": checkpoint_licence or "unknown"},
+        "calibration": {"sha256": used["digest"], "images": used["count"], "skipped": used["skipped"]},
+        "opset": opset,
+        "tools": {name: version(name) for name in TOOLS},
+        "licences": {name: licence(name) for name in TOOLS},
+    }
+    if log is not None:
+        log += stages.log
+    return write_bundle(Content(spec, files, artifacts, provenance), output, sign)
 
 
-_FOLDERS = {"openvino": "openvino", "tflite": "tflite", "onnxruntime": "onnx"}
+def _exported(
+    stages: Stages, checkpoint: CheckpointSource, spec: Spec, opset: int, stage: Callable[[str], None]
+) -> dict[str, bytes]:
+    """`model.onnx`, FP32, and `checkpoint.json`: what the checkpoint was recognised as."""
+
+    def make() -> Files:
+        from .deploy import Deploy
+        from .to_onnx import to_onnx
+
+        stage("export to ONNX")
+        read = checkpoint.read()
+        about = {
+            "family": read.family,
+            "sha256": read.digest,
+            "width": read.model.width,
+            "channels": read.model.channels,
+        }
+        model = to_onnx(Deploy(read.model, spec).eval(), spec, opset)
+        return {"model.onnx": _serialised(model), "checkpoint.json": _json(about)}
+
+    inputs = {"checkpoint": checkpoint.digest, "spec": spec.to_json(), "opset": opset}
+    return stages.run("export to ONNX", inputs, EXPORTERS, make)
 
 
 def _quantised(
-    model: onnx.ModelProto,
+    stages: Stages,
+    graph: bytes,
     spec: Spec,
-    images: ImageSet,
+    images: ImageSource,
     recipe: Recipe,
     max_drift: float | None,
-    cache: Path | None,
+    warn: Callable[[str], None],
     stage: Callable[[str], None],
     progress: Progress,
 ) -> dict[str, bytes]:
-    """The INT8 model and the data that explains it, by file name; from the cache if it was made before."""
-    key = cache_key(model, images, recipe, {"max_drift": max_drift})
-    if cache and (known := read_entry(cache, key)):
-        stage("calibration and INT8 model are in the cache")
-        return known
-    stage(f"calibrate on {len(images.inputs)} images")
-    calibration = calibrate(model, spec, images, recipe, progress)
-    if max_drift is not None:
-        calibration, _ = search(calibration, model, spec, max_drift, stage, progress)
-    stage(f"quantise by the recipe {recipe.name}")
-    quantised = quantise(calibration, spec)
-    files = {
-        "calibration.json": _json(calibration.to_json()),
-        "layers.md": format_fits(layer_fits(calibration, quantised)).encode(),
-        "model.int8.onnx": quantised.SerializeToString(deterministic=True),
-        "recipe.json": _json(calibration.recipe.to_json()),
+    """The INT8 model, the data that explains it, and `warnings.json`: what is wrong with the images."""
+
+    def make() -> Files:
+        import onnx
+
+        from ..calibration.calibrate import calibrate
+        from ..calibration.judge import judge
+        from ..calibration.layers import format_fits, layer_fits
+        from ..calibration.quantise import quantise
+
+        model = onnx.load_from_string(graph)
+        warnings: list[str] = []
+        pictures = images.read(warnings.append)
+        stage(f"calibrate on {len(pictures.inputs)} images")
+        calibration = calibrate(model, spec, pictures, recipe, progress)
+        if max_drift is not None:
+            from .search import search
+
+            calibration, _ = search(calibration, model, spec, max_drift, stage, progress)
+        stage(f"quantise by the recipe {recipe.name}")
+        quantised = quantise(calibration, spec)
+        warnings += [f"warning: {text}" for text in judge(pictures, calibration.faces, spec)]
+        return {
+            "calibration.json": _json(calibration.to_json()),
+            "layers.md": format_fits(layer_fits(calibration, quantised)).encode(),
+            "model.int8.onnx": _serialised(quantised),
+            "recipe.json": _json(calibration.recipe.to_json()),
+            "warnings.json": json.dumps(warnings).encode(),
+        }
+
+    inputs = {
+        "model": digest_of(graph),
+        "spec": spec.to_json(),
+        "images": images.digest,
+        "recipe": recipe.to_json(),
+        "max_drift": max_drift,
     }
-    if cache:
-        write_entry(cache, key, files)
-    return files
+    return stages.run("calibration and INT8 model", inputs, QUANTISERS, make)
 
 
 def _lowered(
-    graph: onnx.ModelProto, spec: Spec, recipe: Recipe, grids: Mapping[str, Grid]
+    stages: Stages, precision: str, graph: bytes, spec: Spec, quantised: Files, stage: Callable[[str], None]
 ) -> dict[str, dict[str, bytes]]:
     """By backend: the files of the artifact by suffix, the model itself first."""
-    xml, weights = lower_openvino(graph, spec)
-    tflite = lower_tflite(graph, grids)
-    quantised = any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
-    float_layers = [n.name for n in graph.graph.node if n.op_type == "Conv" and recipe.is_float(n.name)]
-    if quantised and bool(tflite.float_operators) != bool(float_layers):
-        raise LoweringError(
-            f"{tflite.float_operators} operators of the INT8 TFLite are float; the recipe keeps "
-            f"{', '.join(float_layers) or 'none'} float"
-        )
+    explained = {} if precision == "fp32" else {name: quantised[name] for name in ("calibration.json", "recipe.json")}
+    name = f"lower {precision} to ONNX, OpenVINO and TFLite"
+
+    def make() -> Files:
+        import onnx
+
+        from ..calibration.calibrate import grids_from_json
+        from .lower_openvino import lower_openvino
+        from .lower_tflite import LoweringError, lower_tflite
+        from .tflite_file import serialise
+
+        stage(name)
+        model = onnx.load_from_string(graph)
+        xml, weights = lower_openvino(model, spec)
+        if precision == "fp32":
+            return {"xml": xml, "bin": weights, "tflite": serialise(lower_tflite(model, {}))}
+        recipe = recipe_from_json(json.loads(explained["recipe.json"]), "recipe.json")
+        tflite = lower_tflite(model, grids_from_json(json.loads(explained["calibration.json"])))
+        float_layers = [n.name for n in model.graph.node if n.op_type == "Conv" and recipe.is_float(n.name)]
+        if bool(tflite.float_operators) != bool(float_layers):
+            raise LoweringError(
+                f"{tflite.float_operators} operators of the INT8 TFLite are float; the recipe keeps "
+                f"{', '.join(float_layers) or 'none'} float"
+            )
+        return {"xml": xml, "bin": weights, "tflite": serialise(tflite)}
+
+    inputs = {
+        "model": digest_of(graph),
+        "spec": spec.to_json(),
+        **{key: digest_of(data) for key, data in explained.items()},
+    }
+    files = stages.run(name, inputs, LOWERERS, make)
     return {
-        "openvino": {"xml": xml, "bin": weights},
-        "tflite": {"tflite": serialise(tflite)},
-        "onnxruntime": {"onnx": graph.SerializeToString(deterministic=True)},
+        "openvino": {"xml": files["xml"], "bin": files["bin"]},
+        "tflite": {"tflite": files["tflite"]},
+        "onnxruntime": {"onnx": graph},
     }
 
 
-def _provenance(checkpoint: Checkpoint, images: ImageSet, opset: int) -> dict[str, Any]:
-    return {
-        "checkpoint": {
-            "family": checkpoint.family,
-            "sha256": checkpoint.digest,
-            "width": checkpoint.model.width,
-            "channels": checkpoint.model.channels,
-        },
-        "calibration": {"sha256": images.digest, "images": len(images.inputs), "skipped": list(images.skipped)},
-        "opset": opset,
-        "tools": {name: version(name) for name in TOOLS},
-    }
+def _serialised(model: onnx.ModelProto) -> bytes:
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _json(value: dict[str, Any]) -> bytes:

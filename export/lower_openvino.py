@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from openvino._offline_transformations import apply_moc_transformations
 
 from ..runtime.spec import Spec
+from .lower_tflite import LoweringError
 
 # What a reader of the IR works out by itself, and what is only there for people: more than half of the XML.
 _LEFT_OUT = ((rb">\s+<", b"><"), (rb"<dim>\d+</dim>", b""), (rb"></port>", b"/>"), (rb" />", b"/>"))
@@ -29,7 +30,11 @@ def lower_openvino(model: onnx.ModelProto, spec: Spec) -> tuple[bytes, bytes]:
     _rename(lowered, model)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "model.xml"
-        openvino.save_model(lowered, target, compress_to_fp16=False)
+        try:
+            openvino.save_model(lowered, target, compress_to_fp16=False)
+            openvino.Core().read_model(target)  # a full disk may cut the weights short without a word
+        except RuntimeError as error:
+            raise LoweringError(f"{folder} cannot be written; make room there, or name another by TMPDIR") from error
         return _shortened(target.read_bytes()), target.with_suffix(".bin").read_bytes()
 
 

@@ -25,6 +25,9 @@ SHIFT = 128
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 SAME, VALID = 0, 1
 NO_ACTIVATION, RELU = 0, 1
+LARGEST_SIDE = 2**31 - 1
+MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+"""What reading a node or constant raises that does not follow ONNX's own rules."""
 
 
 class LoweringError(RetinaFaceEdgeError):
@@ -37,7 +40,10 @@ def lower_tflite(model: onnx.ModelProto, grids: Mapping[str, Grid]) -> Graph:
     `grids` gives the uint8 grids of values that the QDQ graph leaves float and TFLite needs as integers: those between
     a convolution and its activation, and the outputs. An FP32 graph needs none. Raises `LoweringError`.
     """
-    return _Lowering(model, grids).lower()
+    try:
+        return _Lowering(model, grids).lower()
+    except MALFORMED as error:
+        raise LoweringError(f"the graph is malformed ({error!r}); export the model again") from error
 
 
 @dataclass
@@ -100,7 +106,12 @@ class _Lowering:
         for node in self.graph.node:
             if node.op_type not in self.lowerings:
                 raise LoweringError(f"node {node.name!r} has type {node.op_type}, which has no TFLite lowering here")
-            self.lowerings[node.op_type](node)
+            try:
+                self.lowerings[node.op_type](node)
+            except MALFORMED as error:
+                raise LoweringError(
+                    f"node {node.name!r} of type {node.op_type} is malformed ({error!r}); export the model again"
+                ) from error
         return Graph(
             self.tensors,
             self.operators,
@@ -159,6 +170,10 @@ class _Lowering:
         strides = attributes.get("strides", [1, 1])
         if set(attributes.get("dilations", [1, 1])) != {1}:
             raise LoweringError(f"node {node.name!r} of type Conv is dilated")
+        if not all(0 < stride <= LARGEST_SIDE for stride in strides):
+            raise LoweringError(f"node {node.name!r} of type Conv has strides {list(strides)}")
+        if weight.array.ndim != 4 or not all(0 <= pad < max(weight.array.shape[2:]) for pad in pads):
+            raise LoweringError(f"node {node.name!r} of type Conv pads by {list(pads)}, which its kernel cannot reach")
         if group > 1 and not group == source.shape[3] == weight.array.shape[0]:
             raise LoweringError(
                 f"node {node.name!r} of type Conv has {group} groups; only 1 or one a channel can be lowered"
@@ -374,6 +389,8 @@ class _Lowering:
             self.grids[node.output[0]] = source.grid
 
     def name_output(self, name: str) -> int:
+        if name not in self.values:
+            raise LoweringError(f"no node of the graph makes its output {name!r}")
         value = self.values[name]
         index = value.integer if value.integer is not None else self.real(value)
         self.tensors[index] = replace(self.tensors[index], name=name)
@@ -399,6 +416,8 @@ class _Lowering:
         return Grid(float(self.constant(node, 1).array), int(self.constant(node, 2).array))
 
     def add_tensor(self, tensor: Tensor) -> int:
+        if not all(0 < side <= LARGEST_SIDE for side in tensor.shape):
+            raise LoweringError(f"the value {tensor.name!r} would have the shape {tensor.shape}")
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 

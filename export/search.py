@@ -22,8 +22,8 @@ from ..calibration.observe import Progress
 from ..calibration.quantise import quantise
 from ..runtime import backends
 from ..runtime.detector import Detector
-from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.spec import Spec
+from .drift_error import DriftError
 from .lower_openvino import lower_openvino
 from .lower_tflite import lower_tflite
 from .tflite_file import serialise
@@ -32,10 +32,6 @@ IMAGES = 40
 BACKENDS = ("openvino", "tflite")
 STEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 44, 56)
 """How many of the most sensitive layers are tried as floats, in turn."""
-
-
-class DriftError(RetinaFaceEdgeError):
-    """No allocation of float layers meets the drift that was asked for. The command line exits with 1."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.spec import Spec
 from .deploy import Deploy
+from .opset import DEFAULT_OPSET, OPSETS
 
-OPSETS = range(17, 22)
-DEFAULT_OPSET = 18
 TOLERANCE = 1e-4
 
 

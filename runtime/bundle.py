@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import BundleError, SpecError
+from .signature import SIGNATURE, check_signature, configured_key
 from .spec import Spec
 
 FORMAT_VERSION = 1
@@ -59,8 +60,12 @@ class Bundle:
     manifest: Mapping[str, Any]
 
     @classmethod
-    def load(cls, path: str | Path) -> Bundle:
-        """Read the manifest of the bundle in folder `path`. Raises `BundleError` when it is missing or damaged."""
+    def load(cls, path: str | Path, key: Path | None = None) -> Bundle:
+        """Read the manifest of the bundle in folder `path`.
+
+        With `key`, or a key configured by the environment (`signature.py`), the manifest must be signed by it. Raises
+        `BundleError` when the manifest is missing, damaged or not signed by the key.
+        """
         folder = Path(path)
         if not folder.is_dir():
             raise BundleError(f"{folder} is not a folder; give the folder that `retinaface-edge build` wrote")
@@ -70,6 +75,8 @@ class Bundle:
             raise BundleError(
                 f"{folder} holds no readable {MANIFEST}, so it is not a bundle ({error.strerror})"
             ) from error
+        if key := key or configured_key():
+            check_signature(text, folder / SIGNATURE, key)
         manifest = _parse(text, folder)
         try:
             return cls(
@@ -111,7 +118,7 @@ class Bundle:
         """Check every file, and that there is no other. Raises `BundleError` at the first that is wrong."""
         for file in self.files:
             self.read(file)
-        listed = {file.path for file in self.files} | {MANIFEST}
+        listed = {file.path for file in self.files} | {MANIFEST, SIGNATURE}
         present = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
         if unknown := sorted(present - listed):
             raise BundleError(f"{self.path} holds a file that its manifest does not list: {unknown[0]}; remove it")
@@ -156,6 +163,6 @@ def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
 
 def _file(fields: Mapping[str, Any]) -> File:
     path = PurePosixPath(fields["path"])
-    if path.is_absolute() or ".." in path.parts or "\\" in str(path):
+    if path.is_absolute() or ".." in path.parts or not {"\\", "\0"}.isdisjoint(str(path)):
         raise ValueError(f"the path {str(path)!r} leaves the bundle")
     return File(str(path), int(fields["bytes"]), str(fields["sha256"]))

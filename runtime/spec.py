@@ -21,6 +21,9 @@ from .errors import SpecError
 SIZE_STEP = 32
 MIN_SIZE = (64, 64)
 MAX_SIZE = (1920, 1088)
+LARGEST_ANCHOR = 1 << 16
+MOST_ANCHORS = 1 << 18
+MOST_CHANNELS = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Head:
 
     name: str
     channels: int
+
+
+DECODED = (Head("score", 1), Head("box", 4), Head("landmark", 10))
+"""The heads that make a face, in the order in which decoding reads them; others may follow."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Spec:
     strides: tuple[int, ...] = (8, 16, 32)
     anchor_sizes: tuple[tuple[int, ...], ...] = ((16, 32), (64, 128), (256, 512))
     variances: tuple[float, float] = (0.1, 0.2)
-    heads: tuple[Head, ...] = (Head("score", 1), Head("box", 4), Head("landmark", 10))
+    heads: tuple[Head, ...] = DECODED
 
     def __post_init__(self) -> None:
         nearest = nearest_size(self.width, self.height)
@@ -141,14 +148,28 @@ class Spec:
                 variances=tuple(float(value) for value in fields["variances"]),  # type: ignore[arg-type]
                 heads=tuple(Head(str(head["name"]), _integer(head["channels"])) for head in fields["heads"]),
             )
-            consistent = (
-                len(spec.mean) == 3 and len(spec.variances) == 2 and len(spec.strides) == len(spec.anchor_sizes)
-            )
-            if not consistent or min((*spec.strides, *(size for level in spec.anchor_sizes for size in level))) < 1:
-                raise ValueError("numbers of mean values, variances, strides and anchor sizes do not fit together")
-        except (KeyError, TypeError, ValueError) as error:
+            _check(spec)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SpecError(f"the manifest's spec cannot be read ({error!r}); build the bundle again") from error
         return spec
+
+
+def _check(spec: Spec) -> None:
+    """Raise `ValueError` for what no detector has, and what would make decoding fail or take all memory."""
+    sizes = [size for level in spec.anchor_sizes for size in level]
+    if not (len(spec.mean) == 3 and len(spec.variances) == 2 and 0 < len(spec.strides) == len(spec.anchor_sizes)):
+        raise ValueError("numbers of mean values, variances, strides and anchor sizes do not fit together")
+    if min(spec.strides) < 1 or any(side % stride for side in (spec.width, spec.height) for stride in spec.strides):
+        raise ValueError("a stride does not divide the input's size")
+    if not sizes or min(sizes) < 1 or max(sizes) > LARGEST_ANCHOR or not 0 <= min(spec.mean) <= max(spec.mean) <= 255:
+        raise ValueError("an anchor size or a mean value is out of range")
+    if not all(0.0 < variance <= 1.0 for variance in spec.variances):
+        raise ValueError("a variance is not between 0 and 1")
+    if spec.heads[: len(DECODED)] != DECODED or any(not 0 < head.channels <= MOST_CHANNELS for head in spec.heads):
+        raise ValueError(f"the heads do not begin with {', '.join(head.name for head in DECODED)}")
+    positions = (spec.width // stride * (spec.height // stride) for stride in spec.strides)
+    if sum(n * len(level) for n, level in zip(positions, spec.anchor_sizes, strict=True)) > MOST_ANCHORS:
+        raise ValueError(f"there are more than {MOST_ANCHORS} anchors")
 
 
 def nearest_size(width: int, height: int) -> tuple[int, int]:

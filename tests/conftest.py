@@ -12,13 +12,13 @@ import torch
 from hypothesis import settings
 
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
-from retinaface_edge.calibration.images import ImageSet, image_set, read_folder
+from retinaface_edge.calibration.images import ImageSet, image_folder, image_set
 from retinaface_edge.calibration.quantise import quantise
 from retinaface_edge.calibration.recipe import Recipe, read_recipe
-from retinaface_edge.calibration.scenes import portrait, scenes
+from retinaface_edge.calibration.scenes import Scenes, portrait, scenes
 from retinaface_edge.export.build import build
 from retinaface_edge.export.checkpoints import Checkpoint
-from retinaface_edge.export.demo import demo_checkpoint
+from retinaface_edge.export.demo import demo_checkpoint, demo_file
 from retinaface_edge.export.deploy import Deploy
 from retinaface_edge.export.model import RetinaFace
 from retinaface_edge.export.to_onnx import to_onnx
@@ -41,6 +41,23 @@ def shared() -> Path:
             pytest.fail(f"{SHARED} is missing, and RETINAFACE_EDGE_REQUIRE_SHARED is set")
         pytest.skip("no ../shared/data beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the tests have for the user's cache folder: one for all workers, so that they build each bundle once.
+
+    A run of many sessions, such as of mutants, names a folder for all of them.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = os.environ.get("RETINAFACE_EDGE_TEST_CACHE")
+    return Path(folder) if folder else (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "caches"
+
+
+@pytest.fixture(scope="session")
+def stages(caches: Path) -> Path:
+    """The stages of builds, where the command line looks for them when `caches` is the user's cache folder."""
+    return caches / "retinaface-edge" / "stages"
 
 
 @pytest.fixture(scope="session")
@@ -79,23 +96,20 @@ def int8(calibration: Calibration, spec: Spec) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="session")
-def bundle(
-    checkpoint: Checkpoint,
-    spec: Spec,
-    calibration_images: ImageSet,
-    recipe: Recipe,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Bundle:
-    return build(checkpoint, spec, calibration_images, recipe, tmp_path_factory.mktemp("build") / "bundle")
+def bundle(spec: Spec, recipe: Recipe, stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    images, output = Scenes(spec, CALIBRATION_IMAGES), tmp_path_factory.mktemp("build") / "bundle"
+    return build(demo_file(), spec, images, recipe, output, cache=stages)
 
 
 @pytest.fixture(scope="session")
 def photo_bundle(
-    shared: Path, checkpoint: Checkpoint, spec: Spec, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+    shared: Path, spec: Spec, recipe: Recipe, stages: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
     """A bundle calibrated with a hundred real photographs."""
-    images = read_folder(spec, shared / "calibration", 100, pytest.fail)
-    return build(checkpoint, spec, images, recipe, tmp_path_factory.mktemp("photo") / "bundle")
+    images, output = image_folder(spec, shared / "calibration", 100), tmp_path_factory.mktemp("photo") / "bundle"
+    built = build(demo_file(), spec, images, recipe, output, cache=stages)
+    assert built.manifest["provenance"]["calibration"]["skipped"] == []
+    return built
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -132,7 +133,7 @@ def test_a_failed_write_leaves_the_old_bundle_and_no_scratch(
 
     monkeypatch.setattr(write.Path, "write_bytes", full)
     with pytest.raises(BundleError, match="No space left on device"):
-        write_bundle(content, tmp_path / "bundle")
+        write_bundle(dataclasses.replace(content, provenance={"another": 1}), tmp_path / "bundle")
     monkeypatch.undo()
     assert (tmp_path / "bundle" / MANIFEST).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

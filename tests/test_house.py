@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "benchmarks": {"runtime"},
 }
 RUNTIME_NEEDS = {"numpy", *sys.stdlib_module_names}
-TYPE_CHECKING_OR_LATE = {"openvino", "ai_edge_litert", "tflite_runtime", "onnxruntime", "PIL", "cv2"}
+TYPE_CHECKING_OR_LATE = {"openvino", "ai_edge_litert", "tflite_runtime", "onnxruntime", "PIL", "cv2", "cryptography"}
 
 
 def imports(file: Path, top_level_only: bool = False) -> set[str]:

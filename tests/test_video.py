@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,31 @@ def test_a_bad_video_is_one_line_and_exit_code_2(
 ) -> None:
     assert main(["detect", str(bundle.path), *sources]) == 2
     assert capsys.readouterr().err.count("error:") == 1
+
+
+def test_a_window_shows_every_frame_until_q_is_pressed(
+    detector: Detector, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No window opens on a machine without a screen: OpenCV's two calls are stood in for."""
+    shown: list[np.ndarray] = []
+    monkeypatch.setattr(cv2, "imshow", lambda name, frame: shown.append(frame.copy()))
+    monkeypatch.setattr(cv2, "waitKey", lambda milliseconds: ord("q") if len(shown) == 3 else -1)
+    report = detect_video(detector, str(clip), show=True)
+    assert len(shown) == report.frames == 3
+    assert all(frame.shape == (512, 640, 3) for frame in shown)
+
+
+def test_json_on_standard_output_comes_frame_by_frame(
+    bundle: Bundle, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines: list[int] = []
+
+    def seen(detector: Detector, source: str, each: Callable[[int, Faces], None], *_: object) -> str:
+        for index in range(2):
+            each(index, detector.detect(portrait()))
+            lines.append(len(capsys.readouterr().out.splitlines()))
+        return "2 frames"
+
+    monkeypatch.setattr("retinaface_edge.runtime.video.detect_video", seen)
+    assert main(["detect", str(bundle.path), str(clip), "--json", "-"]) == 0
+    assert lines == [1, 1]

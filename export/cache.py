@@ -1,0 +1,125 @@
+"""Stages of a build kept between builds: what has the same inputs, options and versions is made once.
+
+A stage is known by its key and gives files by name. An entry is a folder named by the key, written beside its place and
+renamed whole, and its bytes are checked when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+Files = Mapping[str, bytes]
+
+ROOMS = ("runtime", "calibration", "export")
+"""Whose code decides what a build makes."""
+
+ENTRIES_KEPT = 200
+SCRATCH = ".new-"
+
+
+def default_folder() -> Path:
+    """The user's cache folder, by the XDG base directory specification."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retinaface-edge" / "stages"
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def stage_key(stage: str, inputs: Mapping[str, Any], libraries: Sequence[str]) -> str:
+    """Digest of all that the result depends on: the stage, its inputs, the libraries that it runs, and our code."""
+    parts = {
+        "stage": stage,
+        "inputs": dict(inputs),
+        "versions": {name: version(name) for name in ("numpy", *libraries)},
+        "code": _code(),
+    }
+    return digest_of(json.dumps(parts, sort_keys=True).encode())
+
+
+class Stages:
+    """Runs the stages of one build, and remembers what it did in `log`.
+
+    `folder` None keeps nothing. `say` is told which stages were there already. An entry of the log is JSON: the stage,
+    its key, whether it was `cached`, and its seconds.
+    """
+
+    def __init__(self, folder: Path | None, say: Callable[[str], None] = lambda text: None) -> None:
+        self.log: list[dict[str, Any]] = []
+        self._folder = folder
+        self._say = say
+
+    def run(
+        self, stage: str, inputs: Mapping[str, Any], libraries: Sequence[str], make: Callable[[], Files]
+    ) -> dict[str, bytes]:
+        """The files of a stage: from the cache, or by `make`, which is called only if they are not there."""
+        begin, key = time.monotonic(), stage_key(stage, inputs, libraries)
+        files = read_entry(self._folder, key) if self._folder else None
+        cached = files is not None
+        if files is None:
+            files = dict(make())
+            if self._folder:
+                write_entry(self._folder, key, files)
+        else:
+            self._say(f"{stage}: in the cache")
+        self.log.append({"stage": stage, "key": key, "cached": cached, "seconds": round(time.monotonic() - begin, 3)})
+        return files
+
+
+def read_entry(folder: Path, key: str) -> dict[str, bytes] | None:
+    """The files of an entry by name; None when there is none, or it does not have the bytes that were stored."""
+    try:
+        digests = json.loads((folder / key / "digests.json").read_text(encoding="utf-8"))
+        files = {name: (folder / key / name).read_bytes() for name in digests}
+        whole = all(digest_of(data) == digests[name] for name, data in files.items())
+    except (OSError, ValueError, TypeError):
+        return None
+    with suppress(OSError):
+        os.utime(folder / key)
+    return files if whole else None
+
+
+def write_entry(folder: Path, key: str, files: Files) -> None:
+    """Store an entry. A cache that cannot be written is no error: the next build is slower, that is all."""
+    digests = {name: digest_of(data) for name, data in files.items()}
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        _prune(folder)
+        scratch = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
+        try:
+            for name, data in {**files, "digests.json": json.dumps(digests).encode()}.items():
+                (scratch / name).write_bytes(data)
+            shutil.rmtree(folder / key, ignore_errors=True)
+            scratch.rename(folder / key)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _prune(folder: Path) -> None:
+    """Remove what has not been used for longest, and what builds that were killed left a day ago."""
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    finished = [entry for entry in entries if not entry.name.startswith(SCRATCH)]
+    yesterday = time.time() - 24 * 3600
+    abandoned = [entry for entry in entries if entry.name.startswith(SCRATCH) and entry.stat().st_mtime < yesterday]
+    for entry in (*finished[ENTRIES_KEPT:], *abandoned):
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+@cache
+def _code() -> str:
+    package = Path(__file__).parents[1]
+    kinds = (".py", ".json", ".h")
+    files = [file for room in ROOMS for file in sorted((package / room).rglob("*")) if file.suffix in kinds]
+    return digest_of(b"".join(digest_of(file.read_bytes()).encode() for file in files))

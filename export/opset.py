@@ -1,0 +1,4 @@
+"""The ONNX opsets that can be asked for."""
+
+OPSETS = range(17, 22)
+DEFAULT_OPSET = 18

@@ -1,0 +1,367 @@
+"""What is fuzzed: a function of bytes for every parser and every public function of the runtime.
+
+A target returns or raises a `RetinaFaceEdgeError`; whatever else it raises is a fault. `SEEDS` begin each corpus.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from edits import as_json, edited
+from onnx import TensorProto, helper
+from PIL import Image
+
+from retinaface_edge.benchmarks.datasets import read_boxes
+from retinaface_edge.benchmarks.gate import apply_gate, read_gate
+from retinaface_edge.benchmarks.results import read_result
+from retinaface_edge.calibration.recipe import read_recipe
+from retinaface_edge.export.write import Content, write_bundle
+from retinaface_edge.runtime import Bundle, Detector, Spec
+from retinaface_edge.runtime.align import aligned
+from retinaface_edge.runtime.bundle import MANIFEST, serialise
+from retinaface_edge.runtime.images import read_image
+from retinaface_edge.runtime.model_card import model_card
+from retinaface_edge.runtime.postprocess import Grid, postprocess
+from retinaface_edge.runtime.preprocess import letterbox_for
+from retinaface_edge.runtime.sbom import sbom
+
+MEMORY = Path("/dev/shm")
+FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+SMALL = Spec(64, 64)
+
+
+def _written(name: str, content: bytes) -> Path:
+    path = FOLDER / name
+    path.write_bytes(content)
+    return path
+
+
+# Manifests and bundles
+
+
+def _valid_manifest() -> dict[str, Any]:
+    provenance = {
+        "checkpoint": {"family": "yakhyo", "sha256": "0" * 64, "width": 0.25, "channels": 64, "licence": "MIT"},
+        "calibration": {"sha256": "1" * 64, "images": 3, "skipped": []},
+        "opset": 18,
+        "tools": {"numpy": "2"},
+        "licences": {"numpy": "BSD"},
+    }
+    content = Content(SMALL, {"onnx/model.onnx": b"abc"}, {("onnxruntime", "fp32"): ["onnx/model.onnx"]}, provenance)
+    folder = FOLDER / "bundle"
+    write_bundle(content, folder)
+    return dict(json.loads((folder / MANIFEST).read_text()))
+
+
+_MANIFEST = _valid_manifest()
+
+
+def manifest(data: bytes) -> None:
+    """`Bundle.load`, `verify`, the bill of materials and the model card; edits get their right digest."""
+    folder = FOLDER / "bundle"
+    content = data[1:]
+    if data and data[0] % 2 == 0:
+        changed = edited(_MANIFEST, data[1:])
+        try:
+            content = serialise(changed) if isinstance(changed, dict) else json.dumps(changed).encode()
+        except (ValueError, UnicodeError):
+            return
+    (folder / MANIFEST).write_bytes(content)
+    bundle = Bundle.load(folder)
+    for artifact in bundle.artifacts:
+        for file in artifact.files:
+            bundle.read(file)
+    sbom(bundle), model_card(bundle)
+    bundle.verify()
+
+
+def spec(data: bytes) -> None:
+    """`Spec.from_json`, and what is worked out from a spec that it accepts."""
+    changed = edited(SMALL.to_json(), data)
+    read = Spec.from_json(changed)
+    assert len(read.anchors) == read.level_bounds[-1]
+    assert Spec.from_json(json.loads(json.dumps(read.to_json()))) == read
+
+
+# Files of users
+
+_GATE = {
+    "format_version": 1,
+    "rules": [
+        {"name": "a", "floor": "tensors", "figure": "sqnr_db", "at_least": 20, "artifact": "* int8"},
+        {"name": "b", "floor": "detections", "figure": "missed", "at_most": 0, "least_size": 20, "least_score": 0.5},
+    ],
+}
+
+
+def gate(data: bytes) -> None:
+    """`read_gate`, and applying it to a result with nothing in it."""
+    apply_gate(read_gate(_written("gate.json", as_json(_GATE, data))), {"kind": "drift", "comparisons": []})
+
+
+_RECIPE = json.loads((Path(__file__).parents[2] / "calibration" / "recipes" / "balanced.json").read_text())
+
+
+def recipe(data: bytes) -> None:
+    """`read_recipe`, and its patterns."""
+    read = read_recipe(str(_written("recipe.json", as_json(_RECIPE, data))))
+    read.is_float("backbone.stem"), read.is_symmetric("score.0")
+
+
+_BOXES = [{"file": "a.jpg", "boxes_xyxy": [[1, 2, 30, 40]], "landmarks": [[[1, 2]] * 5]}]
+
+
+def boxes(data: bytes) -> None:
+    """`read_boxes`: annotations as a plain list."""
+    read_boxes(_written("boxes.json", as_json(_BOXES, data)))
+
+
+def result(data: bytes) -> None:
+    """`read_result`: what `drift` and `eval` wrote."""
+    valid = {"kind": "drift", "format_version": 1, "environment": {}, "artifacts": []}
+    read_result(_written("result.json", as_json(valid, data)), ("drift", "eval"))
+
+
+# Pictures and frames
+
+
+def picture(data: bytes) -> None:
+    """`read_image`."""
+    frame = read_image(Path("picture"), data)
+    assert frame.dtype == np.uint8
+    assert frame.ndim == 3
+
+
+def _filled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of that shape, the values repeated."""
+    size = int(np.prod(shape))
+    return np.tile(values, -(-size // len(values)))[:size].reshape(shape)
+
+
+class _Silent:
+    """A network that gives the same raw values whatever it sees."""
+
+    def __init__(self) -> None:
+        self.grids = (Grid(),) * len(SMALL.outputs)
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        return [np.full(output.shape, -9.0, np.float32) for output in SMALL.outputs]
+
+
+_DETECTOR = Detector(SMALL, _Silent())
+_KINDS = (np.uint8, np.uint8, np.uint8, np.int8, np.float32, np.uint16, np.bool_)
+
+
+def frame(data: bytes) -> None:
+    """`Detector.detect` on arrays of every dtype, number of axes, shape and stride."""
+    head, body = (data + bytes(16))[:16], data[16:] or b"\0"
+    kind, axes = _KINDS[head[0] % len(_KINDS)], head[1] % 5
+    shape = tuple(int(size) % 97 for size in head[2 : 2 + axes])
+    if axes == 3 and head[7] % 4:
+        shape = (*shape[:2], 3)
+    array = _filled(np.frombuffer(body, np.uint8), shape).astype(kind)
+    if axes >= 2 and head[8] % 2:
+        array = array[:: 1 + head[9] % 3, :: -1 if head[10] % 2 else 1]
+    scores = np.frombuffer(head[11:15], np.float32)[0]
+    faces = _DETECTOR.detect(array, float(scores) if head[15] % 2 else 0.5, rgb=bool(head[15] % 3))
+    assert len(faces) == 0 or float(scores) < 1e-3
+
+
+def outputs(data: bytes) -> None:
+    """`postprocess` and `aligned` on raw outputs of any value, float and integer."""
+    head, body = (data + bytes(8))[:8], data[8:] or b"\0"
+    kind = (np.float32, np.int8, np.uint8)[head[0] % 3]
+    raw = np.frombuffer(body + bytes(-len(body) % 4), np.float32 if head[0] % 3 == 0 else np.uint8)
+    if kind is np.int8:
+        raw = raw.view(np.int8)
+    values = [_filled(np.roll(raw, i), output.shape).astype(kind) for i, output in enumerate(SMALL.outputs)]
+    scale = 1.0 if kind is np.float32 else (1 + head[1]) / 64
+    grids = [Grid(scale, 0 if kind is np.float32 else head[2] - 128)] * len(values)
+    width, height = 1 + head[3] * 7, 1 + head[4] * 7
+    with np.errstate(all="ignore"):
+        faces = postprocess(SMALL, values, grids, letterbox_for(SMALL, width, height), head[5] / 255, head[6] / 255)
+    for array in (faces.scores, faces.boxes, faces.landmarks):
+        assert np.isfinite(array).all()
+    assert (np.diff(faces.scores) <= 0).all()
+    if len(faces) and head[7] % 4 == 0:
+        aligned(np.zeros((height, width, 3), np.uint8), faces[0])
+
+
+# Checkpoints and graphs
+
+
+def _tiny_graph() -> onnx.ModelProto:
+    """Every operation of the lowering, on a small image."""
+    random = np.random.default_rng(0)
+    weight = lambda name, *shape: helper.make_tensor(  # noqa: E731
+        name, TensorProto.FLOAT, shape, random.normal(size=shape).astype(np.float32).ravel()
+    )
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["real", "mean"], ["centred"], "sub"),
+        helper.make_node("Transpose", ["centred"], ["nchw"], "in", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["nchw", "w0", "b0"], ["c0"], "conv0", pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("LeakyRelu", ["c0"], ["a0"], "leaky", alpha=0.1),
+        helper.make_node("Conv", ["a0", "w1", "b1"], ["c1"], "conv1", pads=[1, 1, 1, 1], group=4),
+        helper.make_node("Relu", ["c1"], ["a1"], "relu"),
+        helper.make_node("Add", ["a0", "a1"], ["sum"], "add"),
+        helper.make_node("Concat", ["sum", "a1"], ["joined"], "concat", axis=1),
+        helper.make_node(
+            "Resize", ["joined", "", "scales"], ["large"], "resize", mode="nearest",
+            coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+        ),
+        helper.make_node("Transpose", ["large"], ["out"], "out", perm=[0, 2, 3, 1]),
+    ]  # fmt: skip
+    constants = [
+        weight("mean", 3), weight("w0", 4, 3, 3, 3), weight("b0", 4), weight("w1", 4, 1, 3, 3), weight("b1", 4),
+        helper.make_tensor("scales", TensorProto.FLOAT, [4], [1.0, 1.0, 2.0, 2.0]),
+    ]  # fmt: skip
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, 8, 3])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 8, 8, 8])
+    return helper.make_model(helper.make_graph(nodes, "tiny", [image], [out], constants))
+
+
+_TINY = _tiny_graph()
+
+
+def lowering(data: bytes) -> None:
+    """`lower_tflite` and its writer: graphs as mutated protobuf, and the small graph with its parts exchanged."""
+    from google.protobuf.message import DecodeError
+
+    from retinaface_edge.export.lower_tflite import lower_tflite
+    from retinaface_edge.export.tflite_file import serialise as serialise_tflite
+
+    if data and data[0] % 2:
+        try:
+            model = onnx.load_from_string(data[1:])
+        except (DecodeError, ValueError):
+            return
+    else:
+        model = onnx.ModelProto()
+        model.CopyFrom(_TINY)
+        _exchange(model.graph, data[1:])
+    serialise_tflite(lower_tflite(model, {"c0": Grid(0.1, 128)} if len(data) % 2 else {}))
+
+
+def _exchange(graph: onnx.GraphProto, data: bytes) -> None:
+    """An edit of the graph for every three bytes."""
+    names = [*(tensor.name for tensor in graph.initializer), *(name for node in graph.node for name in node.output), ""]
+    types = sorted({node.op_type for node in graph.node} | {"QuantizeLinear", "DequantizeLinear", "Softmax"})
+    for start in range(0, len(data) - 2, 3):
+        kind, which, value = data[start : start + 3]
+        node = graph.node[which % len(graph.node)]
+        if kind % 6 == 0 and node.input:
+            node.input[value % len(node.input)] = names[value // 2 % len(names)]
+        elif kind % 6 == 1:
+            node.op_type = types[value % len(types)]
+        elif kind % 6 == 2 and node.attribute:
+            attribute = node.attribute[value % len(node.attribute)]
+            attribute.i = value - 128
+            if attribute.ints:
+                attribute.ints[value % len(attribute.ints)] = (value - 64) * (1 if kind < 128 else 1 << 40)
+        elif kind % 6 == 3 and len(graph.node) > 1:
+            graph.node.remove(node)
+        elif kind % 6 == 4:
+            tensor = graph.initializer[which % len(graph.initializer)]
+            tensor.dims[value % max(len(tensor.dims), 1) :] = [value % 7]
+        else:
+            dim = graph.input[0].type.tensor_type.shape.dim[value % 4]
+            dim.dim_value = (0, 1, 7, 9, -1, 1 << 40)[which % 6]
+
+
+def onnx_checkpoint(data: bytes) -> None:
+    """`read_onnx`."""
+    from retinaface_edge.export.checkpoints import read_onnx
+
+    if data and data[0] % 2:
+        read_onnx(data[1:], "model.onnx")
+    model = onnx.ModelProto()
+    model.CopyFrom(_TINY)
+    for node in model.graph.node:
+        node.name = f"/fx/stage1/stage1.{node.name}/Conv"
+    _exchange(model.graph, data[1:])
+    read_onnx(model.SerializeToString(), "model.onnx")
+
+
+def pickled_checkpoint(data: bytes) -> None:
+    """`read_pickle`: bytes, and a small state dict as PyTorch saves it with bytes changed."""
+    from retinaface_edge.export.checkpoints import read_pickle
+
+    if data and data[0] % 2 == 0:
+        content = bytearray(_small_pickle())
+        for start in range(1, len(data) - 2, 3):
+            content[int.from_bytes(data[start : start + 2], "big") % len(content)] = data[start + 2]
+        data = bytes(content)
+    read_pickle(data, "model.pth")
+
+
+def _small_pickle() -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({"body.stage1.0.0.weight": torch.zeros(2, 3, 3, 3), "fpn.output1.0.weight": torch.zeros(1)}, buffer)
+    return buffer.getvalue()
+
+
+def state_keys(data: bytes) -> None:
+    """A state dict with the keys of a family, some gone, some renamed, some of other shapes and types."""
+    import torch
+
+    from retinaface_edge.export import checkpoints
+
+    names = list(checkpoints.FAMILIES)
+    _, layers = checkpoints.FAMILIES[names[data[0] % len(names)] if data else names[0]]
+    state = {key: torch.zeros(1) for key, _ in checkpoints._names(layers())}
+    keys = sorted(state)
+    shapes = ((), (0,), (8,), (8, 3, 3, 3), (64, 256, 1, 1), (6, 64, 1, 1), (3, 4, 5))
+    kinds = (torch.float32, torch.float64, torch.int64, torch.complex64, torch.bool)
+    for key in keys[:3]:
+        state[key] = torch.zeros(8, 3, 3, 3)
+    for start in range(1, len(data) - 2, 3):
+        kind, which, value = data[start : start + 3]
+        key = keys[(which * 256 + value) % len(keys)]
+        if kind % 3 == 0:
+            state.pop(key, None)
+        elif kind % 3 == 1:
+            state[key + "x"] = state.pop(key, torch.zeros(1))
+        else:
+            state[key] = torch.zeros(shapes[value % len(shapes)], dtype=kinds[which % len(kinds)])
+    checkpoints._build(state, "model.pth")
+
+
+def _pictures() -> list[bytes]:
+    made = []
+    pixels = np.arange(16 * 12 * 3, dtype=np.uint8).reshape(12, 16, 3)
+    for mode, kind in (("RGB", "PNG"), ("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("RGB", "JPEG"), ("L", "JPEG")):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).convert(mode).save(buffer, kind)
+        made.append(buffer.getvalue())
+    return made
+
+
+_EDITS = [b"\0", b"\0\1\2\3", b"\2\0\0\0\4\2\5", bytes(range(0, 60, 2))]
+TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
+    "manifest": (manifest, [*_EDITS, b"\1" + serialise(_MANIFEST)]),
+    "spec": (spec, _EDITS),
+    "gate": (gate, [*_EDITS, b"\1" + json.dumps(_GATE).encode()]),
+    "recipe": (recipe, [*_EDITS, b"\1" + json.dumps(_RECIPE).encode()]),
+    "boxes": (boxes, [*_EDITS, b"\1" + json.dumps(_BOXES).encode()]),
+    "result": (result, _EDITS),
+    "picture": (picture, _pictures()),
+    "frame": (frame, [*_EDITS, bytes(range(64))]),
+    "outputs": (outputs, [*_EDITS, bytes(range(256))]),
+    "lowering": (lowering, [*_EDITS, b"\1" + _TINY.SerializeToString()]),
+    "onnx-checkpoint": (onnx_checkpoint, [*_EDITS, b"\1" + _TINY.SerializeToString()]),
+    "pickled-checkpoint": (pickled_checkpoint, [*_EDITS, b"\1PK\3\4"]),
+    "state-keys": (state_keys, _EDITS),
+}

@@ -1,0 +1,169 @@
+"""The documentation: every command on its pages is run here, in the order in which it stands there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+from conftest import ROOT
+
+from retinaface_edge.cli import _parser, main
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+COMMANDS = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PIP = """#!{python}
+import re, sys, tomllib
+extras = tomllib.load(open({pyproject!r}, "rb"))["project"]["optional-dependencies"]
+for wanted in re.findall(r"retinaface-edge\\[(.*?)\\]", " ".join(sys.argv)):
+    missing = set(wanted.split(",")) - set(extras)
+    assert not missing, f"there is no extra {{missing}}"
+"""
+"""Nothing is installed: what the pages install is here already, and that the extras exist is what can go wrong."""
+
+
+def executable(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture(scope="session")
+def shell(caches: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which `retinaface-edge` and `python` are those under test, with the tests' cache."""
+    folder = tmp_path_factory.mktemp("shell")
+    executable(folder / "pip", PIP.format(python=sys.executable, pyproject=str(ROOT / "pyproject.toml")))
+    executable(folder / "retinaface-edge", f'#!/bin/sh\nexec {sys.executable} -m retinaface_edge "$@"\n')
+    for name in ("python", "python3"):
+        executable(folder / name, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    return {
+        **os.environ,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "XDG_CACHE_HOME": str(caches),
+    }
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if COMMANDS.search(page.read_text())], ids=lambda page: page.stem
+)
+def test_every_command_of_a_page_works(page: Path, shell: dict[str, str], tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    for block in COMMANDS.findall(page.read_text()):
+        result = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=shell, capture_output=True, text=True
+        )
+        assert result.returncode == 0, f"{block}\n{result.stdout}\n{result.stderr}"
+
+
+def test_commands_in_the_text_are_parsed_as_they_stand() -> None:
+    """Commands with the reader's own files in them are not run, but each is one that the parser takes."""
+    shown = re.compile(r"`(?:retinaface-edge )?((?:build|drift|eval|bench|verify|inspect|detect) [^`]*)`")
+    found = [
+        (page, command) for page in PAGES if page.stem != "commands" for command in shown.findall(page.read_text())
+    ]
+    assert len(found) >= 6
+    for page, command in found:
+        words = command.split()
+        if words[0] == "build" and "--output" not in words:
+            words += ["--output", "x"]
+        if words[0] == "inspect" and words[1].startswith("--"):
+            words.insert(1, "BUNDLE")
+        if words[0] == "verify" and words[1].startswith("--"):
+            words.insert(1, "BUNDLE")
+        try:
+            _parser().parse_args(words)
+        except SystemExit:
+            pytest.fail(f"{page.name} shows a command that does not exist: {command}")
+
+
+def test_commands_of_make_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"`make ([a-z0-9-]+)`", page.read_text()):
+            assert f".PHONY: {target}\n" in makefile, f"{page.name}: make {target}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    generated = {"images", "reference/commands.md"}
+    for page in PAGES:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            target = (page.parent / link).resolve().relative_to(ROOT / "docs")
+            assert (ROOT / "docs" / target).exists() or {str(target), target.parts[0]} & generated, f"{page}: {link}"
+
+
+def verbs() -> dict[str, argparse.ArgumentParser]:
+    (action,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_the_help_of_a_verb_fits_a_screen_and_its_example_parses(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = verbs()[verb].format_help()
+    assert len(text.splitlines()) <= 40
+    examples = re.findall(r"example: retinaface-edge (.*)", " ".join(text.split()))
+    assert len(examples) == 1
+    assert examples[0].split()[0] == verb
+    _parser().parse_args(examples[0].split(" > ")[0].split())
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "tcsh"])
+def test_completion_names_every_verb_and_option(shell_name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell_name]) == 0
+    script = capsys.readouterr().out
+    for verb in verbs():
+        assert verb in script
+    assert shell_name == "tcsh" or "--calibration" in script  # tcsh completes the first word only
+
+
+def test_bash_completes_a_verb_and_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["completion", "bash"])
+    (tmp_path / "completion").write_text(capsys.readouterr().out)
+    code = (
+        "source completion; COMP_WORDS=(retinaface-edge {words}); COMP_CWORD={last};"
+        "_shtab_retinaface_edge; echo ${{COMPREPLY[@]}}"
+    )
+
+    def completed(*words: str) -> list[str]:
+        script = code.format(words=" ".join(words), last=len(words))
+        result = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return result.stdout.split()
+
+    assert completed("ver") == ["verify"]
+    assert "--calibration" in completed("build", "--cal")
+
+
+def test_the_site_is_built_strictly(tmp_path: Path) -> None:
+    """Links, navigation and the docstrings of the reference; the pictures, which take a build, are stood in for."""
+    pytest.importorskip("mkdocs")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    (tmp_path / "docs" / "images").mkdir(exist_ok=True)
+    for name in ("faces", "leaky", "ranges", "steps"):
+        (tmp_path / "docs" / "images" / f"{name}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "docs" / "reference" / "commands.md").write_text("# Command line\n")
+    (tmp_path / "retinaface_edge").symlink_to(ROOT / "retinaface_edge")
+    result = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    reference = (tmp_path / "build" / "site" / "reference" / "python.html").read_text()
+    for name in ("Detector", "detect_many", "postprocess", "check_signature"):
+        assert f">{name}<" in reference
+
+
+def test_extras_that_error_messages_name_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = set()
+    for file in (ROOT / "retinaface_edge").rglob("*.py"):
+        named |= set(re.findall(r"retinaface-edge\[([a-z-]+)\]", file.read_text()))
+    for room in ("runtime", "export", "calibration", "benchmarks"):
+        for file in (ROOT / room).rglob("*.py"):
+            named |= set(re.findall(r"retinaface-edge\[([a-z-]+)\]", file.read_text()))
+    assert {"build", "sign", "completion"} <= named <= set(extras)
