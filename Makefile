@@ -31,12 +31,12 @@ demo: $(VENV)/demo.stamp  ## Build a bundle, find a face with it, and compare it
 test: $(VENV)/dev.stamp  ## Run the tests (PYTEST="-k name" chooses some)
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
-build/demo/manifest.json: $(VENV)/demo.stamp
-	$(BIN)/retinaface-edge build --output build/demo --force
+build/arm64/manifest.json: $(VENV)/demo.stamp
+	$(BIN)/retinaface-edge build --recipe fast --output build/arm64 --force
 
 .PHONY: test-arm64
-test-arm64: $(VENV)/dev.stamp build/demo/manifest.json  ## Compare with an emulated Raspberry Pi 4 and 5 (Debian; as root, once)
-	$(BIN)/python tests/arm64/run.py build/demo
+test-arm64: $(VENV)/dev.stamp build/arm64/manifest.json  ## Compare with an emulated Raspberry Pi 4 and 5 (Debian; as root, once)
+	$(BIN)/python tests/arm64/run.py build/arm64
 
 .PHONY: coverage
 coverage: $(VENV)/dev.stamp  ## Run the tests and show which branches they take (at least 90 %)

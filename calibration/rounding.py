@@ -23,8 +23,8 @@ PATCHES = 800
 DAMPING = 1.0
 """Share of H's mean diagonal added to it: how far rounding trusts that the field's inputs vary like the calibration's.
 
-With 0.01 the demo's scenes, one face on eight backgrounds, cost TFLite 1.5 points of WIDER AP; with 1.0, 0.5 points, and
-real photographs give the same as before.
+With 0.01 the demo's scenes, one face on eight backgrounds, cost TFLite 1.5 points of WIDER AP; with 1.0, 0.5 points,
+and real photographs give the same as before.
 """
 
 

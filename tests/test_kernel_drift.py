@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from retinaface_edge.benchmarks.kernel_drift import KERNELS, Drift, drift, kernel_drift, kernel_faces
-from retinaface_edge.runtime import Bundle, Detector, Faces
+from retinaface_edge.calibration.images import image_folder
+from retinaface_edge.calibration.recipe import read_recipe
+from retinaface_edge.export.build import build
+from retinaface_edge.export.demo import demo_file
+from retinaface_edge.runtime import Bundle, Detector, Faces, Spec
 from retinaface_edge.runtime.images import read_image
 
 
@@ -25,12 +29,18 @@ def found(photo_bundle: Bundle, frames: list[np.ndarray]) -> dict[str, list[Face
     return {name: kernel_faces(photo_bundle, frames, name) for name in KERNELS}
 
 
-def test_xnnpack_finds_the_references_faces_to_the_bit(found: dict[str, list[Faces]]) -> None:
-    assert sum(map(len, found["reference"])) > 600
-    for ours, theirs in zip(found["xnnpack"], found["reference"], strict=True):
-        np.testing.assert_array_equal(ours.boxes, theirs.boxes)
-        np.testing.assert_array_equal(ours.landmarks, theirs.landmarks)
-        np.testing.assert_array_equal(ours.scores, theirs.scores)
+def test_xnnpack_gives_the_references_faces_to_the_bit_where_all_is_integers(
+    shared: Path, spec: Spec, stages: Path, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    images = image_folder(spec, shared / "calibration", 100)
+    integers = build(demo_file(), spec, images, read_recipe("fast"), tmp_path / "fast", cache=stages)
+    few = frames[::4]
+    ours, theirs = (kernel_faces(integers, few, name) for name in ("xnnpack", "reference"))
+    assert sum(map(len, theirs)) > 150
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a.boxes, b.boxes)
+        np.testing.assert_array_equal(a.landmarks, b.landmarks)
+        np.testing.assert_array_equal(a.scores, b.scores)
 
 
 def test_kernels_match_each_others_faces_and_move_no_corner_far(found: dict[str, list[Faces]]) -> None:

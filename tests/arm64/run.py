@@ -3,7 +3,8 @@
     python tests/arm64/run.py BUNDLE [FOLDER OF THE USER SPACE]
 
 Runs the bundle's FP32 and INT8 TFLite on photographs on an emulated Cortex-A72 (Raspberry Pi 4) and Cortex-A76
-(Pi 5), and the C twin compiled there. Exit code 0 when everything agrees, 1 when not, 2 when it cannot be run here.
+(Pi 5), and the C twin compiled there. INT8 must be integers throughout (the recipe `fast`), since floats are summed in
+another order there. Exit code 0 when everything agrees, 1 when not, 2 when it cannot be run here.
 """
 
 from __future__ import annotations
