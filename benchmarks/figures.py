@@ -1,4 +1,4 @@
-"""Every figure of a drift or eval result as one flat list: what gates judge and reports tabulate."""
+"""Every figure of a drift, eval or bench result as one flat list: what gates judge and reports tabulate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-TENSORS, DETECTIONS, LAYERS, EVAL = "tensors", "detections", "layers", "eval"
+TENSORS, DETECTIONS, LAYERS, EVAL, BENCH = "tensors", "detections", "layers", "eval", "bench"
 TENSOR_FIGURES = ("sqnr_db", "cosine", "gain", "largest_difference")
 DETECTION_FIGURES = (
     "ap_0.02",
@@ -21,11 +21,15 @@ DETECTION_FIGURES = (
 LOST_FIGURES = ("missed", "invented")
 LAYER_FIGURES = ("born_sqnr_db", "sqnr_db")
 EVAL_FIGURES = ("ap", "ap_drop_points", "recall", "nme")
+MILLISECONDS = ("p50_ms", "p90_ms", "p99_ms")
+RATIO, RATIO_TO_NETWORK, RATIO_TO_BASELINE = "ratio", "ratio_to_network", "ratio_to_baseline"
+BENCH_FIGURES = (*MILLISECONDS, RATIO, RATIO_TO_NETWORK, RATIO_TO_BASELINE)
 KNOWN = {
     TENSORS: (*TENSOR_FIGURES, *(f"{name}_all" for name in TENSOR_FIGURES)),
     DETECTIONS: (*DETECTION_FIGURES, *LOST_FIGURES),
     LAYERS: LAYER_FIGURES,
     EVAL: EVAL_FIGURES,
+    BENCH: BENCH_FIGURES,
 }
 
 
@@ -54,6 +58,8 @@ def figures_of(result: Mapping[str, Any], least_size: float = 0.0, least_score: 
             yield from _detections(comparison, least_size, least_score)
         for layers in result.get("layers", ()):
             yield from _layers(layers)
+    elif result["kind"] == "bench":
+        yield from _bench(result)
     else:
         yield from _eval(result)
 
@@ -115,3 +121,15 @@ def _eval(result: Mapping[str, Any]) -> Iterator[Figure]:
         yield Figure(EVAL, "recall", name, reference, "faces", row["recall"])
         if row.get("landmarks"):
             yield Figure(EVAL, "nme", name, reference, "landmarks", row["landmarks"]["nme_mean"])
+
+
+def _bench(result: Mapping[str, Any]) -> Iterator[Figure]:
+    """Whole calls in milliseconds; their medians against others', and against others' networks alone."""
+    for row in result["results"]:
+        for name in MILLISECONDS:
+            yield Figure(BENCH, name, row["name"], "", "whole call", row[name])
+        for other in result["results"]:
+            if other is not row:
+                ratio, network = row["p50_ms"] / other["p50_ms"], row["p50_ms"] / other["inference_ms"]
+                yield Figure(BENCH, RATIO, row["name"], other["name"], "whole call", ratio)
+                yield Figure(BENCH, RATIO_TO_NETWORK, row["name"], other["name"], "whole call", network)

@@ -23,6 +23,7 @@ from ..runtime.postprocess import Grid
 from ..runtime.spec import Spec
 from ..runtime.twin import c_files
 from .checkpoints import Checkpoint
+from .count import multiply_accumulates
 from .deploy import Deploy
 from .lower_openvino import lower_openvino
 from .lower_tflite import LoweringError, lower_tflite
@@ -71,7 +72,7 @@ def build(
             artifacts[backend, precision] = paths
     files.update({f"c/{name}": data for name, data in c_files(spec).items()})
     stage("write the bundle")
-    return write_bundle(Content(spec, files, artifacts, _provenance(checkpoint, images, opset)), output)
+    return write_bundle(Content(spec, files, artifacts, _provenance(checkpoint, model, images, opset)), output)
 
 
 _FOLDERS = {"openvino": "openvino", "tflite": "tflite", "onnxruntime": "onnx"}
@@ -129,7 +130,7 @@ def _lowered(
     }
 
 
-def _provenance(checkpoint: Checkpoint, images: ImageSet, opset: int) -> dict[str, Any]:
+def _provenance(checkpoint: Checkpoint, model: onnx.ModelProto, images: ImageSet, opset: int) -> dict[str, Any]:
     return {
         "checkpoint": {
             "family": checkpoint.family,
@@ -137,6 +138,7 @@ def _provenance(checkpoint: Checkpoint, images: ImageSet, opset: int) -> dict[st
             "width": checkpoint.model.width,
             "channels": checkpoint.model.channels,
         },
+        "network": {"multiply_accumulates": multiply_accumulates(model)},
         "calibration": {"sha256": images.digest, "images": len(images.inputs), "skipped": list(images.skipped)},
         "opset": opset,
         "tools": {name: version(name) for name in TOOLS},

@@ -29,7 +29,7 @@ def demo(folder: Path = FOLDER) -> int:
             for backend in ("openvino", "tflite")
         ),
         ["verify", str(bundle)],
-        ["bench", str(bundle), str(photograph)],
+        ["bench", str(bundle), str(photograph), "--quick"],
     ]
     for command in commands:
         print(f"\n$ retinaface-edge {shlex.join(command)}", flush=True)
