@@ -24,7 +24,7 @@ def pick(result: Mapping[str, Any], most_drift: float) -> tuple[Mapping[str, Any
     if not within:
         least = min(known, key=lambda row: float(row["drift_percent"]))
         raise MeasurementError(
-            f"no artifact drifts at most {most_drift:g} %; the least is {least['drift_percent']:.2f} % ({least['name']})"
+            f"no artifact drifts at most {most_drift:g} %; {least['name']} drifts least, {least['drift_percent']:.2f} %"
         )
     best = within[0]
     why = f"{best['p50_ms']:.2f} ms a frame, drift {best['drift_percent']:.2f} % of {most_drift:g} %"

@@ -1,4 +1,4 @@
-"""Targets, what a kind of machine asks of a build and of a run, and budgets of time, as data; and what this machine is."""
+"""Targets, what a kind of machine asks of a build and of a run; budgets of time; and which target this machine is."""
 
 from __future__ import annotations
 
