@@ -29,4 +29,4 @@ def fill(pictures: Sequence[Frame], width: int, height: int) -> list[Frame]:
     except ImportError as error:
         raise ImageError("reading pictures needs Pillow; run: pip install pillow") from error
     fitted = (ImageOps.fit(Image.fromarray(picture), (width, height)) for picture in pictures)
-    return [np.ascontiguousarray(np.asarray(frame)) for frame in fitted]
+    return [np.array(frame) for frame in fitted]
