@@ -223,6 +223,9 @@ class _Lowering:
         self.emit(node, "ADD", terms, terms[0].shape, {"fusedActivationFunction": NO_ACTIVATION})
 
     def lower_concat(self, node: onnx.NodeProto) -> None:
+        if any(name in self.constants for name in node.input):
+            self.lower_border(node)
+            return
         parts = [self.value(node, index) for index in range(len(node.input))]
         if _attributes(node).get("axis") != 1:
             raise LoweringError(f"node {node.name!r} of type Concat does not join channels")
@@ -233,6 +236,26 @@ class _Lowering:
             self.share_grid(node, parts[0])
         shape = (*parts[0].shape[:3], sum(part.shape[3] for part in parts))
         self.emit(node, "CONCATENATION", parts, shape, {"axis": 3, "fusedActivationFunction": NO_ACTIVATION})
+
+    def lower_border(self, node: onnx.NodeProto) -> None:
+        """Rows or columns of bytes beside the image, both still NHWC (`uint8_stem`)."""
+        axis = _attributes(node).get("axis")
+        parts = [
+            self.add_constant(name, self.constants[name].array) if name in self.constants else self.values[name].integer
+            for name in node.input
+        ]
+        shapes = [self.tensors[part].shape for part in parts if part is not None]
+        if axis not in (1, 2) or {self.tensors[part].dtype for part in parts if part is not None} != {
+            np.dtype(np.uint8)
+        }:
+            raise LoweringError(f"node {node.name!r} of type Concat does not put a border of bytes around the image")
+        shape = tuple(sum(s[axis] for s in shapes) if i == axis else n for i, n in enumerate(shapes[0]))
+        result = self.add_tensor(Tensor(node.output[0], np.dtype(np.uint8), shape))
+        options = {"axis": axis, "fusedActivationFunction": NO_ACTIVATION}
+        self.operators.append(
+            Operator("CONCATENATION", tuple(part for part in parts if part is not None), (result,), options)
+        )
+        self.values[node.output[0]] = _Value(shape, integer=result)
 
     def lower_resize(self, node: onnx.NodeProto) -> None:
         source, attributes = self.value(node, 0), _attributes(node)
