@@ -30,7 +30,6 @@ from .lower_tflite import LoweringError, lower_tflite
 from .search import search
 from .tflite_file import serialise
 from .to_onnx import DEFAULT_OPSET, to_onnx
-from .uint8_stem import uint8_stem
 from .write import Content, write_bundle
 
 TOOLS = ("retinaface-edge", "numpy", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "flatbuffers")
@@ -116,8 +115,8 @@ def _lowered(
 ) -> dict[str, dict[str, bytes]]:
     """By backend: the files of the artifact by suffix, the model itself first."""
     xml, weights = lower_openvino(graph, spec)
+    tflite = lower_tflite(graph, grids)
     quantised = any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
-    tflite = lower_tflite(graph if quantised else uint8_stem(graph), grids)
     float_layers = [n.name for n in graph.graph.node if n.op_type == "Conv" and recipe.is_float(n.name)]
     if quantised and bool(tflite.float_operators) != bool(float_layers):
         raise LoweringError(

@@ -20,6 +20,7 @@ from ..calibration.agreement import leaky_relu_slope
 from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.postprocess import Grid
 from .tflite_file import Graph, Operator, Quantisation, Tensor
+from .uint8_stem import uint8_stem
 
 SHIFT = 128
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -37,7 +38,8 @@ def lower_tflite(model: onnx.ModelProto, grids: Mapping[str, Grid]) -> Graph:
     `grids` gives the uint8 grids of values that the QDQ graph leaves float and TFLite needs as integers: those between
     a convolution and its activation, and the outputs. An FP32 graph needs none. Raises `LoweringError`.
     """
-    return _Lowering(model, grids).lower()
+    quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    return _Lowering(model if quantised else uint8_stem(model), grids).lower()
 
 
 @dataclass

@@ -3,7 +3,7 @@
 Before: bytes become floats, lose the mean, and zeros are padded around them: three passes over the largest tensor of
 all, and in an INT8 graph a float convolution, since OpenVINO has no convolution whose input has a zero point a channel.
 After: a row and a column of the mean colour, which is what zeros around centred pixels stand for, and a convolution of
-bytes whose bias has lost Σ w·mean. The INT8 graph computes the same numbers to the bit, the FP32 graph up to rounding.
+bytes whose bias has lost Σ w·mean. Both compute the same numbers but for the rounding of floats.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def uint8_stem(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = changed.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     producers = {name: node for node in graph.node for name in node.output}
-    conv = next(node for node in graph.node if node.op_type == "Conv")
+    conv = next((node for node in graph.node if node.op_type == "Conv"), None)
+    if conv is None:
+        return model
     front = _front(conv, producers)
     mean = _mean(front, constants)
     weights = _weights(conv, producers, constants)

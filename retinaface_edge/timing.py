@@ -46,6 +46,9 @@ def bench(options: argparse.Namespace) -> int:
         raise MeasurementError("--store keeps what --pick finds; give both")
     if options.max_regression is not None and not options.baseline:
         raise MeasurementError("--max-regression needs --baseline: an older result, or an older bundle")
+    for target in (options.json, options.markdown, options.junit):
+        if target and not target.absolute().parent.is_dir():
+            raise MeasurementError(f"{target} cannot be written: there is no folder {target.parent}; make it first")
     rules = read_gate(_gate_file(options.gate)) if options.gate != "none" else []
     contestants, absent = contestants_of(bundle, options.artifact or ["*"])
     old: dict[str, Any] | None = None
