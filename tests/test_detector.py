@@ -203,3 +203,17 @@ def test_grey_and_rgb_frames_find_the_same_face(bundle: Bundle) -> None:
         grey = detector.detect(frame[:, :, 1])
         assert len(grey) == len(expected) == 1
         assert np.abs(grey.boxes - expected.boxes).max() < 20
+
+
+def test_a_compiled_model_is_kept_and_computes_the_same(
+    bundle: Bundle, frames: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Detector.load(bundle, "openvino", "int8") as detector:
+        expected = detector.detect(frames[1])
+    monkeypatch.setenv("RETINAFACE_EDGE_CACHE", str(tmp_path))
+    kept = []
+    for _ in range(2):
+        with Detector.load(bundle, "openvino", "int8") as detector:
+            assert same(detector.detect(frames[1]), expected)
+        kept.append({file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()})
+    assert kept[0] == kept[1] != {}, "the second start reads what the first one wrote"
