@@ -29,27 +29,40 @@ Result = TypeVar("Result")
 ARTIFACT, PEER, BASELINE = "artifact", "peer", "baseline"
 
 
+Moment = tuple[float, float]
+"""Seconds by the wall's clock, and of processor time that all threads of this process have used."""
+
+
+def now() -> Moment:
+    """This moment."""
+    return time.perf_counter(), time.process_time()
+
+
 class Clock:
-    """When the network began and ended its last run, by `time.perf_counter`."""
+    """When the network began and ended its last run."""
 
     def __init__(self) -> None:
-        self.begin = self.end = 0.0
+        self.begin = self.end = (0.0, 0.0)
 
     def time(self, run: Callable[[], Result]) -> Result:
         """Run the network and note the time."""
-        self.begin = time.perf_counter()
+        self.begin = now()
         result = run()
-        self.end = time.perf_counter()
+        self.end = now()
         return result
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """`detect` takes a frame, uint8 (h, w, 3), BGR unless `rgb`, and gives boxes (n, 4) in frame pixels and scores."""
+    """`detect` takes a frame, uint8 (h, w, 3), BGR unless `rgb`, and gives boxes (n, 4) in frame pixels and scores.
+
+    `precision` is what it computes in, where that is not what the contestant's name says.
+    """
 
     detect: Callable[[Frame], tuple[NDArray[np.float64], NDArray[np.float64]]]
     clock: Clock
     rgb: bool = False
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,13 +113,14 @@ def contestants_of(
 def load_subject(subject: Subject, threads: int) -> Loaded:
     """A network under the bundle's contract, as the detector that users call."""
     clock = Clock()
-    detector = Detector(subject.spec, _TimedNetwork(subject.load(threads), clock))
+    network = subject.load(threads)
+    detector = Detector(subject.spec, _TimedNetwork(network, clock))
 
     def detect(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         faces = detector.detect(frame)
         return faces.boxes, faces.scores
 
-    return Loaded(detect, clock)
+    return Loaded(detect, clock, precision=getattr(network, "precision", ""))
 
 
 def need(package: str) -> None:

@@ -22,8 +22,15 @@ LOST_FIGURES = ("missed", "invented")
 LAYER_FIGURES = ("born_sqnr_db", "sqnr_db")
 EVAL_FIGURES = ("ap", "ap_drop_points", "recall", "nme")
 MILLISECONDS = ("p50_ms", "p90_ms", "p99_ms")
-RATIO, RATIO_TO_NETWORK, RATIO_TO_BASELINE = "ratio", "ratio_to_network", "ratio_to_baseline"
-BENCH_FIGURES = (*MILLISECONDS, RATIO, RATIO_TO_NETWORK, RATIO_TO_BASELINE)
+RATIO_TO_BASELINE = "ratio_to_baseline"
+RATIOS = {
+    "ratio": ("p50_ms", "p50_ms"),
+    "ratio_to_network": ("p50_ms", "inference_ms"),
+    "cpu_ratio": ("cpu_ms", "cpu_ms"),
+    "cpu_ratio_to_network": ("cpu_ms", "cpu_inference_ms"),
+}
+"""Medians of a whole call against another's, or against another's network alone; by the clock or in processor time."""
+BENCH_FIGURES = (*MILLISECONDS, *RATIOS, RATIO_TO_BASELINE)
 KNOWN = {
     TENSORS: (*TENSOR_FIGURES, *(f"{name}_all" for name in TENSOR_FIGURES)),
     DETECTIONS: (*DETECTION_FIGURES, *LOST_FIGURES),
@@ -124,12 +131,11 @@ def _eval(result: Mapping[str, Any]) -> Iterator[Figure]:
 
 
 def _bench(result: Mapping[str, Any]) -> Iterator[Figure]:
-    """Whole calls in milliseconds; their medians against others', and against others' networks alone."""
+    """Whole calls in milliseconds, and their medians against others'."""
     for row in result["results"]:
         for name in MILLISECONDS:
             yield Figure(BENCH, name, row["name"], "", "whole call", row[name])
         for other in result["results"]:
             if other is not row:
-                ratio, network = row["p50_ms"] / other["p50_ms"], row["p50_ms"] / other["inference_ms"]
-                yield Figure(BENCH, RATIO, row["name"], other["name"], "whole call", ratio)
-                yield Figure(BENCH, RATIO_TO_NETWORK, row["name"], other["name"], "whole call", network)
+                for name, (above, below) in RATIOS.items():
+                    yield Figure(BENCH, name, row["name"], other["name"], "whole call", row[above] / other[below])

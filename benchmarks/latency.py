@@ -10,12 +10,13 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import RetinaFaceEdgeError
-from .contestants import Absent, Contestant, Frame, Loaded
+from .contestants import Absent, Contestant, Frame, Loaded, now
 from .machine import Monitor
 from .pinned import threads_beyond
 from .subjects import MeasurementError
@@ -28,7 +29,8 @@ WINDOW, STABLE, LONGEST_WARM_UP = 5, 0.05, 12
 """Warm-up ends when the medians of two windows of rounds agree within 5 % for every contestant, or after 12 windows."""
 YARDSTICK_SIDE = 384
 
-Times = Sequence[tuple[float, float, float]]
+Stages = list[tuple[float, ...]]
+"""Before, in and after the network, by the wall's clock and then in processor time."""
 Boxes = list[NDArray[np.float64]]
 
 
@@ -48,14 +50,18 @@ class Rule:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of it, by contestant's name: `times` (rounds, 3) in seconds, before, in and after the network.
+    """What came of it, by contestant's name: `times` (rounds, 3) in seconds, before, in and after the network,
+    and `work` the same in processor time, which does not pass while another program has the core. `precisions` names
+    those that compute in another than they say.
 
-    `boxes` and `scores` hold the faces of every frame. `yardstick` (rounds,) are the seconds of a fixed piece of work
-    done in each round: it tells how fast the machine was just then. `absent` could not be loaded. `steady` says whether
-    warm-up came to rest; `monitor` what the machine did meanwhile.
+    `boxes` and `scores` hold the faces of every frame. `yardstick` (rounds,) is the processor time of a fixed piece of
+    work done in each round: it tells how fast the machine was just then. `absent` could not be loaded. `steady` says
+    whether warm-up came to rest, `beyond` how many threads may leave the cores, `monitor` what else the machine did.
     """
 
     times: Mapping[str, NDArray[np.float64]]
+    work: Mapping[str, NDArray[np.float64]]
+    precisions: Mapping[str, str]
     boxes: Mapping[str, Boxes]
     scores: Mapping[str, list[NDArray[np.float64]]]
     yardstick: NDArray[np.float64]
@@ -82,7 +88,7 @@ def measure_latency(
     found = {name: [loaded[name].detect(frame) for frame in pictures[loaded[name].rgb]] for name in names}
     yardstick = _Yardstick()
 
-    def round_(turn: int) -> tuple[dict[str, tuple[float, float, float]], float]:
+    def round_(turn: int) -> tuple[dict[str, Stages], float]:
         frame = turn % len(frames)
         running = [name for name in names if name not in done]
         times = {
@@ -95,7 +101,7 @@ def measure_latency(
     gc.collect()
     gc.freeze()  # what is loaded stays: collecting it again and again is no part of a detector's work
     steady, seconds = _warm_up(round_)
-    samples: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
+    samples: dict[str, list[Stages]] = {name: [] for name in names}
     spent = dict.fromkeys(names, 0.0)
     yards = []
     rounds = max(QUICK_ROUNDS, int(QUICK_SECONDS / seconds)) if rule.quick else rule.frames
@@ -105,14 +111,16 @@ def measure_latency(
         yards.append(yard)
         for name, stages in times.items():
             samples[name].append(stages)
-            spent[name] += sum(stages)
+            spent[name] += sum(stages[0])
         done = {name for name in names if spent[name] >= rule.seconds and not rule.quick}
         if len(done) == len(names):
             break
     observed = monitor.stop()
     gc.unfreeze()
     return Measured(
-        times={name: np.array(samples[name]) for name in names},
+        times={name: np.array(samples[name])[:, 0] for name in names},
+        work={name: np.array(samples[name])[:, 1] for name in names},
+        precisions={name: loaded[name].precision for name in names if loaded[name].precision},
         boxes={name: [boxes for boxes, _ in found[name]] for name in names},
         scores={name: [scores for _, scores in found[name]] for name in names},
         yardstick=np.array(yards),
@@ -148,20 +156,20 @@ def _load(contestants: Sequence[Contestant], threads: int) -> tuple[dict[str, Lo
     return loaded, absent
 
 
-def _timed(contestant: Loaded, frame: Frame) -> tuple[float, float, float]:
-    begin = time.perf_counter()
+def _timed(contestant: Loaded, frame: Frame) -> Stages:
+    begin = now()
     contestant.detect(frame)
-    end = time.perf_counter()
-    clock = contestant.clock
-    return clock.begin - begin, clock.end - clock.begin, end - clock.end
+    moments = (begin, contestant.clock.begin, contestant.clock.end, now())
+    return [tuple(after - before for before, after in pairwise(clock)) for clock in zip(*moments, strict=True)]
 
 
-def _warm_up(round_: Callable[[int], tuple[dict[str, tuple[float, float, float]], float]]) -> tuple[bool, float]:
+def _warm_up(round_: Callable[[int], tuple[dict[str, Stages], float]]) -> tuple[bool, float]:
     """Whether the times came to rest, and the seconds of one round."""
     before: NDArray[np.float64] | None = None
     seconds = 0.0
     for window in range(LONGEST_WARM_UP):
-        rounds = [[sum(stages) for stages in round_(window * WINDOW + turn)[0].values()] for turn in range(WINDOW)]
+        turns = range(window * WINDOW, (window + 1) * WINDOW)
+        rounds = [[sum(stages[0]) for stages in round_(turn)[0].values()] for turn in turns]
         # The best of a window: neighbours of this process disturb medians of five, and they never warm up.
         best = np.min(rounds, axis=0)
         seconds = float(np.median(np.sum(rounds, axis=1)))
@@ -179,6 +187,6 @@ class _Yardstick:
         self._out = np.empty_like(self._a)
 
     def seconds(self) -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         np.matmul(self._a, self._b, out=self._out)
-        return time.perf_counter() - begin
+        return time.process_time() - begin

