@@ -11,10 +11,10 @@ from .intervals import paired_ratio
 from .subjects import MeasurementError
 
 
-def pick(result: Mapping[str, Any], most_drift: float) -> tuple[Mapping[str, Any], str]:
-    """The row of that artifact, and why it was taken; `most_drift` is in percent (`runtime/drift.py`).
+def pick(result: Mapping[str, Any], most_drift: float) -> tuple[Mapping[str, Any] | None, str]:
+    """The row of that artifact, None if every one drifts more, and why.
 
-    Raises `MeasurementError` when drift could not be measured, or every artifact drifts more.
+    `most_drift` is in percent, as `runtime/drift.py` defines it. Raises `MeasurementError` when drift is unknown.
     """
     rows = [row for row in result["results"] if row["kind"] == ARTIFACT]
     clock = "cpu_ms" if len(result["machine"]["cores"]) == 1 else "p50_ms"  # as in `whole_calls`
@@ -24,8 +24,9 @@ def pick(result: Mapping[str, Any], most_drift: float) -> tuple[Mapping[str, Any
     within = sorted((row for row in known if row["drift_percent"] <= most_drift), key=lambda row: float(row[clock]))
     if not within:
         least = min(known, key=lambda row: float(row["drift_percent"]))
-        raise MeasurementError(
-            f"no artifact drifts at most {most_drift:g} %; {least['name']} drifts least, {least['drift_percent']:.2f} %"
+        return (
+            None,
+            f"none drifts at most {most_drift:g} %; {least['name']} drifts least, {least['drift_percent']:.2f} %",
         )
     best = within[0]
     why = f"{best['p50_ms']:.2f} ms a frame, drift {best['drift_percent']:.2f} % of {most_drift:g} %"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .runtime.bundle import Bundle
+from .runtime.errors import ImageError
 from .runtime.target import BUDGETS, read_budget
 from .whole import write_whole
 
@@ -82,13 +83,13 @@ def bench(options: argparse.Namespace) -> int:
         options.junit.write_bytes(junit(outcomes, "bench"))
     if options.pick:
         best, why = pick(result, options.max_drift)
-        print(f"pick: {best['name']}: {why}")
-        if options.store:
+        print(f"pick: {best['name'] if best else 'none'}: {why}")
+        if best and options.store:
             print(f"stored in {store_pick(bundle, best['backend'], best['precision'])}")
     if outcomes:
         print("\n".join(f"judged {outcome.rule.name}: {outcome.sentence}" for outcome in outcomes))
         print(gate_text(outcomes))
-    return FAILED if failures(outcomes) else GOOD
+    return FAILED if failures(outcomes) or (options.pick and best is None) else GOOD
 
 
 def add_bench(verb: argparse.ArgumentParser, positive: Any, percent: Any, size: Any) -> None:
@@ -129,6 +130,12 @@ def _frames(options: argparse.Namespace, bundle: Bundle) -> list[Any]:
     width, height = options.frame_size or (bundle.spec.width, bundle.spec.height)
     if options.images:
         return camera_frames(options.images, width, height, options.limit)
+    from .calibration.images import CalibrationError
     from .calibration.scenes import scenes
 
-    return fill(scenes(min(SCENES, options.limit)), width, height)
+    try:
+        return fill(scenes(min(SCENES, options.limit)), width, height)
+    except CalibrationError as error:
+        raise ImageError(
+            "there are no pictures to measure with; give photographs, or run: pip install 'retinaface-edge[demo]'"
+        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retinaface_edge.benchmarks import machine
+from retinaface_edge.benchmarks import doctor, machine
 from retinaface_edge.benchmarks.accuracy import iou
 from retinaface_edge.benchmarks.bench_text import bench_markdown
 from retinaface_edge.benchmarks.contestants import Contestant
@@ -34,9 +35,9 @@ from retinaface_edge.benchmarks.speed_gates import budget_outcome, check_budget,
 from retinaface_edge.benchmarks.subjects import MeasurementError
 from retinaface_edge.calibration.scenes import scenes
 from retinaface_edge.cli import main
-from retinaface_edge.runtime import Bundle, Detector, Spec
-from retinaface_edge.runtime.errors import BackendError, SpecError
-from retinaface_edge.runtime.target import BUDGETS, Budget, read_budget
+from retinaface_edge.runtime import Bundle, Detector, Spec, device
+from retinaface_edge.runtime.errors import BackendError, BundleError, SpecError
+from retinaface_edge.runtime.target import BUDGETS, Budget, Processor, read_budget
 
 FRAMES = 12
 ARTIFACTS = ("openvino int8", "onnxruntime fp32")
@@ -300,11 +301,16 @@ def test_the_pick_is_the_fastest_within_the_drift(run: dict[str, Any]) -> None:
     rows = {row["name"]: row for row in result["results"]}
     rows["openvino int8"].update(cpu_ms=5.0, p50_ms=50.0, drift_percent=4.0)
     rows["onnxruntime fp32"].update(cpu_ms=20.0, p50_ms=20.0)
-    assert pick(result, 10.0)[0]["name"] == "openvino int8"
-    assert pick(result, 3.9)[0]["name"] == "onnxruntime fp32"
+    for most, expected in ((10.0, "openvino int8"), (3.9, "onnxruntime fp32")):
+        best, _ = pick(result, most)
+        assert best is rows[expected]
     rows["onnxruntime fp32"]["drift_percent"] = 1.0
-    with pytest.raises(MeasurementError, match=r"onnxruntime fp32 drifts least, 1\.00 %"):
-        pick(result, 0.5)
+    best, why = pick(result, 0.5)
+    assert best is None
+    assert "onnxruntime fp32 drifts least, 1.00 %" in why
+    rows["onnxruntime fp32"]["drift_percent"] = rows["openvino int8"]["drift_percent"] = None
+    with pytest.raises(MeasurementError, match="install onnxruntime"):
+        pick(result, 10.0)
 
 
 @pytest.mark.parametrize("name", ["yunet_n_dynamic", "yunet_n_640_640", "scrfd_500m_bnkps"])
@@ -368,15 +374,28 @@ def test_states_are_read_where_the_system_tells_them(tmp_path: Path, monkeypatch
     assert list(machine.warnings_of(untold, quiet, steady=True, beyond=0)) == []
 
 
+def test_doctor_has_ten_lines_and_says_what_stands_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = machine.describe_machine((0,)) | {"governor": "powersave", "throttled": True, "load": [9.0, 9.0, 9.0]}
+    monkeypatch.setattr(doctor, "describe_machine", lambda cores: described)
+    monkeypatch.setattr(doctor, "installed", lambda: ["onnxruntime"])
+    monkeypatch.setattr(
+        doctor, "this_processor", lambda: Processor("aarch64", "unknown", frozenset({"asimd", "asimddp"}), "0xd0b")
+    )
+    lines = doctor.doctor_text().splitlines()
+    assert len(lines) == 10
+    shown = {line.split()[0]: line for line in lines}
+    assert "asimddp" in shown["features"]
+    assert "raspberry-pi-5" in shown["target"]
+    assert "66.7 ms" in shown["expected"]
+    assert "missing: pip install" in shown["tflite"]
+    assert "onnxruntime int8" in shown["best"]
+    for obstacle in ("tflite is missing", "load 9.0", "governor powersave", "throttled"):
+        assert obstacle in shown["in"]
+
+
 def test_a_stored_pick_is_what_runs_here_and_nowhere_else(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
-    from retinaface_edge.runtime import device
-    from retinaface_edge.runtime.errors import BundleError
-    from retinaface_edge.runtime.target import Processor
-
     shutil.copytree(bundle.path, tmp_path / "bundle")
     copied = Bundle.load(tmp_path / "bundle")
     before = device.default_artifact(copied)
