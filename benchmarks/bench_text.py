@@ -32,7 +32,7 @@ def _conditions(result: Mapping[str, Any]) -> Iterator[str]:
     during = machine["during"]
     yield (
         f"{rule['name']} run, {rule['rounds']} rounds in {rule['seconds']:.0f} s, on core "
-        f"{', '.join(map(str, machine['cores']))} of {machine['cores_of_the_machine']}; {frames['count']} photographs "
+        f"{', '.join(map(str, machine['cores']))} of {machine['cores_of_the_machine']}; {frames['count']} frames "
         f"at {frames['width']}x{frames['height']}, input {result['input']}"
     )
     yield f"{machine['processor']} ({machine['architecture']}), {', '.join(machine['features']) or 'no feature known'}"
