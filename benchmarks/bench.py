@@ -54,7 +54,7 @@ def bench(
     present = [contestant for contestant in contestants if contestant.name in measured.times]
     first = {c.name: run_pinned(first_result, c, frames[0], cores, cores=cores) for c in present}
     macs = bundle.manifest.get("provenance", {}).get("network", {}).get("multiply_accumulates")
-    rows = [_row(contestant, measured, first[contestant.name], macs, peak) for contestant in present]
+    rows = [_row(contestant, measured, first[contestant.name], macs, peak, len(cores)) for contestant in present]
     height, width = frames[0].shape[:2]
     return {
         "kind": "bench",
@@ -100,7 +100,7 @@ def yardstick(result: Mapping[str, Any]) -> NDArray[np.float64]:
 
 
 def _row(
-    contestant: Contestant, measured: Measured, first: FirstResult, macs: int | None, peak: Peak
+    contestant: Contestant, measured: Measured, first: FirstResult, macs: int | None, peak: Peak, cores: int
 ) -> dict[str, Any]:
     times = measured.times[contestant.name]
     calls = times.sum(axis=1)
@@ -111,7 +111,9 @@ def _row(
     p50, p90, p99 = np.percentile(calls, [50, 90, 99], method="inverted_cdf").tolist()
     precision = measured.precisions.get(contestant.name, contestant.precision)
     inference = float(np.median(work[:, INFERENCE]))
-    rate = macs / inference if macs and contestant.same_network else None
+    # Of one core's time, what others took is left out; several cores' times would add up.
+    taken = inference if cores == 1 else float(stages[INFERENCE]) * 1e-3
+    rate = macs / taken if macs and contestant.same_network else None
     most = {"fp32": peak.fp32, "int8": peak.int8}.get(precision)
     return {
         "name": contestant.name,
