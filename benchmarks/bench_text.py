@@ -36,6 +36,7 @@ def _conditions(result: Mapping[str, Any]) -> Iterator[str]:
         f"at {frames['width']}x{frames['height']}, input {result['input']}"
     )
     yield f"{machine['processor']} ({machine['architecture']}), {', '.join(machine['features']) or 'no feature known'}"
+    yield ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
     clock = machine["frequency_mhz"]
     clock = clock if isinstance(clock, str) else ", ".join(f"{value:.0f} MHz {key}" for key, value in clock.items())
     yield f"clock {clock}; governor {machine['governor']}"

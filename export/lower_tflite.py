@@ -172,7 +172,7 @@ class _Lowering:
         ]
         shape = (1, sides[0].outputs, sides[1].outputs, weight.array.shape[0])
         same = source.centre is None and all(side.is_same for side in sides)
-        if not same:
+        if not same and any(amount for side in sides for amount in side.padding):
             source = self.pad(node, source, [side.padding for side in sides])
 
         relu = self.fused_relu(node)

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from retinaface_edge.export.count import multiply_accumulates
 from retinaface_edge.export.lower_openvino import with_float_biases
+from retinaface_edge.export.lower_tflite import lower_tflite
 from retinaface_edge.export.model import RetinaFace
 from retinaface_edge.export.to_onnx import run
 from retinaface_edge.export.uint8_stem import uint8_stem
@@ -61,6 +62,19 @@ def test_fp32_outputs_stay_the_same(fp32: onnx.ModelProto, spec: Spec, photograp
     for image in photographs:
         for ours, theirs in zip(run(changed, spec, image), run(fp32, spec, image), strict=True):
             assert np.abs(ours - theirs).max() <= 1e-3
+
+
+def test_tflite_takes_bytes_too_and_pads_nothing_in_vain(fp32: onnx.ModelProto) -> None:
+    lowered = lower_tflite(fp32, {})
+    assert [operator.name for operator in lowered.operators][:4] == [
+        "CONCATENATION",
+        "CONCATENATION",
+        "CAST",
+        "CONV_2D",
+    ]
+    amounts = [lowered.tensors[operator.inputs[1]].data for operator in lowered.operators if operator.name == "PAD"]
+    assert amounts
+    assert all(amount is not None and amount.any() for amount in amounts)
 
 
 def test_other_graphs_are_left_alone(fp32: onnx.ModelProto) -> None:
