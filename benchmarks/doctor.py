@@ -10,6 +10,7 @@ from typing import Any
 from ..runtime.backends import BACKENDS, installed
 from ..runtime.target import FEATURES, Target, choose_target, read_budget, this_processor
 from .machine import NOT_TOLD, describe_machine
+from .pinned import usable_cores
 from .subjects import environment
 
 BUSY = 0.5
@@ -21,7 +22,7 @@ def doctor_text() -> str:
     processor = this_processor()
     target, why = choose_target(processor)
     usable = [backend for backend in target.backends if backend in installed()]
-    cores = sorted(os.sched_getaffinity(0))
+    cores = usable_cores()
     machine = describe_machine(cores)
     budget = read_budget(target.budget) if target.budget else None
     name = f"{processor.model} ({processor.architecture}), {len(cores)} of {os.cpu_count()} cores"

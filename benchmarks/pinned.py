@@ -23,12 +23,19 @@ Result = TypeVar("Result")
 TASKS = Path("/proc/self/task")
 
 
+def usable_cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def choose_cores(count: int) -> tuple[int, ...]:
     """The last `count` of the cores that this process may use; the first ones serve most interrupts.
 
-    Raises `MeasurementError` when there are fewer.
+    Raises `MeasurementError` when there are fewer, or when the system cannot hold a process to some of them.
     """
-    usable = sorted(os.sched_getaffinity(0))
+    if not hasattr(os, "sched_setaffinity"):
+        raise MeasurementError("this system cannot hold a process to cores, so nothing is measured; use Linux")
+    usable = usable_cores()
     if count > len(usable):
         raise MeasurementError(f"{count} cores were asked for, this process may use {len(usable)}; give --cores less")
     return tuple(usable[-count:])

@@ -64,7 +64,9 @@ def outcomes_beside(result: Mapping[str, Any], most: float) -> list[Outcome]:
 def outcomes_since(result: Mapping[str, Any], old: Mapping[str, Any], most: float) -> list[Outcome]:
     """Each artifact against an older result of the same machine and frames.
 
-    Every call is divided by the yardstick of its round, so that a machine that is slower today does not count. Raises
+    Every call is divided by the yardstick of its round, so that a machine that is slower today does not count. Two
+    processes differ by up to three percent in how their memory lies, which no interval of one run knows: to find less,
+    give the older bundle, and both run in one process. Raises
     `MeasurementError` when machine, frames or cores are not alike: then nothing can be said.
     """
     if differing := unlike(result["machine"], old["machine"]):
