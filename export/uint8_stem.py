@@ -44,7 +44,7 @@ def uint8_stem(model: onnx.ModelProto) -> onnx.ModelProto:
     row, column = np.tile(mean, (1, 1, width, 1)), np.tile(mean, (1, height + 1, 1, 1))
     for name, value in ((ROW, row), (COLUMN, column), (f"{conv.name}.bias.bytes", bias.astype(np.float32))):
         graph.initializer.append(numpy_helper.from_array(value, name))
-    quantised = front[0].op_type == "DequantizeLinear"
+    quantised = conv.input[1] not in constants  # a stem that was left float computes with floats
     transpose = front[-1]
     for node in front:
         graph.node.remove(node)

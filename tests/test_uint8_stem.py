@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 from onnx import numpy_helper
 
+from retinaface_edge.calibration.calibrate import Calibration
+from retinaface_edge.calibration.quantise import quantise
 from retinaface_edge.export.count import multiply_accumulates
 from retinaface_edge.export.lower_openvino import with_float_biases
 from retinaface_edge.export.lower_tflite import lower_tflite
@@ -54,6 +58,17 @@ def test_the_stem_is_its_definition(
         for image in (white, photographs[0]):
             expected = by_definition(fp32 if model is fp32 else int8, image, spec)
             assert np.abs(stem_of(changed, image) - expected).max() <= 2e-5 * max(1.0, np.abs(expected).max())
+
+
+def test_a_stem_left_float_in_a_quantised_graph_is_float(
+    calibration: Calibration, spec: Spec, photographs: list[np.ndarray]
+) -> None:
+    recipe = replace(calibration.recipe, float_layers=("backbone.stem",))
+    mixed = with_float_biases(quantise(replace(calibration, recipe=recipe), spec))
+    changed = uint8_stem(mixed)
+    assert [node.op_type for node in changed.graph.node][:4] == ["Concat", "Concat", "Cast", "Transpose"]
+    expected = by_definition(mixed, photographs[0], spec)
+    assert np.abs(stem_of(changed, photographs[0]) - expected).max() <= 2e-5 * max(1.0, np.abs(expected).max())
 
 
 def test_fp32_outputs_stay_the_same(fp32: onnx.ModelProto, spec: Spec, photographs: list[np.ndarray]) -> None:
