@@ -1,4 +1,4 @@
-"""Every figure of a drift or eval result as one flat list: what gates judge and reports tabulate."""
+"""Every figure of a drift, eval or bench result as one flat list: what gates judge and reports tabulate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-TENSORS, DETECTIONS, LAYERS, EVAL = "tensors", "detections", "layers", "eval"
+TENSORS, DETECTIONS, LAYERS, EVAL, BENCH = "tensors", "detections", "layers", "eval", "bench"
 TENSOR_FIGURES = ("sqnr_db", "cosine", "gain", "largest_difference")
 DETECTION_FIGURES = (
     "ap_0.02",
@@ -21,11 +21,22 @@ DETECTION_FIGURES = (
 LOST_FIGURES = ("missed", "invented")
 LAYER_FIGURES = ("born_sqnr_db", "sqnr_db")
 EVAL_FIGURES = ("ap", "ap_drop_points", "recall", "nme")
+MILLISECONDS = ("p50_ms", "p90_ms", "p99_ms")
+RATIO_TO_BASELINE = "ratio_to_baseline"
+RATIOS = {
+    "ratio": ("p50_ms", "p50_ms"),
+    "ratio_to_network": ("p50_ms", "inference_ms"),
+    "cpu_ratio": ("cpu_ms", "cpu_ms"),
+    "cpu_ratio_to_network": ("cpu_ms", "cpu_inference_ms"),
+}
+"""Medians of a whole call against another's, or against another's network alone; by the clock or in processor time."""
+BENCH_FIGURES = (*MILLISECONDS, *RATIOS, RATIO_TO_BASELINE)
 KNOWN = {
     TENSORS: (*TENSOR_FIGURES, *(f"{name}_all" for name in TENSOR_FIGURES)),
     DETECTIONS: (*DETECTION_FIGURES, *LOST_FIGURES),
     LAYERS: LAYER_FIGURES,
     EVAL: EVAL_FIGURES,
+    BENCH: BENCH_FIGURES,
 }
 
 
@@ -54,6 +65,8 @@ def figures_of(result: Mapping[str, Any], least_size: float = 0.0, least_score: 
             yield from _detections(comparison, least_size, least_score)
         for layers in result.get("layers", ()):
             yield from _layers(layers)
+    elif result["kind"] == "bench":
+        yield from _bench(result)
     else:
         yield from _eval(result)
 
@@ -115,3 +128,14 @@ def _eval(result: Mapping[str, Any]) -> Iterator[Figure]:
         yield Figure(EVAL, "recall", name, reference, "faces", row["recall"])
         if row.get("landmarks"):
             yield Figure(EVAL, "nme", name, reference, "landmarks", row["landmarks"]["nme_mean"])
+
+
+def _bench(result: Mapping[str, Any]) -> Iterator[Figure]:
+    """Whole calls in milliseconds, and their medians against others'."""
+    for row in result["results"]:
+        for name in MILLISECONDS:
+            yield Figure(BENCH, name, row["name"], "", "whole call", row[name])
+        for other in result["results"]:
+            if other is not row:
+                for name, (above, below) in RATIOS.items():
+                    yield Figure(BENCH, name, row["name"], other["name"], "whole call", row[above] / other[below])

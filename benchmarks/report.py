@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -13,6 +12,7 @@ from ..runtime.bundle import Bundle
 from .gate import Outcome, apply_gate, failures, read_gate
 from .pictures import worst_pictures
 from .report_plots import drift_plots, eval_plots, latency_plot, set_name
+from .results import read_result
 from .subjects import MeasurementError
 from .text import band, number
 
@@ -200,11 +200,10 @@ def _definitions(pairs: Iterator[tuple[str, str]]) -> str:
 
 
 def _read_bench(path: Path) -> dict[str, float]:
-    """Median milliseconds by artifact, from what `bench --json` writes: one JSON object an artifact and line."""
+    """Median milliseconds by artifact, from what `bench --json` writes."""
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return {f"{row['backend']} {row['precision']}": float(row["milliseconds"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {row["name"]: float(row["milliseconds"]) for row in read_result(path, ("bench",))["results"]}
+    except (ValueError, KeyError, TypeError) as error:
         raise MeasurementError(
             f"{path} is no result of bench ({error!r}); give a file that bench --json wrote"
         ) from error

@@ -14,7 +14,7 @@ from .accuracy import LEFT_OUT, RIGHT, WRONG, Judged
 from .subjects import MeasurementError, Subject, environment
 
 FORMAT_VERSION = 1
-KINDS = ("drift", "eval", "compare")
+KINDS = ("drift", "eval", "compare", "bench")
 SCORE_DIGITS = 6
 LETTERS = {RIGHT: "r", WRONG: "w", LEFT_OUT: "o"}
 

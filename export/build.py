@@ -77,6 +77,7 @@ def build(
     used = json.loads(files["calibration.json"])["images"]
     provenance = {
         "checkpoint": {**about, "licence": checkpoint_licence or "unknown"},
+        "network": json.loads(exported["network.json"]),
         "calibration": {"sha256": used["digest"], "images": used["count"], "skipped": used["skipped"]},
         "opset": opset,
         "tools": {name: version(name) for name in TOOLS},
@@ -90,9 +91,10 @@ def build(
 def _exported(
     stages: Stages, checkpoint: CheckpointSource, spec: Spec, opset: int, stage: Callable[[str], None]
 ) -> dict[str, bytes]:
-    """`model.onnx`, FP32, and `checkpoint.json`: what the checkpoint was recognised as."""
+    """`model.onnx`, FP32; `checkpoint.json`, what the checkpoint was recognised as; `network.json`, its size."""
 
     def make() -> Files:
+        from .count import multiply_accumulates
         from .deploy import Deploy
         from .to_onnx import to_onnx
 
@@ -105,7 +107,8 @@ def _exported(
             "channels": read.model.channels,
         }
         model = to_onnx(Deploy(read.model, spec).eval(), spec, opset)
-        return {"model.onnx": _serialised(model), "checkpoint.json": _json(about)}
+        network = {"multiply_accumulates": multiply_accumulates(model)}
+        return {"model.onnx": _serialised(model), "checkpoint.json": _json(about), "network.json": _json(network)}
 
     inputs = {"checkpoint": checkpoint.digest, "spec": spec.to_json(), "opset": opset}
     return stages.run("export to ONNX", inputs, EXPORTERS, make)

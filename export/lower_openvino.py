@@ -14,6 +14,7 @@ from openvino._offline_transformations import apply_moc_transformations
 
 from ..runtime.spec import Spec
 from .lower_tflite import LoweringError
+from .uint8_stem import uint8_stem
 
 # What a reader of the IR works out by itself, and what is only there for people: more than half of the XML.
 _LEFT_OUT = ((rb">\s+<", b"><"), (rb"<dim>\d+</dim>", b""), (rb"></port>", b"/>"), (rb" />", b"/>"))
@@ -22,7 +23,8 @@ _LAYERS = ("Conv", "LeakyRelu", "Relu", "Add", "Concat", "Resize")
 
 def lower_openvino(model: onnx.ModelProto, spec: Spec) -> tuple[bytes, bytes]:
     """The IR's XML and its weights, the same bytes for the same model: neither holds a path, a time or a counter."""
-    lowered = openvino.Core().read_model(with_float_biases(model).SerializeToString(deterministic=True))
+    prepared = uint8_stem(with_float_biases(model))
+    lowered = openvino.Core().read_model(prepared.SerializeToString(deterministic=True))
     apply_moc_transformations(lowered, cf=True)
     for port, output in zip(lowered.outputs, spec.outputs, strict=True):
         port.get_tensor().set_names({output.name})

@@ -20,6 +20,7 @@ from ..calibration.agreement import leaky_relu_slope
 from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.postprocess import Grid
 from .tflite_file import Graph, Operator, Quantisation, Tensor
+from .uint8_stem import uint8_stem
 
 SHIFT = 128
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -40,8 +41,9 @@ def lower_tflite(model: onnx.ModelProto, grids: Mapping[str, Grid]) -> Graph:
     `grids` gives the uint8 grids of values that the QDQ graph leaves float and TFLite needs as integers: those between
     a convolution and its activation, and the outputs. An FP32 graph needs none. Raises `LoweringError`.
     """
+    quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     try:
-        return _Lowering(model, grids).lower()
+        return _Lowering(model if quantised else uint8_stem(model), grids).lower()
     except MALFORMED as error:
         raise LoweringError(f"the graph is malformed ({error!r}); export the model again") from error
 
@@ -185,7 +187,7 @@ class _Lowering:
         ]
         shape = (1, sides[0].outputs, sides[1].outputs, weight.array.shape[0])
         same = source.centre is None and all(side.is_same for side in sides)
-        if not same:
+        if not same and any(amount for side in sides for amount in side.padding):
             source = self.pad(node, source, [side.padding for side in sides])
 
         relu = self.fused_relu(node)
@@ -238,6 +240,9 @@ class _Lowering:
         self.emit(node, "ADD", terms, terms[0].shape, {"fusedActivationFunction": NO_ACTIVATION})
 
     def lower_concat(self, node: onnx.NodeProto) -> None:
+        if any(name in self.constants for name in node.input):
+            self.lower_border(node)
+            return
         parts = [self.value(node, index) for index in range(len(node.input))]
         if _attributes(node).get("axis") != 1:
             raise LoweringError(f"node {node.name!r} of type Concat does not join channels")
@@ -248,6 +253,26 @@ class _Lowering:
             self.share_grid(node, parts[0])
         shape = (*parts[0].shape[:3], sum(part.shape[3] for part in parts))
         self.emit(node, "CONCATENATION", parts, shape, {"axis": 3, "fusedActivationFunction": NO_ACTIVATION})
+
+    def lower_border(self, node: onnx.NodeProto) -> None:
+        """Rows or columns of bytes beside the image, both still NHWC (`uint8_stem`)."""
+        axis = _attributes(node).get("axis")
+        parts = [
+            self.add_constant(name, self.constants[name].array) if name in self.constants else self.values[name].integer
+            for name in node.input
+        ]
+        shapes = [self.tensors[part].shape for part in parts if part is not None]
+        if axis not in (1, 2) or {self.tensors[part].dtype for part in parts if part is not None} != {
+            np.dtype(np.uint8)
+        }:
+            raise LoweringError(f"node {node.name!r} of type Concat does not put a border of bytes around the image")
+        shape = tuple(sum(s[axis] for s in shapes) if i == axis else n for i, n in enumerate(shapes[0]))
+        result = self.add_tensor(Tensor(node.output[0], np.dtype(np.uint8), shape))
+        options = {"axis": axis, "fusedActivationFunction": NO_ACTIVATION}
+        self.operators.append(
+            Operator("CONCATENATION", tuple(part for part in parts if part is not None), (result,), options)
+        )
+        self.values[node.output[0]] = _Value(shape, integer=result)
 
     def lower_resize(self, node: onnx.NodeProto) -> None:
         source, attributes = self.value(node, 0), _attributes(node)

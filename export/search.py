@@ -1,8 +1,7 @@
 """Accuracy-aware quantisation: as few float layers as keep the drift of every INT8 artifact within what was asked.
 
-Drift compares faces, not tensors. Over all calibration images, with the faces that FP32 and the artifact find at a
-score of 0.5 and more matched to each other, it is 100·(1 − 2·Σ IoU / (faces of FP32 + faces of the artifact)): 0 for
-the same boxes, 100 for none in common; a missed or invented face counts like a box without overlap.
+Drift compares faces, not tensors (`runtime/drift.py`): those that FP32 and the artifact find on the calibration images
+at a score of 0.5 and more.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from ..calibration.observe import Progress
 from ..calibration.quantise import quantise
 from ..runtime import backends
 from ..runtime.detector import Detector
+from ..runtime.drift import detection_drift
 from ..runtime.spec import Spec
 from .drift_error import DriftError
 from .lower_openvino import lower_openvino
@@ -87,19 +87,6 @@ def search(
     )
 
 
-def detection_drift(expected: Sequence[NDArray[np.float64]], found: Sequence[NDArray[np.float64]]) -> float:
-    """Drift in percent of `found` boxes from `expected` ones, each (n, 4) an image. Symmetric in both."""
-    overlap, faces = 0.0, 0
-    for ours, theirs in zip(found, expected, strict=True):
-        faces += len(ours) + len(theirs)
-        overlaps = _overlaps(ours, theirs)
-        while overlaps.size and (best := float(overlaps.max())) > 0.0:
-            row, column = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
-            overlap += best
-            overlaps[row, :] = overlaps[:, column] = 0.0
-    return 100.0 * (1.0 - 2.0 * overlap / faces) if faces else 0.0
-
-
 def _measured(
     calibration: Calibration, spec: Spec, images: Sequence[Frame], expected: Sequence[NDArray[np.float64]]
 ) -> Point:
@@ -119,11 +106,3 @@ def _measured(
         drift[backend] = detection_drift(expected, found)
         milliseconds[backend] = float(np.median(times)) * 1000.0
     return Point(calibration.recipe.float_layers, drift, milliseconds)
-
-
-def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union of each box in `a` with each in `b`."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0.0), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
-    return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1][None, :] - shared, 1e-12))

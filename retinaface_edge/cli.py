@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,9 @@ from .runtime.backends import BACKENDS, installed
 from .runtime.bundle import PRECISIONS, Bundle
 from .runtime.errors import BackendError, ImageError, RetinaFaceEdgeError
 from .runtime.postprocess import Faces
-from .runtime.target import TARGETS, choose_target, this_processor
+from .runtime.target import TARGETS
+from .timing import add_bench, bench
+from .whole import write_whole
 
 GOOD, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -121,7 +122,7 @@ def detect(options: argparse.Namespace) -> int:
     if any(is_video(str(source)) for source in options.images):
         return _detect_video(options, bundle)
     paths = find_images([Path(image) for image in options.images])
-    detector = Detector.load(bundle, options.backend or _default_backend(), options.precision, options.threads)
+    detector = Detector.load(bundle, options.backend, options.precision, options.threads)
     if options.draw:
         from .runtime.draw import draw_faces
 
@@ -170,37 +171,12 @@ def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
             else:
                 lines.append(line)
 
-    with Detector.load(bundle, options.backend or _default_backend(), options.precision, options.threads) as detector:
+    with Detector.load(bundle, options.backend, options.precision, options.threads) as detector:
         report = detect_video(detector, source, each, output, options.show, options.score_threshold, options.frames)
     print(report, file=sys.stderr if options.json == "-" else sys.stdout)
     if output and options.json != "-":
         print(f"  drawn: {output}")
     _write_lines(options.json, lines)
-    return GOOD
-
-
-def bench(options: argparse.Namespace) -> int:
-    """`bench`: every artifact side by side."""
-    from .benchmarks.table import compare_artifacts, format_table
-    from .runtime.images import find_images, read_image
-
-    frames = [read_image(path) for path in find_images(options.images)]
-    rows = compare_artifacts(Bundle.load(options.bundle), frames, options.rounds)
-    print(format_table(rows))
-    records = [
-        {
-            "backend": row.artifact.backend,
-            "precision": row.artifact.precision,
-            "bytes": row.artifact.bytes,
-            "milliseconds": row.milliseconds,
-            "faces": row.faces,
-            "missed": row.missed,
-            "score_difference": row.score,
-            "corner_difference": row.corner,
-        }
-        for row in rows
-    ]
-    _write_lines(options.json, [json.dumps(record) for record in records])
     return GOOD
 
 
@@ -252,25 +228,11 @@ def completion(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """`doctor`: what this machine can do."""
-    processor = this_processor()
-    target, why = choose_target(processor)
-    usable = [backend for backend in target.backends if backend in installed()]
-    shown = sorted(
-        processor.features & {"avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "asimd", "asimddp", "i8mm"}
-    )
-    print(f"processor   {processor.model} ({processor.architecture}), {os.cpu_count()} cores")
-    print(f"features    {', '.join(shown) or 'none that matter here'}")
-    print(f"target      {target.name}: {why}")
-    print(f"            {target.description}")
-    budget = f"{target.budget_ms:g} ms a VGA frame on one core" if target.budget_ms else "none"
-    print(f"real time   {budget}")
-    for backend in target.backends:
-        print(
-            f"{backend:11} {'installed' if backend in usable else f'missing: pip install retinaface-edge[{backend}]'}"
-        )
-    print(f"best        {f'{usable[0]} {target.precision}' if usable else 'no backend is installed'}")
-    return GOOD if usable else BAD_INPUT
+    """`doctor`: what this machine can do, in ten lines."""
+    from .benchmarks.doctor import doctor_text
+
+    print(doctor_text())
+    return GOOD if installed() else BAD_INPUT
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -318,8 +280,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         help="JPEG or PNG files or folders, or one video file, camera index or URL",
     )
-    verb.add_argument("--backend", choices=BACKENDS, help="default: the best installed for this machine")
-    verb.add_argument("--precision", choices=PRECISIONS, default="int8", help="default: %(default)s")
+    verb.add_argument("--backend", choices=BACKENDS, help="default: what bench --store kept, or the best installed")
+    verb.add_argument("--precision", choices=PRECISIONS, help="default: what bench --store kept, or int8")
     verb.add_argument("--threads", type=_positive, default=1, help="default: %(default)s")
     verb.add_argument("--score-threshold", type=_share, default=0.5, help="least score, 0 to 1 (default: %(default)s)")
     verb.add_argument("--json", metavar="FILE", help="write one JSON object a picture or frame; - for standard output")
@@ -327,11 +289,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--show", action="store_true", help="show a video or camera in a window while it is detected in")
     verb.add_argument("--frames", type=_positive, help="stop a video, camera or stream after so many frames")
 
-    verb = _verb(verbs, bench, "compare the artifacts", "bench bundle photo.jpg")
-    verb.add_argument("bundle", type=Path)
-    verb.add_argument("images", type=Path, nargs="+", help="JPEG or PNG files, or folders of them")
-    verb.add_argument("--rounds", type=_positive, default=20, help="times each picture is run (default: %(default)s)")
-    verb.add_argument("--json", metavar="FILE", help="write one JSON object an artifact; - for standard output")
+    verb = _verb(verbs, bench, "measure all artifacts", "bench bundle photos --target vga-30fps")
+    add_bench(verb, _positive, _percent, _size)
 
     verb = _verb(verbs, verify, "check every byte of a bundle", "verify bundle")
     verb.add_argument("bundle", type=Path)
@@ -356,15 +315,6 @@ def _verb(verbs: Any, run: Any, summary: str, example: str) -> argparse.Argument
     )
     verb.set_defaults(run=run)
     return verb
-
-
-def _default_backend() -> str:
-    if not installed():
-        raise BackendError(
-            "no backend is installed; run: pip install 'retinaface-edge[openvino]' (or tflite, onnxruntime)"
-        )
-    target, _ = choose_target(this_processor())
-    return next(backend for backend in target.backends if backend in installed())
 
 
 def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
@@ -405,19 +355,6 @@ def _write_lines(target: str | None, lines: Sequence[str]) -> None:
         write_whole(Path(target), text)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    handle, scratch = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        os.unlink(scratch)
-        raise
-
-
 def _fail(message: str) -> int:
     print(f"retinaface-edge: error: {' '.join(message.split())}", file=sys.stderr)
     return BAD_INPUT
@@ -437,7 +374,7 @@ def _positive(text: str) -> int:
 
 
 def _percent(text: str) -> float:
-    return _number_up_to(100.0, text)
+    return _number_up_to(100.0, text.removesuffix("%"))
 
 
 def _share(text: str) -> float:

@@ -34,7 +34,7 @@ def demo(folder: Path = FOLDER) -> int:
         ),
         ["verify", str(bundle)],
         ["drift", str(bundle), "--images", str(pictures), "--json", str(drifted)],
-        ["bench", str(bundle), str(photograph), "--json", str(timed)],
+        ["bench", str(bundle), str(photograph), "--quick", "--json", str(timed)],
         [
             *("report", str(bundle), "--drift", str(drifted), "--bench", str(timed), "--images", str(pictures)),
             *("--output", str(folder / "demo-report.html")),

@@ -18,6 +18,8 @@ from .spec import Spec
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+DEVICE = "device.json"
+"""What one machine prefers (`device.py`): the only file in a bundle that is not of the build."""
 PRECISIONS = ("fp32", "int8")
 
 
@@ -118,7 +120,7 @@ class Bundle:
         """Check every file, and that there is no other. Raises `BundleError` at the first that is wrong."""
         for file in self.files:
             self.read(file)
-        listed = {file.path for file in self.files} | {MANIFEST, SIGNATURE}
+        listed = {file.path for file in self.files} | {MANIFEST, SIGNATURE, DEVICE}
         present = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
         if unknown := sorted(present - listed):
             raise BundleError(f"{self.path} holds a file that its manifest does not list: {unknown[0]}; remove it")

@@ -50,16 +50,23 @@ class Detector:
 
     @classmethod
     def load(
-        cls, bundle: str | Path | Bundle, backend: str = "openvino", precision: str = "int8", threads: int = 1
+        cls, bundle: str | Path | Bundle, backend: str | None = None, precision: str | None = None, threads: int = 1
     ) -> Detector:
         """Load one artifact of a bundle, its digest checked, onto `threads` threads.
 
-        Raises `BundleError` when the bundle is damaged or lacks the artifact, `BackendError` when the backend is
-        missing.
+        Left open, backend and precision are those that `bench --pick --store` found on this machine, or else what its
+        target prefers. Raises `BundleError` when the bundle is damaged or lacks the artifact, `BackendError` when the
+        backend is missing.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        files = [opened.read(file) for file in opened.artifact(backend, precision).files]
-        return cls(opened.spec, backends.load(backend, opened.spec, files, threads))
+        if backend is None or precision is None:
+            from .device import default_artifact
+
+            artifact = default_artifact(opened, backend, precision)
+        else:
+            artifact = opened.artifact(backend, precision)
+        files = [opened.read(file) for file in artifact.files]
+        return cls(opened.spec, backends.load(artifact.backend, opened.spec, files, threads))
 
     def __enter__(self) -> Detector:
         return self

@@ -1,4 +1,4 @@
-"""Targets: what a kind of machine asks of a build and of a run, as data; and which one this machine is."""
+"""Targets, what a kind of machine asks of a build and of a run; budgets of time; and which target this machine is."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from pathlib import Path
 from .errors import SpecError
 
 FOLDER = Path(__file__).parent / "targets"
+BUDGET_FILE = Path(__file__).parent / "budgets.json"
 TARGETS = ("generic", "x86-avx2", "x86-vnni", "raspberry-pi-4", "raspberry-pi-5")
+BUDGETS = ("vga-30fps", "vga-paper", "pi4-vga", "pi5-vga")
 CORTEX_A72, CORTEX_A76 = "0xd08", "0xd0b"
+FEATURES = frozenset({"avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "asimd", "asimddp", "i8mm"})
+"""Of a processor's features, those that decide how the backends compute."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,7 @@ class Target:
     """A kind of machine.
 
     `backends` are in order of preference, `precision` is what it runs best, `weight_limit` is the largest INT8 weight
-    that its sums hold (63 where 16-bit sums saturate), `budget_ms` is real time for a VGA frame on one core, if it has
-    one.
+    that its sums hold (63 where 16-bit sums saturate), `budget` names what real time is for it, if that is known.
     """
 
     name: str
@@ -28,7 +31,19 @@ class Target:
     backends: tuple[str, ...]
     precision: str
     weight_limit: int
-    budget_ms: float | None
+    budget: str | None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What nine of ten frames must keep to: milliseconds from frame to faces, at an input size, on so many cores."""
+
+    name: str
+    description: str
+    milliseconds: float
+    width: int
+    height: int
+    cores: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,13 @@ def read_target(name: str) -> Target:
         raise SpecError(f"there is no target {name!r}; choose one of: {', '.join(TARGETS)}")
     fields = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return Target(**{**fields, "backends": tuple(fields["backends"])})
+
+
+def read_budget(name: str) -> Budget:
+    """The budget of that name. Raises `SpecError` naming those that there are."""
+    if name not in BUDGETS:
+        raise SpecError(f"there is no budget {name!r}; choose one of: {', '.join(BUDGETS)}")
+    return Budget(name, **json.loads(BUDGET_FILE.read_text(encoding="utf-8"))[name])
 
 
 def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:

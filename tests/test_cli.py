@@ -152,19 +152,6 @@ def test_a_drift_that_cannot_be_met_fails_with_1_and_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
-def test_bench_compares_all_artifacts(
-    bundle: Bundle, astronaut: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    target = tmp_path / "bench.jsonl"
-    assert main(["bench", str(bundle.path), str(astronaut), "--rounds", "2", "--json", str(target)]) == 0
-    rows = [json.loads(line) for line in target.read_text().splitlines()]
-    assert len(rows) == 6 == len(capsys.readouterr().out.splitlines()) - 1
-    for row in rows:
-        assert (row["faces"], row["missed"]) == (1, 0)
-        assert row["corner_difference"] < (0.01 if row["precision"] == "fp32" else 3.0)
-        assert row["bytes"] > 0 < row["milliseconds"]
-
-
 BAD_INPUT = {
     "directory as checkpoint": (["build", "--output", "OUT", "--checkpoint", "DIR"], "is a directory"),
     "absent checkpoint": (["build", "--output", "OUT", "--checkpoint", "DIR/none.pth"], "does not exist"),
@@ -181,6 +168,16 @@ BAD_INPUT = {
     "one pixel as picture": (["detect", "BUNDLE", "ONE.png"], "is 1x1 pixels: give a photograph"),
     "text as picture": (["detect", "BUNDLE", "TEXT.onnx"], "cannot be read as a picture"),
     "unwritable json": (["detect", "BUNDLE", "PICTURE", "--json", "DIR/none/x.json"], "No such file or directory"),
+    "bench of nothing": (["bench", "BUNDLE", "PICTURE", "--artifact", "abacus*"], "no artifact of"),
+    "bench with too many cores": (["bench", "BUNDLE", "PICTURE", "--cores", "4096"], "4096 cores were asked for"),
+    "bench without a baseline": (
+        ["bench", "BUNDLE", "PICTURE", "--cores", "1", "--max-regression", "5%"],
+        "--baseline",
+    ),
+    "bench stores without a pick": (["bench", "BUNDLE", "PICTURE", "--store"], "give both"),
+    "bench peers in an empty folder": (["bench", "BUNDLE", "PICTURE", "--peers", "DIR"], "holds no ONNX file"),
+    "bench against text": (["bench", "BUNDLE", "PICTURE", "--baseline", "TEXT.onnx"], "is no readable JSON"),
+    "bench into nowhere": (["bench", "BUNDLE", "PICTURE", "--json", "DIR/none/x.json"], "there is no folder"),
     "drawing into a file": (["detect", "BUNDLE", "PICTURE", "--draw", "TEXT.onnx"], "File exists"),
 }
 

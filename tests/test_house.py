@@ -120,7 +120,8 @@ def test_the_wheel_detects_where_only_numpy_and_litert_are(wheel: Path, bundle: 
         f"d = Detector.load({str(bundle.path)!r}, backend='tflite', precision='int8');"
         "print(len(d.detect(numpy.zeros((480, 640, 3), numpy.uint8))));"
         "from retinaface_edge.cli import main;"
-        f"code = main(['detect', {str(bundle.path)!r}, 'nothing.png', '--backend', 'openvino']); print(code)"
+        f"code = main(['detect', {str(bundle.path)!r}, 'nothing.png', '--backend', 'openvino']); print(code);"
+        "sys.stdout = sys.stderr; assert main(['doctor']) == 0"
     )
     (tmp_path / "nothing.png").touch()
     assert run_outside(code, [site], tmp_path).split() == ["0", "2"]

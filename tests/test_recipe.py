@@ -26,9 +26,10 @@ from retinaface_edge.export import cache
 from retinaface_edge.export.checkpoints import Checkpoint
 from retinaface_edge.export.deploy import Deploy
 from retinaface_edge.export.lower_tflite import lower_tflite
-from retinaface_edge.export.search import DriftError, detection_drift, search
+from retinaface_edge.export.search import DriftError, search
 from retinaface_edge.export.to_onnx import run, to_onnx
 from retinaface_edge.runtime import Spec, SpecError
+from retinaface_edge.runtime.drift import detection_drift
 from retinaface_edge.runtime.target import TARGETS, Processor, choose_target, read_target, this_processor
 
 

@@ -50,8 +50,8 @@ def report(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
         reference = next(subject for subject in subjects if subject.name == "onnxruntime fp32")
         drifted["layers"] = layer_drift(reference, subjects, read_set(pictures))
         accuracy = evaluate(subjects, read_boxes(pictures / "boxes.json"), cache, scale="vga")
-    rows = [{"backend": s.backend, "precision": s.precision, "milliseconds": 20.0 + i} for i, s in enumerate(subjects)]
-    (folder / "bench.json").write_text("\n".join(map(json.dumps, rows)))
+    rows = [{"name": subject.name, "milliseconds": 20.0 + index} for index, subject in enumerate(subjects)]
+    (folder / "bench.json").write_text(json.dumps({"kind": "bench", "format_version": 1, "results": rows}))
     write_report(
         folder / "report.html",
         bundle,

@@ -1,0 +1,73 @@
+"""What this machine can do, in ten lines: its processor, what runs here, what to expect, and what stands in the way."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..runtime.backends import BACKENDS, installed
+from ..runtime.target import FEATURES, Target, choose_target, read_budget, this_processor
+from .machine import NOT_TOLD, describe_machine
+from .pinned import usable_cores
+from .subjects import environment
+
+BUSY = 0.5
+PACKAGES = {"openvino": ("openvino",), "tflite": ("ai-edge-litert", "tflite-runtime"), "onnxruntime": ("onnxruntime",)}
+
+
+def doctor_text() -> str:
+    """The ten lines."""
+    processor = this_processor()
+    target, why = choose_target(processor)
+    usable = [backend for backend in target.backends if backend in installed()]
+    cores = usable_cores()
+    machine = describe_machine(cores)
+    budget = read_budget(target.budget) if target.budget else None
+    name = f"{processor.model} ({processor.architecture}), {len(cores)} of {os.cpu_count()} cores"
+    features = ", ".join(sorted(processor.features & FEATURES)) or "none that matter here"
+    told = f"{budget.milliseconds:g} ms a VGA frame on one core ({budget.name})" if budget else "no budget is known"
+    best = f"{usable[0]} {target.precision}; measure it: bench BUNDLE --quick --pick" if usable else "nothing can run"
+    lines = [("processor", name), ("features", features), ("target", f"{target.name}: {why}"), ("expected", told)]
+    lines += [(backend, _version(backend)) for backend in target.backends]
+    lines += [("best", best), ("state", _state(machine))]
+    lines += [("in the way", "; ".join(_obstacles(target, machine, cores)) or "nothing was found")]
+    return "\n".join(f"{label:11} {text}" for label, text in lines)
+
+
+def _version(backend: str) -> str:
+    if backend not in installed():
+        return f"missing: pip install 'retinaface-edge[{backend}]'"
+    found = [f"{name} {environment()[name]}" for name in PACKAGES[backend] if name in environment()]
+    return ", ".join(found) or "installed"
+
+
+def _state(machine: Mapping[str, Any]) -> str:
+    told = {
+        "governor": machine["governor"],
+        "temperature": machine["temperature_c"],
+        "throttled": machine["throttled"],
+    }
+    known = [f"{key} {value}" for key, value in told.items() if value != NOT_TOLD]
+    unknown = [key for key, value in told.items() if value == NOT_TOLD]
+    load = f"load {machine['load'][0]:.2f}"
+    return ", ".join([load, *known, *([f"{' and '.join(unknown)} {NOT_TOLD}"] if unknown else [])])
+
+
+def _obstacles(target: Target, machine: Mapping[str, Any], cores: list[int]) -> Iterator[str]:
+    present = installed()
+    if not present:
+        yield f"no backend: pip install 'retinaface-edge[{target.backends[0]}]'"
+    elif target.backends[0] not in present:
+        yield f"{target.backends[0]} is missing, which this kind of machine runs best"
+    if struct.calcsize("P") < 8:
+        yield f"a 32-bit Python, for which {' and '.join(BACKENDS)} have no packages: install a 64-bit system"
+    if machine["load"][0] > BUSY * len(cores):
+        yield f"load {machine['load'][0]:.1f} on {len(cores)} cores: other programs are at work"
+    if machine["governor"] not in ("performance", NOT_TOLD):
+        yield f"governor {machine['governor']}: the clock follows the load"
+    if machine["throttled"] is True:
+        yield "the processor is throttled: cool it, or give it a stronger power supply"
+    if target.name == "generic":
+        yield "no fast INT8 instructions are known of this processor: FP32 may be as fast"
