@@ -1,7 +1,7 @@
 """Fuzz every target in a process of its own, and count.
 
-    python tests/fuzz/run.py --inputs 2000000              # all targets, by their share
-    python tests/fuzz/run.py --target manifest --inputs 1000
+    python tests/fuzz/drive.py --inputs 2000000              # all targets, by their share
+    python tests/fuzz/drive.py --target manifest --inputs 1000
 
 Guided by coverage where atheris is installed, else by seeded mutation. A fault is printed with its input in hexadecimal
 digits, which `--input` runs again; an input that takes more than 20 seconds is a hang. Exit code 1 when there is a
