@@ -52,7 +52,7 @@ coverage: $(VENV)/dev.stamp  ## Run the tests and show which branches they take 
 .PHONY: fuzz
 fuzz: $(VENV)/dev.stamp  ## Fuzz every parser, two million inputs (FUZZ="--target gate" chooses one)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt atheris
-	nice $(BIN)/python tests/fuzz/run.py --inputs 2000000 $(FUZZ)
+	nice $(BIN)/python tests/fuzz/drive.py --inputs 2000000 $(FUZZ)
 
 .PHONY: soak
 soak: $(VENV)/dev.stamp  ## A hundred thousand frames from four threads through each backend

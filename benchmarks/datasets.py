@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def read_boxes(path: Path) -> Dataset:
             pictures = [_listed(entry, path.parent) for entry in content]
         else:
             raise TypeError("it is neither a list nor an object")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MeasurementError(
             f"{path} has no annotations in a known form ({error!r}); give a list of "
             '{"file", "boxes_xyxy"} or a COCO file with images and annotations'
@@ -74,7 +75,7 @@ def read_boxes(path: Path) -> Dataset:
 def present(name: str, protocol: str, pictures: Iterable[Annotated], source: str) -> Dataset:
     """The set of those pictures that are on disk. Raises `MeasurementError` when there is none."""
     everything = list(pictures)
-    there = tuple(picture for picture in everything if picture.path.is_file())
+    there = tuple(picture for picture in everything if os.path.isfile(picture.path))  # False, too, for impossible names
     if not there:
         first = f"; the first, {everything[0].path}, is not there" if everything else ""
         raise MeasurementError(f"none of the {len(everything)} pictures that {source} annotates can be found{first}")

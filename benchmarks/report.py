@@ -178,6 +178,8 @@ def _provenance(
 ) -> Iterator[tuple[str, str]]:
     yield "bundle", f"sha256 {bundle.manifest['digest']}"
     for key, value in bundle.manifest.get("provenance", {}).items():
+        if key == "licences":  # the bill of materials has them
+            continue
         parts = (f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else [str(value)]
         yield str(key), ", ".join(parts)
     for result in (*([drift] if drift else []), *evals):

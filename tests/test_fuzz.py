@@ -1,4 +1,4 @@
-"""A short turn of every fuzz target; `tests/fuzz/run.py` is the long one."""
+"""A short turn of every fuzz target; `tests/fuzz/drive.py` is the long one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
+from drive import SHARES, mutate, one
 from edits import edited
-from run import SHARES, mutate, one
 from targets import SMALL, TARGETS
 
 from retinaface_edge.runtime import Spec, SpecError

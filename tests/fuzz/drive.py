@@ -1,7 +1,7 @@
 """Fuzz every target in a process of its own, and count.
 
-    python tests/fuzz/run.py --inputs 2000000              # all targets, by their share
-    python tests/fuzz/run.py --target manifest --inputs 1000
+    python tests/fuzz/drive.py --inputs 2000000              # all targets, by their share
+    python tests/fuzz/drive.py --target manifest --inputs 1000
 
 Guided by coverage where atheris is installed, else by seeded mutation. A fault is printed with its input in hexadecimal
 digits, which `--input` runs again; an input that takes more than 20 seconds is a hang. Exit code 1 when there is a
@@ -74,6 +74,11 @@ def guided(target: str, inputs: int, seed: int) -> None:
 
     with atheris.instrument_imports(include=["retinaface_edge"]):
         import targets
+
+        # What a target imports late: here it is instrumented, and PyTorch's seconds are not the first input's.
+        import retinaface_edge.export.checkpoints
+        import retinaface_edge.export.lower_tflite
+        import retinaface_edge.export.tflite_file  # noqa: F401
 
     def checked(data: bytes) -> None:
         try:
