@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from ..runtime.postprocess import Grid
-from ..runtime.spec import Spec
+from ..runtime.spec import Contract
 from .equalise import equalise
 from .images import ImageSet
 from .observe import Observation, Observations, Progress, observe
@@ -73,10 +73,11 @@ def grids_from_json(content: Mapping[str, Any]) -> dict[str, Grid]:
 
 
 def calibrate(
-    model: onnx.ModelProto, spec: Spec, images: ImageSet, recipe: Recipe, progress: Progress = iter
+    model: onnx.ModelProto, spec: Contract, images: ImageSet, recipe: Recipe, progress: Progress = iter
 ) -> Calibration:
     """Find all that quantising `model`, as `export` wrote it, by `recipe` needs, on `images`."""
     watched = [node.output[0] for node in model.graph.node if node.op_type in WATCHED]
+    watched += _real_inputs(model)
     seen = observe(model, spec, watched, images, progress)
     tensors = dict(seen.tensors)
     if recipe.equalise:
@@ -90,7 +91,7 @@ def calibrate(
 
 
 def _ranges(
-    model: onnx.ModelProto, spec: Spec, recipe: Recipe, tensors: Mapping[str, Observation], seen: Observations
+    model: onnx.ModelProto, spec: Contract, recipe: Recipe, tensors: Mapping[str, Observation], seen: Observations
 ) -> dict[str, Range]:
     heads = {output.name: output.head for output in spec.outputs}
     estimate = ESTIMATORS[recipe.activations]
@@ -99,6 +100,7 @@ def _ranges(
         for node in model.graph.node
         if node.op_type in WATCHED and node.op_type != "Conv"
     }
+    ranges.update({name: estimate(tensors[name]) for name in _real_inputs(model)})
     ranges = {name: found.symmetric() if recipe.is_symmetric(name) else found for name, found in ranges.items()}
     for node in model.graph.node:
         source, result = node.input[0], node.output[0]
@@ -119,6 +121,13 @@ def _ranges(
                 else ESTIMATORS[recipe.before_activation](tensors[node.input[0]])
             )
     return ranges
+
+
+def _real_inputs(model: onnx.ModelProto) -> list[str]:
+    """What convolutions read of an input that is not an image: floats, which need a grid of their own."""
+    if model.graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        return []
+    return [node.output[0] for node in model.graph.node if node.input[0] == model.graph.input[0].name]
 
 
 def _of_head(head: str, seen: Observations) -> tuple[float, float] | None:

@@ -37,7 +37,7 @@ def patch_products(model: onnx.ModelProto, images: Iterable[Frame], seed: int = 
     session = _session_giving(model, sources)
     products: dict[str, NDArray[np.float64]] = {}
     for image in images:
-        values = dict(zip(sources, session.run(sources, {"image": image}), strict=True))
+        values = dict(zip(sources, session.run(sources, {model.graph.input[0].name: image}), strict=True))
         for node in convolutions:
             patches = _patches(values[node.input[0]][0], node, weights[node.input[1]].shape[2], random)
             if weights[node.input[1]].shape[1] == 1:

@@ -12,14 +12,14 @@ import openvino
 from onnx import numpy_helper
 from openvino._offline_transformations import apply_moc_transformations
 
-from ..runtime.spec import Spec
+from ..runtime.spec import Contract
 
 # What a reader of the IR works out by itself, and what is only there for people: more than half of the XML.
 _LEFT_OUT = ((rb">\s+<", b"><"), (rb"<dim>\d+</dim>", b""), (rb"></port>", b"/>"), (rb" />", b"/>"))
 _LAYERS = ("Conv", "LeakyRelu", "Relu", "Add", "Concat", "Resize")
 
 
-def lower_openvino(model: onnx.ModelProto, spec: Spec) -> tuple[bytes, bytes]:
+def lower_openvino(model: onnx.ModelProto, spec: Contract) -> tuple[bytes, bytes]:
     """The IR's XML and its weights, the same bytes for the same model: neither holds a path, a time or a counter."""
     lowered = openvino.Core().read_model(with_float_biases(model).SerializeToString(deterministic=True))
     apply_moc_transformations(lowered, cf=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .judging import add_verbs
+from .learning import add_verbs as add_training_verbs
 from .runtime.backends import BACKENDS, installed
 from .runtime.bundle import PRECISIONS, Bundle
 from .runtime.errors import BackendError, ImageError, RetinaFaceEdgeError
@@ -298,12 +299,13 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, inspect, "show what a bundle holds", "inspect bundle")
     verb.add_argument("bundle", type=Path)
     add_verbs(lambda run, summary, example: _verb(verbs, run, summary, example), _positive, _share)
+    add_training_verbs(lambda run, summary, example: _verb(verbs, run, summary, example), _positive)
     return parser
 
 
 def _verb(verbs: Any, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(
-        run.__name__.removesuffix("_"),
+        run.__name__.removesuffix("_").replace("_", "-"),
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=f"example: retinaface-edge {example}",
