@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ class ImageSet:
     read.
     """
 
-    inputs: tuple[Frame, ...]
+    inputs: tuple[NDArray[Any], ...]
     digest: str
     source: str
     sizes: tuple[tuple[int, int], ...]

@@ -90,13 +90,12 @@ class DeployBranch(nn.Module):
         first.bias.data = bias.float()
         self.layers = nn.ModuleList([first, *rest]).requires_grad_(False)
 
-    def forward(self, feature: Tensor) -> Tensor:
+    def forward(self, feature: Tensor) -> tuple[Tensor, ...]:
         x = feature.permute(0, 3, 1, 2)
         *hidden, last = self.layers
         for layer in hidden:
             x = activate(layer(x), SLOPE)
-        vertices: Tensor = last(x)
-        return vertices.permute(0, 2, 3, 1)
+        return (last(x).permute(0, 2, 3, 1),)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from ..calibration.calibrate import calibrate, grids_from_json
 from ..calibration.images import ImageSet
 from ..calibration.judge import judge
 from ..calibration.layers import format_fits, layer_fits
+from ..calibration.mesh import faces_of
 from ..calibration.observe import Progress
 from ..calibration.quantise import quantise
 from ..calibration.recipe import Recipe, recipe_from_json
 from ..runtime.bundle import Bundle
 from ..runtime.postprocess import Grid
-from ..runtime.spec import Spec
+from ..runtime.spec import Contract, Spec
 from ..runtime.twin import c_files
+from .branch import Branch, DeployBranch
 from .checkpoints import Checkpoint
 from .deploy import Deploy
 from .lower_openvino import lower_openvino
@@ -43,6 +46,7 @@ def build(
     opset: int = DEFAULT_OPSET,
     max_drift: float | None = None,
     cache: Path | None = None,
+    branch: Branch | None = None,
     warn: Callable[[str], None] = lambda text: None,
     stage: Callable[[str], None] = lambda name: None,
     progress: Progress = iter,
@@ -50,12 +54,15 @@ def build(
     """Compile `checkpoint` for `spec`, INT8 by `recipe`, and write the bundle to `output`.
 
     With `max_drift`, as many layers stay float as that drift of the INT8 faces asks for (`search.py`), and a bundle
-    that misses it is not written. `warn` is told what is wrong with the calibration images, `stage` the name of each
+    that misses it is not written. With `branch`, the bundle has a dense branch. `warn` is told what is wrong with the calibration images, `stage` the name of each
     step as it begins; `progress` wraps the iteration over calibration images. Raises a `RetinaFaceEdgeError` when a
     step fails; then nothing is written.
     """
+    if branch is not None:
+        branch.check(checkpoint.digest)
+        spec = replace(spec, mesh=branch.mesh)
     stage("export to ONNX")
-    model = to_onnx(Deploy(checkpoint.model, spec).eval(), spec, opset)
+    model = to_onnx(Deploy(checkpoint.model, spec).eval(), spec.with_features, opset)
     files = _quantised(model, spec, images, recipe, max_drift, cache, stage, progress)
     quantised = onnx.load_from_string(files.pop("model.int8.onnx"))
     calibrated = json.loads(files["calibration.json"])
@@ -65,16 +72,58 @@ def build(
     artifacts: dict[tuple[str, str], list[str]] = {}
     for precision, graph in (("fp32", model), ("int8", quantised)):
         stage(f"lower {precision} to ONNX, OpenVINO and TFLite")
-        for backend, compiled in _lowered(graph, spec, recipe, grids).items():
-            paths = [f"{_FOLDERS[backend]}/model.{precision}.{suffix}" for suffix in compiled]
-            files.update(zip(paths, compiled.values(), strict=True))
-            artifacts[backend, precision] = paths
+        lowered = _lowered(graph, spec.with_features, recipe, grids)
+        artifacts.update(_added(files, lowered, "model", precision))
+    meshes: dict[tuple[str, str], list[str]] = {}
+    if branch is not None:
+        stage("export and quantise the dense branch")
+        meshes = _dense(branch, model, spec, images, recipe, opset, files)
     files.update({f"c/{name}": data for name, data in c_files(spec).items()})
     stage("write the bundle")
-    return write_bundle(Content(spec, files, artifacts, _provenance(checkpoint, images, opset)), output)
+    provenance = _provenance(checkpoint, images, opset)
+    if branch is not None:
+        provenance["mesh"] = {"sha256": branch.digest, **branch.about}
+    return write_bundle(Content(spec, files, artifacts, provenance, meshes), output)
 
 
 _FOLDERS = {"openvino": "openvino", "tflite": "tflite", "onnxruntime": "onnx"}
+
+
+def _added(
+    files: dict[str, bytes], lowered: Mapping[str, Mapping[str, bytes]], name: str, precision: str
+) -> dict[tuple[str, str], list[str]]:
+    """Add the compiled forms of one network to `files`; gives the paths of each artifact."""
+    artifacts = {}
+    for backend, compiled in lowered.items():
+        paths = [f"{_FOLDERS[backend]}/{name}.{precision}.{suffix}" for suffix in compiled]
+        files.update(zip(paths, compiled.values(), strict=True))
+        artifacts[backend, precision] = paths
+    return artifacts
+
+
+def _dense(
+    branch: Branch,
+    detector: onnx.ModelProto,
+    spec: Spec,
+    images: ImageSet,
+    recipe: Recipe,
+    opset: int,
+    files: dict[str, bytes],
+) -> dict[tuple[str, str], list[str]]:
+    """Compile the dense branch like the detector, on the faces of the same images; its files are added to `files`.
+
+    No layer of it stays float, and weights are rounded to the nearest: there are fewer faces than a face has features.
+    """
+    assert spec.mesh is not None
+    recipe = replace(recipe, float_layers=(), rounding="nearest")
+    model = to_onnx(DeployBranch(branch.model).eval(), spec.mesh, opset)
+    calibration = calibrate(model, spec.mesh, faces_of(detector, spec, images), recipe)
+    artifacts: dict[tuple[str, str], list[str]] = {}
+    for precision, graph in (("fp32", model), ("int8", quantise(calibration, spec.mesh))):
+        lowered = _lowered(graph, spec.mesh, recipe, calibration.grids)
+        artifacts.update(_added(files, lowered, "mesh", precision))
+    files["mesh.calibration.json"] = _json(calibration.to_json())
+    return artifacts
 
 
 def _quantised(
@@ -110,7 +159,7 @@ def _quantised(
 
 
 def _lowered(
-    graph: onnx.ModelProto, spec: Spec, recipe: Recipe, grids: Mapping[str, Grid]
+    graph: onnx.ModelProto, spec: Contract, recipe: Recipe, grids: Mapping[str, Grid]
 ) -> dict[str, dict[str, bytes]]:
     """By backend: the files of the artifact by suffix, the model itself first."""
     xml, weights = lower_openvino(graph, spec)

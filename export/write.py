@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ from ..runtime.spec import Spec
 
 @dataclass(frozen=True)
 class Content:
-    """What a bundle will hold: `files` maps paths inside it to bytes, `artifacts` (backend, precision) to paths."""
+    """What a bundle will hold: `files` maps paths inside it to bytes, `artifacts` (backend, precision) to paths.
+
+    `meshes` are the artifacts of the dense branch; without one, the manifest does not speak of it.
+    """
 
     spec: Spec
     files: Mapping[str, bytes]
     artifacts: Mapping[tuple[str, str], Sequence[str]]
     provenance: Mapping[str, Any]
+    meshes: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
 
 
 def check_output(output: Path, replace: bool) -> None:
@@ -72,15 +76,19 @@ def write_bundle(content: Content, output: Path) -> Bundle:
 
 def _manifest(content: Content) -> bytes:
     files = {path: describe(path, data) for path, data in content.files.items()}
-    artifacts = [
-        Artifact(backend, precision, tuple(files[path] for path in paths))
-        for (backend, precision), paths in content.artifacts.items()
-    ]
+    artifacts, meshes = (
+        [
+            asdict(Artifact(backend, precision, tuple(files[path] for path in paths)))
+            for (backend, precision), paths in group.items()
+        ]
+        for group in (content.artifacts, content.meshes)
+    )
     return serialise(
         {
             "format_version": FORMAT_VERSION,
             "spec": content.spec.to_json(),
-            "artifacts": [asdict(artifact) for artifact in artifacts],
+            "artifacts": artifacts,
+            **({"meshes": meshes} if meshes else {}),
             "files": [asdict(files[path]) for path in sorted(files)],
             "provenance": content.provenance,
         }

@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build(options: argparse.Namespace) -> int:
     """`build`: a checkpoint becomes a bundle."""
     try:
+        from .export.branch import read_branch
         from .export.build import build as build_bundle
         from .export.checkpoints import read_checkpoint
         from .export.demo import demo_checkpoint
@@ -68,6 +69,9 @@ def build(options: argparse.Namespace) -> int:
         recipe = replace(recipe, weight_limit=read_target(options.target).weight_limit)
     check_output(options.output, options.force)
     checkpoint = read_checkpoint(options.checkpoint) if options.checkpoint else demo_checkpoint()
+    branch = read_branch(options.mesh) if options.mesh else None
+    if branch:
+        branch.check(checkpoint.digest)
     say(f"checkpoint: {checkpoint.family}, MobileNetV1 x{checkpoint.model.width:g}, sha256 {checkpoint.digest[:12]}")
     if options.calibration:
         images = read_folder(spec, options.calibration, options.images, say)
@@ -83,6 +87,7 @@ def build(options: argparse.Namespace) -> int:
             opset=options.opset,
             max_drift=options.max_drift,
             cache=options.cache or default_folder(),
+            branch=branch,
             warn=say,
             stage=say,
             progress=bar,
@@ -93,7 +98,7 @@ def build(options: argparse.Namespace) -> int:
     if options.report:
         write_whole(options.report, (bundle.path / "layers.md").read_text(encoding="utf-8"))
         say(f"per-layer table: {options.report}")
-    for artifact in bundle.artifacts:
+    for artifact in (*bundle.artifacts, *bundle.meshes):
         print(f"{artifact.name:18} {artifact.bytes:>9,} bytes  {artifact.files[0].path}")
     print(f"wrote {bundle.path}")
     return GOOD
@@ -208,7 +213,7 @@ def inspect(options: argparse.Namespace) -> int:
         values = provenance[key]
         print(f"{key:11} " + ", ".join(f"{name} {value}" for name, value in values.items() if value != []))
     print("artifacts")
-    for artifact in bundle.artifacts:
+    for artifact in (*bundle.artifacts, *bundle.meshes):
         for file in artifact.files:
             print(f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}")
     return GOOD
@@ -249,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
     verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
+    verb.add_argument("--mesh", type=Path, metavar="FILE", help="the dense branch, as train-mesh wrote it")
     verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
     verb.add_argument("--images", type=_positive, default=100, help="how many of them to use (default: %(default)s)")
     verb.add_argument(

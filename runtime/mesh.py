@@ -76,7 +76,7 @@ def describe(
     """
     assert spec.mesh is not None
     parts = [
-        _sample(feature[0], grid, landmarks / stride - 0.5).reshape(len(boxes), -1)
+        _sample(feature[0], grid, landmarks / stride - 0.5).reshape(len(boxes), 5 * feature.shape[3])
         for feature, grid, stride in zip(features, grids, spec.strides, strict=True)
     ]
     centre, size = _frame(boxes)
