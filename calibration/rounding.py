@@ -16,7 +16,6 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-
 IMAGES = 10
 PATCHES = 800
 """Patches taken of each image for each convolution, at seeded random places."""
@@ -24,7 +23,9 @@ DAMPING = 0.01
 """Share of H's mean diagonal added to it, so that inputs that hardly vary do not blow corrections up."""
 
 
-def patch_products(model: onnx.ModelProto, images: Iterable[NDArray[Any]], seed: int = 0) -> dict[str, NDArray[np.float64]]:
+def patch_products(
+    model: onnx.ModelProto, images: Iterable[NDArray[Any]], seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
     """H of every convolution of an FP32 model, by node name.
 
     Dense convolutions: (n, n) with n = channels × kernel area, in the order of their weights; depthwise ones:

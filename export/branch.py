@@ -13,6 +13,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("deviation", torch.ones(inputs))
         sizes = (inputs, *WIDTHS, latent)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
     def forward(self, described: Tensor) -> Tensor:
         x = (described - self.mean) / self.deviation
@@ -83,11 +84,10 @@ class DeployBranch(nn.Module):
         super().__init__()
         encoder = branch.encoder
         first, *rest = (_convolution(layer) for layer in (*encoder.layers, branch.decoder))
-        weight = encoder.layers[0].weight.detach().double() / encoder.deviation.double()
-        first.weight.data = weight.float()[:, :, None, None]
-        bias = encoder.layers[0].bias.detach().double() - weight @ encoder.mean.double()
         assert first.bias is not None
-        first.bias.data = bias.float()
+        weight = first.weight.data[:, :, 0, 0].double() / encoder.deviation.double()
+        first.bias.data = (first.bias.data.double() - weight @ encoder.mean.double()).float()
+        first.weight.data = weight.float()[:, :, None, None]
         self.layers = nn.ModuleList([first, *rest]).requires_grad_(False)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, ...]:
@@ -116,9 +116,9 @@ class Branch:
             )
 
 
-def branch_file(model: LinearBranch, mesh: Mesh, about: Mapping[str, Any]) -> bytes:
+def branch_file(model: nn.Module, mesh: Mesh, about: Mapping[str, Any], kind: str = "linear") -> bytes:
     """The bytes of a branch's file, an `.npz` of float16 weights: the same bytes for the same branch."""
-    meta = {"kind": model.kind, "channels": mesh.channels, "vertices": mesh.vertices, "about": dict(about)}
+    meta = {"kind": kind, "channels": mesh.channels, "vertices": mesh.vertices, "about": dict(about)}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         entries = {META: (json.dumps(meta, indent=2, sort_keys=True) + "\n").encode()}
@@ -139,14 +139,18 @@ def read_branch(path: Path) -> Branch:
         meta = json.loads(bytes(archive[META]).decode())
         mesh = Mesh(channels=int(meta["channels"]), vertices=int(meta["vertices"]))
         if meta["kind"] != LinearBranch.kind:
-            raise BranchError(f"{path} has a {meta['kind']} decoder, which no backend runs; train it with linear")
+            raise BranchError(
+                f"{path} has a {meta['kind']} decoder, which is not compiled; train it with --decoder linear"
+            )
         model = LinearBranch(mesh.inputs, mesh.vertices)
         state = {name: torch.from_numpy(archive[name].astype(np.float32)) for name in model.state_dict()}
         model.load_state_dict(state)
     except OSError as error:
         raise BranchError(f"{path} cannot be read ({error.strerror}); give a file that train-mesh wrote") from error
     except (KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
-        raise BranchError(f"{path} is not a dense branch ({str(error)[:80]}); give a file that train-mesh wrote") from error
+        raise BranchError(
+            f"{path} is not a dense branch ({str(error)[:80]}); give a file that train-mesh wrote"
+        ) from error
     return Branch(model.eval(), mesh, meta["about"], hashlib.sha256(content).hexdigest())
 
 

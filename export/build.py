@@ -54,9 +54,9 @@ def build(
     """Compile `checkpoint` for `spec`, INT8 by `recipe`, and write the bundle to `output`.
 
     With `max_drift`, as many layers stay float as that drift of the INT8 faces asks for (`search.py`), and a bundle
-    that misses it is not written. With `branch`, the bundle has a dense branch. `warn` is told what is wrong with the calibration images, `stage` the name of each
-    step as it begins; `progress` wraps the iteration over calibration images. Raises a `RetinaFaceEdgeError` when a
-    step fails; then nothing is written.
+    that misses it is not written. With `branch`, the bundle has a dense branch. `warn` is told what is wrong with the
+    calibration images, `stage` the name of each step as it begins; `progress` wraps the iteration over calibration
+    images. Raises a `RetinaFaceEdgeError` when a step fails; then nothing is written.
     """
     if branch is not None:
         branch.check(checkpoint.digest)

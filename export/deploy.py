@@ -28,7 +28,7 @@ class Convolution(nn.Module):
 
 
 class Deploy(nn.Module):
-    """Input `image` uint8 (1, H, W, 3); output the tensors of `spec.outputs`, in that order, then those of `spec.features`."""
+    """Input `image` uint8 (1, H, W, 3); output the tensors of `spec.outputs`, in order, and of `spec.features`."""
 
     mean: Tensor
 

@@ -142,7 +142,9 @@ def _name_after_modules(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _compare(stage: str, spec: Contract, results: list[NDArray[np.float32]], expected: list[NDArray[np.float32]]) -> None:
+def _compare(
+    stage: str, spec: Contract, results: list[NDArray[np.float32]], expected: list[NDArray[np.float32]]
+) -> None:
     for output, result, reference in zip(spec.outputs, results, expected, strict=True):
         difference = float(np.abs(result - reference).max()) if result.shape == reference.shape else float("inf")
         if not difference <= TOLERANCE:

@@ -20,7 +20,7 @@ from .learning import add_verbs as add_training_verbs
 from .runtime.backends import BACKENDS, installed
 from .runtime.bundle import PRECISIONS, Bundle
 from .runtime.errors import BackendError, ImageError, RetinaFaceEdgeError
-from .runtime.postprocess import Faces
+from .runtime.postprocess import Face, Faces
 from .runtime.target import TARGETS, choose_target, this_processor
 
 GOOD, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -119,11 +119,16 @@ def detect(options: argparse.Namespace) -> int:
         from .runtime.draw import draw_faces
 
         options.draw.mkdir(parents=True, exist_ok=True)
+    if options.mesh_format and not options.mesh_output:
+        raise ImageError("--mesh-format needs --mesh-output DIR, where its files are written")
+    mesh = options.mesh or options.mesh_output is not None
     lines, failed = [], 0
     for path, drawing in zip(paths, _drawings(paths, options.draw), strict=True):
         try:
             frame = read_image(path)
-            faces = detector.detect(frame, options.score_threshold)
+            faces = detector.detect(frame, options.score_threshold, mesh=mesh)
+            if options.mesh_output:
+                _write_meshes(options.mesh_output, options.mesh_format or "obj", path, frame, faces)
             if drawing:
                 draw_faces(frame, faces, drawing)
         except ImageError as error:
@@ -160,7 +165,9 @@ def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
             lines.append(json.dumps({"frame": index, "faces": _faces(faces)}))
 
     with Detector.load(bundle, options.backend or _default_backend(), options.precision, options.threads) as detector:
-        report = detect_video(detector, source, each, output, options.show, options.score_threshold, options.frames)
+        report = detect_video(
+            detector, source, each, output, options.show, options.score_threshold, options.frames, options.mesh
+        )
     print(report, file=sys.stderr if options.json == "-" else sys.stdout)
     if output and options.json != "-":
         print(f"  drawn: {output}")
@@ -290,6 +297,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--score-threshold", type=_share, default=0.5, help="least score, 0 to 1 (default: %(default)s)")
     verb.add_argument("--json", metavar="FILE", help="write one JSON object a picture or frame; - for standard output")
     verb.add_argument("--draw", type=Path, metavar="DIR", help="write the pictures or the video with faces drawn")
+    verb.add_argument("--mesh", action="store_true", help="the 3D mesh of each face too, drawn as a wireframe")
+    verb.add_argument("--mesh-output", type=Path, metavar="DIR", help="write the mesh of each face of a picture there")
+    verb.add_argument("--mesh-format", choices=("obj", "ply", "json"), help="the form of those files (default: obj)")
     verb.add_argument("--show", action="store_true", help="show a video or camera in a window while it is detected in")
     verb.add_argument("--frames", type=_positive, help="stop a video, camera or stream after so many frames")
 
@@ -305,7 +315,7 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, inspect, "show what a bundle holds", "inspect bundle")
     verb.add_argument("bundle", type=Path)
     add_verbs(lambda run, summary, example: _verb(verbs, run, summary, example), _positive, _share)
-    add_training_verbs(lambda run, summary, example: _verb(verbs, run, summary, example), _positive)
+    add_training_verbs(lambda run, summary, example: _verb(verbs, run, summary, example), _positive, _size)
     return parser
 
 
@@ -350,13 +360,32 @@ def _record(path: Path, width: int, height: int, faces: Faces) -> dict[str, Any]
 
 
 def _faces(faces: Faces) -> list[dict[str, Any]]:
-    return [{"score": f.score, "box": list(f.box), "landmarks": [list(point) for point in f.landmarks]} for f in faces]
+    return [_face(face) for face in faces]
+
+
+def _face(face: Face) -> dict[str, Any]:
+    record = {"score": face.score, "box": list(face.box), "landmarks": [list(point) for point in face.landmarks]}
+    if face.vertices is None:
+        return record
+    from .runtime.mesh import head_pose
+
+    return {**record, "vertices": face.vertices.tolist(), "pose": head_pose(face.vertices)._asdict()}
 
 
 def _sentence(path: Path, width: int, height: int, faces: Faces) -> str:
     count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
     boxes = "".join(f"\n  {face.score:.3f} at " + ", ".join(f"{value:.0f}" for value in face.box) for face in faces)
     return f"{path} ({width}x{height}): {count}{boxes}"
+
+
+def _write_meshes(folder: Path, kind: str, path: Path, frame: Any, faces: Faces) -> None:
+    from .runtime.mesh_files import mesh_files
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, face in enumerate(faces):
+        assert face.vertices is not None
+        for name, content in mesh_files(kind, f"{path.stem}-{index}", face.vertices, frame).items():
+            write_whole(folder / name, content)
 
 
 def _write_lines(target: str | None, lines: Sequence[str]) -> None:
@@ -367,12 +396,12 @@ def _write_lines(target: str | None, lines: Sequence[str]) -> None:
         write_whole(Path(target), text)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     handle, scratch = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         os.chmod(scratch, 0o644)
         os.replace(scratch, path)
     except BaseException:

@@ -164,9 +164,7 @@ def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
 
 
 def _artifacts(entries: Sequence[Mapping[str, Any]]) -> tuple[Artifact, ...]:
-    return tuple(
-        Artifact(str(a["backend"]), str(a["precision"]), tuple(_file(f) for f in a["files"])) for a in entries
-    )
+    return tuple(Artifact(str(a["backend"]), str(a["precision"]), tuple(_file(f) for f in a["files"])) for a in entries)
 
 
 def _file(fields: Mapping[str, Any]) -> File:

@@ -48,7 +48,7 @@ class Face:
     box: tuple[float, float, float, float]
     landmarks: tuple[tuple[float, float], ...]
     vertices: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
-    """(468, 3) where meshes were asked for: x and y in pixels of the frame, z in the same unit, away from the viewer."""
+    """(468, 3) where meshes were asked for: in pixels of the frame, depth away from the viewer."""
 
 
 @dataclass(frozen=True, eq=False)

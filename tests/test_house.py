@@ -15,12 +15,13 @@ from conftest import ROOT
 
 from retinaface_edge.runtime import Bundle
 
-FLOORS = ("runtime", "calibration", "export", "benchmarks")
+FLOORS = ("runtime", "calibration", "export", "benchmarks", "training")
 MAY_IMPORT = {
     "runtime": set(),
     "calibration": {"runtime"},
     "export": {"calibration", "runtime"},
     "benchmarks": {"runtime"},
+    "training": {"export", "runtime"},
 }
 RUNTIME_NEEDS = {"numpy", *sys.stdlib_module_names}
 TYPE_CHECKING_OR_LATE = {"openvino", "ai_edge_litert", "tflite_runtime", "onnxruntime", "PIL", "cv2"}

@@ -56,7 +56,7 @@ def canvas(photographs: Sequence[Photograph], width: int, height: int, random: n
     meshes, names = [], []
     for row in range(rows):
         for column in range(columns):
-            photograph = photographs[random.integers(len(photographs))]
+            photograph = photographs[int(random.integers(len(photographs)))]
             corner = np.array([column * tile_width, row * tile_height, 0.0])
             tile, seen = _tile(photograph, tile_width, tile_height, random)
             whole.paste(tile, (column * tile_width, row * tile_height))

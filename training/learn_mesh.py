@@ -10,6 +10,7 @@ from typing import Any
 from ..export.branch import LinearBranch
 from ..export.checkpoints import Checkpoint
 from ..export.deploy import Deploy
+from ..export.graph_decoder import GraphBranch
 from ..export.to_onnx import to_onnx
 from ..runtime import backends
 from ..runtime.detector import Detector
@@ -32,9 +33,10 @@ def learn_mesh(
     epochs: int,
     seed: int,
     threads: int,
+    decoder: str = LinearBranch.kind,
     stage: Callable[[str], None] = lambda text: None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> tuple[LinearBranch, Mesh, dict[str, Any]]:
+) -> tuple[LinearBranch | GraphBranch, Mesh, dict[str, Any]]:
     """A branch for the frozen detector of `checkpoint`, its contract, and what to know about it.
 
     Raises a `RetinaFaceEdgeError` when the checkpoint, the photographs or the teacher cannot be used.
@@ -45,13 +47,17 @@ def learn_mesh(
     )
     mesh = Mesh(channels=checkpoint.model.channels)
     stage(f"train on {len(samples):,} views of faces, {epochs} epochs")
-    branch = train(samples, mesh, epochs, seed, progress)
-    return branch, mesh, {
-        **about,
-        "epochs": epochs,
-        "views": len(samples),
-        "validation": accuracy(branch, unseen).to_json(),
-    }
+    branch = train(samples, mesh, epochs, seed, decoder, progress)
+    return (
+        branch,
+        mesh,
+        {
+            **about,
+            "epochs": epochs,
+            "views": len(samples),
+            "validation": accuracy(branch, unseen).to_json(),
+        },
+    )
 
 
 def extract(
@@ -89,15 +95,19 @@ def extract(
     samples = training_samples(labelled.training, spec, network, canvases, seed, progress)
     unseen = validation_samples(labelled.validation, spec, network)
     names = sorted(photograph.name for photograph in (*labelled.training, *labelled.validation))
-    return samples, unseen, {
-        "checkpoint": checkpoint.digest,
-        "teacher": teacher.digest,
-        "photographs": {
-            "training": len(labelled.training),
-            "validation": len(labelled.validation),
-            "faces": faces,
-            "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+    return (
+        samples,
+        unseen,
+        {
+            "checkpoint": checkpoint.digest,
+            "teacher": teacher.digest,
+            "photographs": {
+                "training": len(labelled.training),
+                "validation": len(labelled.validation),
+                "faces": faces,
+                "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+            },
+            "canvases": canvases,
+            "seed": seed,
         },
-        "canvases": canvases,
-        "seed": seed,
-    }
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..export.branch import LEAST_DEVIATION, LinearBranch
+from ..export.graph_decoder import GraphBranch
 from ..runtime.mesh import head_pose
 from ..runtime.spec import Mesh
 from .samples import Samples, splits
@@ -43,9 +45,9 @@ class Accuracy:
     def to_json(self) -> dict[str, Any]:
         """The means over all faces, and by yaw and size, with how many faces each is of."""
         rows = {"all": np.ones(len(self.flat), np.bool_), "yaw below 30": self.yaw < 30.0}
-        for low, high in zip(YAW_BINS, YAW_BINS[1:], strict=False):
+        for low, high in pairwise(YAW_BINS):
             rows[f"yaw {low} to {high}"] = (self.yaw >= low) & (self.yaw < high)
-        for low, high in zip(SIZE_BINS, SIZE_BINS[1:], strict=False):
+        for low, high in pairwise(SIZE_BINS):
             rows[f"size {low} to {high}"] = (self.sizes >= low) & (self.sizes < high)
         return {
             name: {
@@ -59,19 +61,28 @@ class Accuracy:
 
 
 def train(
-    samples: Samples, mesh: Mesh, epochs: int, seed: int, progress: Progress = iter, device: str = "cpu"
-) -> LinearBranch:
+    samples: Samples,
+    mesh: Mesh,
+    epochs: int,
+    seed: int,
+    decoder: str = LinearBranch.kind,
+    progress: Progress = iter,
+    device: str = "cpu",
+) -> LinearBranch | GraphBranch:
     """A branch that learnt `samples`; with the same samples, seed, threads and machine always the same.
 
-    The decoder starts as the principal components of the vertices. The loss is the mean distance of vertices in the
-    picture and, with less weight, their difference in depth.
+    A linear decoder starts as the principal components of the vertices, a graph decoder at their mean. The loss is the
+    mean distance of vertices in the picture and, with less weight, their difference in depth.
     """
     torch.manual_seed(seed)
-    branch = LinearBranch(mesh.inputs, mesh.vertices)
+    branch = GraphBranch(mesh.inputs) if decoder == GraphBranch.kind else LinearBranch(mesh.inputs, mesh.vertices)
     described, wanted = torch.from_numpy(samples.described), torch.from_numpy(samples.vertices)
     branch.encoder.mean.copy_(described.mean(dim=0))
     branch.encoder.deviation.copy_(described.std(dim=0).clamp_min(LEAST_DEVIATION))
-    _start_with_components(branch.decoder, wanted.flatten(1))
+    if isinstance(branch, LinearBranch):
+        _start_with_components(branch.decoder, wanted.flatten(1))
+    else:
+        branch.decoder.mean.data[:, :3] = wanted.mean(dim=0)
     branch.to(device).train()
     optimiser = torch.optim.AdamW(branch.parameters(), lr=PEAK_RATE, weight_decay=WEIGHT_DECAY)
     steps = max(epochs * (len(samples) // BATCH), 1)
@@ -132,5 +143,3 @@ def _start_with_components(decoder: nn.Linear, flat: Tensor) -> None:
     with torch.no_grad():
         decoder.weight[:, :latent] = components * (deviation / math.sqrt(len(some)))
         decoder.bias.copy_(flat.mean(dim=0))
-
-

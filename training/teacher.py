@@ -41,13 +41,11 @@ class Crop:
     angle: float
 
     def to_frame(self, points: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
-        """Vertices (n, 3) in pixels of the crop of `pixels` × `pixels`, in pixels of the frame; depth keeps its zero."""
+        """Vertices (n, 3) in pixels of the crop, which has `pixels` a side, in pixels of the frame."""
         scale = self.side / pixels
         x, y = (points[:, :2] - 0.5 * pixels).T * scale
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
-        return np.stack(
-            [self.x + cosine * x - sine * y, self.y + sine * x + cosine * y, points[:, 2] * scale], axis=1
-        )
+        return np.stack([self.x + cosine * x - sine * y, self.y + sine * x + cosine * y, points[:, 2] * scale], axis=1)
 
 
 class Teacher:
@@ -58,7 +56,7 @@ class Teacher:
             content = path.read_bytes()
         except OSError as error:
             raise TeacherError(
-                f"the teacher {path} cannot be read ({error.strerror}); give MediaPipe's face_landmark.tflite by --teacher"
+                f"the teacher {path} cannot be read ({error.strerror}); give MediaPipe's face_landmark.tflite"
             ) from error
         self.digest = hashlib.sha256(content).hexdigest()
         self._interpreter = _interpreter(content, path)
@@ -90,15 +88,13 @@ class Teacher:
         return crop.to_frame(0.5 * (seen + mirrored), self.pixels), min(logit, other)
 
     def _look(self, picture: Image, crop: Crop, mirror: bool = False) -> tuple[NDArray[np.float64], float]:
-        from PIL import Image as pillow
+        from PIL.Image import Resampling, Transform
 
         scale = crop.side / self.pixels
         a, b = scale * np.cos(crop.angle), scale * np.sin(crop.angle)
         centre = 0.5 * self.pixels
         data = (a, -b, crop.x - a * centre + b * centre, b, a, crop.y - b * centre - a * centre)
-        taken = picture.transform(
-            (self.pixels, self.pixels), pillow.Transform.AFFINE, data, pillow.Resampling.BILINEAR
-        )
+        taken = picture.transform((self.pixels, self.pixels), Transform.AFFINE, data, Resampling.BILINEAR)
         pixels = np.asarray(taken, np.float32)[np.newaxis] / np.float32(255.0)
         self._interpreter.set_tensor(self._input, np.ascontiguousarray(pixels[:, :, ::-1]) if mirror else pixels)
         self._interpreter.invoke()
