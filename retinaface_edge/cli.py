@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .judging import add_verbs
 from .learning import add_verbs as add_training_verbs
@@ -22,6 +22,9 @@ from .runtime.bundle import PRECISIONS, Bundle
 from .runtime.errors import BackendError, ImageError, RetinaFaceEdgeError
 from .runtime.postprocess import Face, Faces
 from .runtime.target import TARGETS, choose_target, this_processor
+
+if TYPE_CHECKING:
+    from .export.branch import Branch
 
 GOOD, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -48,7 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build(options: argparse.Namespace) -> int:
     """`build`: a checkpoint becomes a bundle."""
     try:
-        from .export.branch import read_branch
         from .export.build import build as build_bundle
         from .export.checkpoints import read_checkpoint
         from .export.demo import demo_checkpoint
@@ -69,7 +71,7 @@ def build(options: argparse.Namespace) -> int:
         recipe = replace(recipe, weight_limit=read_target(options.target).weight_limit)
     check_output(options.output, options.force)
     checkpoint = read_checkpoint(options.checkpoint) if options.checkpoint else demo_checkpoint()
-    branch = read_branch(options.mesh) if options.mesh else None
+    branch = _branch(options.mesh) if options.mesh else None
     if branch:
         branch.check(checkpoint.digest)
     say(f"checkpoint: {checkpoint.family}, MobileNetV1 x{checkpoint.model.width:g}, sha256 {checkpoint.digest[:12]}")
@@ -261,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
     verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
-    verb.add_argument("--mesh", type=Path, metavar="FILE", help="the dense branch, as train-mesh wrote it")
+    verb.add_argument("--mesh", metavar="FILE", help="the dense branch, as train-mesh wrote it; demo: the demo's")
     verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
     verb.add_argument("--images", type=_positive, default=100, help="how many of them to use (default: %(default)s)")
     verb.add_argument(
@@ -337,6 +339,13 @@ def _default_backend() -> str:
         )
     target, _ = choose_target(this_processor())
     return next(backend for backend in target.backends if backend in installed())
+
+
+def _branch(name: str) -> Branch:
+    from .export.branch import read_branch
+    from .export.demo import demo_branch
+
+    return demo_branch() if name == "demo" else read_branch(Path(name))
 
 
 def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:

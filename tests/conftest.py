@@ -18,7 +18,7 @@ from retinaface_edge.calibration.recipe import Recipe, read_recipe
 from retinaface_edge.calibration.scenes import portrait, scenes
 from retinaface_edge.export.build import build
 from retinaface_edge.export.checkpoints import Checkpoint
-from retinaface_edge.export.demo import demo_checkpoint
+from retinaface_edge.export.demo import demo_branch, demo_checkpoint
 from retinaface_edge.export.deploy import Deploy
 from retinaface_edge.export.model import RetinaFace
 from retinaface_edge.export.to_onnx import to_onnx
@@ -87,6 +87,19 @@ def bundle(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
     return build(checkpoint, spec, calibration_images, recipe, tmp_path_factory.mktemp("build") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def mesh_bundle(
+    checkpoint: Checkpoint,
+    spec: Spec,
+    calibration_images: ImageSet,
+    recipe: Recipe,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Bundle:
+    """The bundle of `bundle`, with the demo's dense branch."""
+    output = tmp_path_factory.mktemp("mesh") / "bundle"
+    return build(checkpoint, spec, calibration_images, recipe, output, branch=demo_branch())
 
 
 @pytest.fixture(scope="session")

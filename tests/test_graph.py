@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,7 @@ def test_gradients_of_the_convolution_are_those_of_its_differences() -> None:
 def test_levels_are_connected_and_interpolation_keeps_constants() -> None:
     levels = hierarchy()
     assert tuple(len(level.vertices) for level in levels) == LEVELS
-    for coarse, fine in zip(levels, levels[1:], strict=False):
+    for coarse, fine in pairwise(levels):
         assert fine.rise is not None
         assert fine.rise.shape == (len(fine.vertices), len(coarse.vertices))
         np.testing.assert_allclose(fine.rise.sum(axis=1), 1.0)

@@ -67,7 +67,9 @@ def test_matching_follows_the_thresholds_and_its_code_decodes_to_the_face(seed: 
         torch.ones(count, dtype=torch.bool),
         SPEC.variances,
     )
-    corners = np.concatenate([SPEC.anchors[:, :2] - SPEC.anchors[:, 2:] / 2, SPEC.anchors[:, :2] + SPEC.anchors[:, 2:] / 2], 1)
+    corners = np.concatenate(
+        [SPEC.anchors[:, :2] - SPEC.anchors[:, 2:] / 2, SPEC.anchors[:, :2] + SPEC.anchors[:, 2:] / 2], 1
+    )
     overlap = np.array([[iou(anchor, box) for box in boxes] for anchor in corners])
     best = {int(overlap[:, face].argmax()) for face in range(count) if overlap[:, face].max() > 0.3 + 1e-5}
     for anchor, row in enumerate(overlap):
