@@ -84,8 +84,9 @@ def calibrate(
         model, tensors = equalise(model, tensors)
     products: dict[str, NDArray[np.float64]] = {}
     if recipe.rounding == "hessian":
-        step = max(len(images.inputs) // IMAGES, 1)
-        products = patch_products(model, images.inputs[::step][:IMAGES])
+        # A batch of descriptions has few columns: all are needed, and cost little.
+        step, count = (1, len(images.inputs)) if _real_inputs(model) else (len(images.inputs) // IMAGES, IMAGES)
+        products = patch_products(model, images.inputs[:: max(step, 1)][:count])
     ranges = _ranges(model, spec, recipe, tensors, seen)
     return Calibration(model, recipe, images, ranges, tensors, products, seen.faces)
 

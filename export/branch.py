@@ -145,7 +145,7 @@ def read_branch(path: Path) -> Branch:
         model.load_state_dict(state)
     except OSError as error:
         raise BranchError(f"{path} cannot be read ({error.strerror}); give a file that train-mesh wrote") from error
-    except (KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise BranchError(
             f"{path} is not a dense branch ({str(error)[:80]}); give a file that train-mesh wrote"
         ) from error

@@ -112,10 +112,10 @@ def _dense(
 ) -> dict[tuple[str, str], list[str]]:
     """Compile the dense branch like the detector, on the faces of the same images; its files are added to `files`.
 
-    No layer of it stays float, and weights are rounded to the nearest: there are fewer faces than a face has features.
+    No layer of it stays float.
     """
     assert spec.mesh is not None
-    recipe = replace(recipe, float_layers=(), rounding="nearest")
+    recipe = replace(recipe, float_layers=())
     model = to_onnx(DeployBranch(branch.model).eval(), spec.mesh, opset)
     calibration = calibrate(model, spec.mesh, faces_of(detector, spec, images), recipe)
     artifacts: dict[tuple[str, str], list[str]] = {}

@@ -23,6 +23,7 @@ from .preprocess import Letterbox
 from .spec import Mesh, Spec
 from .topology import topology
 
+OFFSET_UNITS = 8.0
 SIZE_OFFSET = 6.0
 """log₂ of the box size, in pixels, that describes a face as 0."""
 
@@ -71,8 +72,9 @@ def describe(
     """The description (n, inputs) of n faces with `boxes` (n, 4) and `landmarks` (n, 5, 2) in pixels of the input.
 
     By stride, then landmark, then channel: bilinear samples of `features`, pixel centres at half coordinates, the edge
-    repeated outside. Then each landmark from the box's centre, x and y, and log₂ of the box size less 6, both in units
-    of the box size √(width·height), and the box's width.
+    repeated outside. Then each landmark's x and y from the box's centre in eighths of the box size √(width·height),
+    log₂ of the box size less 6, and by how many eighths of it the box is wider: so all numbers have ranges that one
+    INT8 grid can hold.
     """
     assert spec.mesh is not None
     parts = [
@@ -80,8 +82,9 @@ def describe(
         for feature, grid, stride in zip(features, grids, spec.strides, strict=True)
     ]
     centre, size = _frame(boxes)
-    offsets = ((landmarks - centre[:, np.newaxis]) / size[:, np.newaxis, np.newaxis]).reshape(-1, 10)
-    sizes = np.stack([np.log2(size) - SIZE_OFFSET, (boxes[:, 2] - boxes[:, 0]) / size], axis=1)
+    offsets = (OFFSET_UNITS * (landmarks - centre[:, np.newaxis]) / size[:, np.newaxis, np.newaxis]).reshape(-1, 10)
+    wider = OFFSET_UNITS * ((boxes[:, 2] - boxes[:, 0]) / size - 1.0)
+    sizes = np.stack([np.log2(size) - SIZE_OFFSET, wider], axis=1)
     return np.concatenate([*parts, offsets, sizes], axis=1, dtype=np.float32)
 
 

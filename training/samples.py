@@ -147,7 +147,7 @@ def validation_samples(
         whole = letterbox_for(spec, spec.width, spec.height)
         faces = postprocess(spec, outputs[:first], network.grids[:first], whole)
         meshes = photograph.meshes / (placement.scale_x, placement.scale_y, placement.scale_x)
-        found = np.array([_mesh_of(box, meshes) for box in faces.boxes], np.intp)
+        found = np.array([mesh_of(box, meshes) for box in faces.boxes], np.intp)
         chosen = np.flatnonzero(found >= 0)
         if len(chosen):
             rows.append(_row(spec, network, outputs[first:], faces, chosen, meshes[found[chosen]]))
@@ -186,7 +186,7 @@ def _views(
     candidates: Faces, meshes: NDArray[np.float64], random: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Which candidates to take, and the mesh of each: for every mesh the best, and others at random."""
-    found = np.array([_mesh_of(box, meshes) for box in candidates.boxes], np.intp)
+    found = np.array([mesh_of(box, meshes) for box in candidates.boxes], np.intp)
     chosen: list[int] = []
     for mesh in range(len(meshes)):
         on_it = np.flatnonzero(found == mesh)
@@ -196,7 +196,7 @@ def _views(
     return index, meshes[found[index]]
 
 
-def _mesh_of(box: NDArray[np.float64], meshes: NDArray[np.float64]) -> int:
+def mesh_of(box: NDArray[np.float64], meshes: NDArray[np.float64]) -> int:
     """The mesh that the box is of; −1 when it is of none."""
     if not len(meshes):
         return -1

@@ -68,10 +68,10 @@ static inline void rfe_mesh_describe(const rfe_output features[RFE_LEVELS], cons
         }
     }
     for (size_t i = 0; i < 10; i++) {
-        *next++ = (float)((face->landmarks[i] / scale[i % 2] - centre[i % 2]) / size);
+        *next++ = (float)(8.0 * (face->landmarks[i] / scale[i % 2] - centre[i % 2]) / size);
     }
     *next++ = (float)(log(size) / 0.69314718055994530942 - 6.0);
-    *next++ = (float)((face->box[2] - face->box[0]) / scale[0] / size);
+    *next++ = (float)(8.0 * ((face->box[2] - face->box[0]) / scale[0] / size - 1.0));
 }
 
 /* The vertices of the face that was in `column` of the batch: x, y in pixels of the frame, z away from the viewer. */
