@@ -21,7 +21,7 @@ from ..runtime.spec import Mesh
 from .samples import Samples, splits
 
 BATCH = 512
-PEAK_RATE, WEIGHT_DECAY, DROPOUT, NOISE = 4e-3, 0.05, 0.2, 0.1
+PEAK_RATE, WEIGHT_DECAY, DROPOUT = 4e-3, 0.02, 0.1
 DEPTH_WEIGHT = 0.3
 COMPONENT_SAMPLES = 8000
 YAW_BINS, SIZE_BINS = (0, 15, 30, 60, 180), (0, 64, 128, 256, 10_000)
@@ -91,10 +91,9 @@ def train(
     for _ in progress(range(epochs)):
         for index in splits(samples, BATCH, random):
             rows = torch.from_numpy(index)
-            # Dropout and noise on what describes the face: no single feature may be relied upon, INT8 is noisy.
+            # Dropout on what describes the face, about its mean: no single feature may be relied upon.
             given = described[rows].to(device)
             kept = functional.dropout(given - branch.encoder.mean, DROPOUT) + branch.encoder.mean
-            kept = kept + NOISE * branch.encoder.deviation * torch.randn_like(kept)
             value = loss(branch(kept), wanted[rows].to(device))
             optimiser.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
