@@ -117,7 +117,8 @@ class GraphDecoder(nn.Module):
             x = convolution(x)
             if index + 1 < len(self.convolutions):
                 x = self.get_buffer(f"rise{index}") @ activate(x, SLOPE)
-        return x + self.mean
+        shaped: Tensor = x + self.mean
+        return shaped
 
 
 class GraphBranch(nn.Module):
