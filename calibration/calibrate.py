@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from ..runtime.postprocess import Grid
-from ..runtime.spec import Spec
+from ..runtime.spec import Contract
 from .equalise import equalise
 from .images import ImageSet
 from .observe import Observation, Observations, Progress, observe
@@ -73,24 +73,26 @@ def grids_from_json(content: Mapping[str, Any]) -> dict[str, Grid]:
 
 
 def calibrate(
-    model: onnx.ModelProto, spec: Spec, images: ImageSet, recipe: Recipe, progress: Progress = iter
+    model: onnx.ModelProto, spec: Contract, images: ImageSet, recipe: Recipe, progress: Progress = iter
 ) -> Calibration:
     """Find all that quantising `model`, as `export` wrote it, by `recipe` needs, on `images`."""
     watched = [node.output[0] for node in model.graph.node if node.op_type in WATCHED]
+    watched += _real_inputs(model)
     seen = observe(model, spec, watched, images, progress)
     tensors = dict(seen.tensors)
     if recipe.equalise:
         model, tensors = equalise(model, tensors)
     products: dict[str, NDArray[np.float64]] = {}
     if recipe.rounding == "hessian":
-        step = max(len(images.inputs) // IMAGES, 1)
-        products = patch_products(model, images.inputs[::step][:IMAGES])
+        # A batch of descriptions has few columns: all are needed, and cost little.
+        step, count = (1, len(images.inputs)) if _real_inputs(model) else (len(images.inputs) // IMAGES, IMAGES)
+        products = patch_products(model, images.inputs[:: max(step, 1)][:count])
     ranges = _ranges(model, spec, recipe, tensors, seen)
     return Calibration(model, recipe, images, ranges, tensors, products, seen.faces)
 
 
 def _ranges(
-    model: onnx.ModelProto, spec: Spec, recipe: Recipe, tensors: Mapping[str, Observation], seen: Observations
+    model: onnx.ModelProto, spec: Contract, recipe: Recipe, tensors: Mapping[str, Observation], seen: Observations
 ) -> dict[str, Range]:
     heads = {output.name: output.head for output in spec.outputs}
     ranges = {
@@ -98,6 +100,7 @@ def _ranges(
         for node in model.graph.node
         if node.op_type in WATCHED and node.op_type != "Conv"
     }
+    ranges.update({n: ESTIMATORS[recipe.estimator(n)](tensors[n]) for n in _real_inputs(model)})
     ranges = {name: found.symmetric() if recipe.is_symmetric(name) else found for name, found in ranges.items()}
     for node in model.graph.node:
         source, result = node.input[0], node.output[0]
@@ -118,6 +121,13 @@ def _ranges(
                 else ESTIMATORS[recipe.before_activation](tensors[node.input[0]])
             )
     return ranges
+
+
+def _real_inputs(model: onnx.ModelProto) -> list[str]:
+    """What convolutions read of an input that is not an image: floats, which need a grid of their own."""
+    if model.graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        return []
+    return [node.output[0] for node in model.graph.node if node.input[0] == model.graph.input[0].name]
 
 
 def _of_head(head: str, seen: Observations) -> tuple[float, float] | None:

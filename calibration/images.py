@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class ImageSet:
     read.
     """
 
-    inputs: tuple[Frame, ...]
+    inputs: tuple[NDArray[Any], ...]
     digest: str
     source: str
     sizes: tuple[tuple[int, int], ...]

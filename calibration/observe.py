@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from ..runtime.spec import Spec
+from ..runtime.spec import Contract
 from .images import ImageSet
 
 POSITIONS = 8
@@ -55,19 +55,20 @@ class Observations:
 
 
 def observe(
-    model: onnx.ModelProto, spec: Spec, tensors: Sequence[str], images: ImageSet, progress: Progress = iter
+    model: onnx.ModelProto, spec: Contract, tensors: Sequence[str], images: ImageSet, progress: Progress = iter
 ) -> Observations:
     """Run `model` on every image, watching `tensors` (NCHW values of its graph)."""
     session, names = _watching_session(model, tensors)
     outputs = [output.name for output in spec.outputs]
+    source = model.graph.input[0].name
     rows: list[list[NDArray[np.float32]]] = []
     extremes: dict[str, tuple[float, float]] = {}
     faces = 0
     for image in progress(images.inputs):
-        results = session.run(outputs + names, {"image": image})
+        results = session.run(outputs + names, {source: image})
         rows.append(results[len(outputs) :])
         _widen(extremes, spec, results[: len(outputs)])
-        faces += max(float(score.max()) for score in results[: len(spec.strides)]) >= 0.0
+        faces += max((float(score.max()) for score in results[: len(spec.strides)]), default=-1.0) >= 0.0
     columns = [np.stack([row[index] for row in rows]) for index in range(len(names))]
     count = len(tensors)
     watched = {
@@ -115,7 +116,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     }
 
 
-def _widen(extremes: dict[str, tuple[float, float]], spec: Spec, results: Sequence[NDArray[np.float32]]) -> None:
+def _widen(extremes: dict[str, tuple[float, float]], spec: Contract, results: Sequence[NDArray[np.float32]]) -> None:
     logit = math.log(CANDIDATE_SCORE / (1.0 - CANDIDATE_SCORE))
     by_name = {output.name: result for output, result in zip(spec.outputs, results, strict=True)}
     for stride in spec.strides:

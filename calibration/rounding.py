@@ -8,14 +8,13 @@ without training: optimal brain quantisation in the order and Cholesky form of G
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-
-from .images import Frame
 
 IMAGES = 10
 PATCHES = 800
@@ -24,7 +23,9 @@ DAMPING = 0.01
 """Share of H's mean diagonal added to it, so that inputs that hardly vary do not blow corrections up."""
 
 
-def patch_products(model: onnx.ModelProto, images: Iterable[Frame], seed: int = 0) -> dict[str, NDArray[np.float64]]:
+def patch_products(
+    model: onnx.ModelProto, images: Iterable[NDArray[Any]], seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
     """H of every convolution of an FP32 model, by node name.
 
     Dense convolutions: (n, n) with n = channels × kernel area, in the order of their weights; depthwise ones:
@@ -37,7 +38,7 @@ def patch_products(model: onnx.ModelProto, images: Iterable[Frame], seed: int = 
     session = _session_giving(model, sources)
     products: dict[str, NDArray[np.float64]] = {}
     for image in images:
-        values = dict(zip(sources, session.run(sources, {"image": image}), strict=True))
+        values = dict(zip(sources, session.run(sources, {model.graph.input[0].name: image}), strict=True))
         for node in convolutions:
             patches = _patches(values[node.input[0]][0], node, weights[node.input[1]].shape[2], random)
             if weights[node.input[1]].shape[1] == 1:

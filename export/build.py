@@ -6,7 +6,8 @@ A stage imports what it runs when it runs, so that a build whose stages are all 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ..calibration.images import ImageSource
 from ..calibration.observe import Progress
 from ..calibration.recipe import Recipe, recipe_from_json
 from ..runtime.bundle import Bundle
-from ..runtime.spec import Spec
+from ..runtime.spec import Contract, Spec
 from ..runtime.twin import c_files
 from .cache import Files, Stages, digest_of
 from .checkpoint_file import CheckpointSource
@@ -26,11 +27,16 @@ from .write import Content, Sign, write_bundle
 if TYPE_CHECKING:
     import onnx
 
+    from .branch import Branch
+
 EXPORTERS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
 QUANTISERS = ("onnx", "onnxruntime", "openvino", "ai-edge-litert", "pillow")
 LOWERERS = ("onnx", "openvino", "ai-edge-litert", "flatbuffers")
 TOOLS = ("retinaface-edge", "numpy", *EXPORTERS, "openvino", "flatbuffers")
 _FOLDERS = {"openvino": "openvino", "tflite": "tflite", "onnxruntime": "onnx"}
+
+Artifacts = dict[tuple[str, str], list[str]]
+"""The paths of each compiled form of a network, by backend and precision."""
 
 
 def build(
@@ -42,6 +48,7 @@ def build(
     opset: int = DEFAULT_OPSET,
     max_drift: float | None = None,
     cache: Path | None = None,
+    branch: Branch | None = None,
     warn: Callable[[str], None] = lambda text: None,
     stage: Callable[[str], None] = lambda name: None,
     progress: Progress = iter,
@@ -52,13 +59,17 @@ def build(
     """Compile `checkpoint` for `spec`, INT8 by `recipe`, and write the bundle to `output`.
 
     With `max_drift`, as many layers stay float as that drift of the INT8 faces asks for (`search.py`), and a bundle
-    that misses it is not written. `warn` is told what is wrong with the calibration images, `stage` the name of each
-    step as it begins; `progress` wraps the iteration over calibration images. `sign` signs the manifest. `log` is
-    given what `Stages.log` holds. Raises a `RetinaFaceEdgeError` when a step fails; then nothing is written.
+    that misses it is not written. With `branch`, the bundle has a dense branch. `warn` is told what is wrong with the
+    calibration images, `stage` the name of each step as it begins; `progress` wraps the iteration over calibration
+    images. `sign` signs the manifest. `log` is given what `Stages.log` holds. Raises a `RetinaFaceEdgeError` when a
+    step fails; then nothing is written.
 
     The same inputs give the same bytes: times, hosts, users and paths go to `log`, never into the bundle. To keep other
     builds from the same `output`, hold `write.reserved` around this call.
     """
+    if branch is not None:
+        branch.check(checkpoint.digest)
+        spec = replace(spec, mesh=branch.mesh)
     stages = Stages(cache, stage)
     exported = _exported(stages, checkpoint, spec, opset, stage)
     about = json.loads(exported["checkpoint.json"])
@@ -66,16 +77,24 @@ def build(
     files = _quantised(stages, exported["model.onnx"], spec, images, recipe, max_drift, warn, stage, progress)
     for warning in json.loads(files.pop("warnings.json")):
         warn(warning)
-    artifacts: dict[tuple[str, str], list[str]] = {}
+    artifacts: Artifacts = {}
     for precision, graph in (("fp32", exported["model.onnx"]), ("int8", files.pop("model.int8.onnx"))):
-        for backend, compiled in _lowered(stages, precision, graph, spec, files, stage).items():
-            paths = [f"{_FOLDERS[backend]}/model.{precision}.{suffix}" for suffix in compiled]
-            files.update(zip(paths, compiled.values(), strict=True))
-            artifacts[backend, precision] = paths
+        name = f"lower {precision} to ONNX, OpenVINO and TFLite"
+        explained = {} if precision == "fp32" else files
+        lowered = _lowered(stages, name, graph, spec.with_features, explained, stage)
+        artifacts.update(_added(files, lowered, "model", precision))
+    meshes: Artifacts = {}
+    if branch is not None:
+        dense = _dense(stages, branch, exported["model.onnx"], spec, images, recipe, opset, stage)
+        files["mesh.calibration.json"] = dense["calibration.json"]
+        for precision in ("fp32", "int8"):
+            name, explained = f"lower the dense branch, {precision}", {} if precision == "fp32" else dense
+            lowered = _lowered(stages, name, dense[f"mesh.{precision}.onnx"], branch.mesh, explained, stage)
+            meshes.update(_added(files, lowered, "mesh", precision))
     files.update({f"c/{name}": data for name, data in c_files(spec).items()})
     stage("write the bundle")
     used = json.loads(files["calibration.json"])["images"]
-    provenance = {
+    provenance: dict[str, Any] = {
         "checkpoint": {**about, "licence": checkpoint_licence or "unknown"},
         "network": json.loads(exported["network.json"]),
         "calibration": {"sha256": used["digest"], "images": used["count"], "skipped": used["skipped"]},
@@ -83,9 +102,11 @@ def build(
         "tools": {name: version(name) for name in TOOLS},
         "licences": {name: licence(name) for name in TOOLS},
     }
+    if branch is not None:
+        provenance["mesh"] = {"sha256": branch.digest, **branch.about}
     if log is not None:
         log += stages.log
-    return write_bundle(Content(spec, files, artifacts, provenance), output, sign)
+    return write_bundle(Content(spec, files, artifacts, provenance, meshes), output, sign)
 
 
 def _exported(
@@ -106,7 +127,7 @@ def _exported(
             "width": read.model.width,
             "channels": read.model.channels,
         }
-        model = to_onnx(Deploy(read.model, spec).eval(), spec, opset)
+        model = to_onnx(Deploy(read.model, spec).eval(), spec.with_features, opset)
         network = {"multiply_accumulates": multiply_accumulates(model)}
         return {"model.onnx": _serialised(model), "checkpoint.json": _json(about), "network.json": _json(network)}
 
@@ -165,12 +186,61 @@ def _quantised(
     return stages.run("calibration and INT8 model", inputs, QUANTISERS, make)
 
 
+def _dense(
+    stages: Stages,
+    branch: Branch,
+    detector: bytes,
+    spec: Spec,
+    images: ImageSource,
+    recipe: Recipe,
+    opset: int,
+    stage: Callable[[str], None],
+) -> dict[str, bytes]:
+    """The dense branch as `mesh.fp32.onnx` and `mesh.int8.onnx`, quantised on the faces of the same images.
+
+    With `calibration.json` and `recipe.json` as of the detector; but no layer of the branch stays float.
+    """
+    recipe = replace(recipe, float_layers=())
+
+    def make() -> Files:
+        import onnx
+
+        from ..calibration.calibrate import calibrate
+        from ..calibration.mesh import faces_of
+        from ..calibration.quantise import quantise
+        from .branch import DeployBranch
+        from .to_onnx import to_onnx
+
+        stage("export and quantise the dense branch")
+        model = to_onnx(DeployBranch(branch.model).eval(), branch.mesh, opset)
+        faces = faces_of(onnx.load_from_string(detector), spec, images.read(lambda warning: None))
+        calibration = calibrate(model, branch.mesh, faces, recipe)
+        return {
+            "mesh.fp32.onnx": _serialised(model),
+            "mesh.int8.onnx": _serialised(quantise(calibration, branch.mesh)),
+            "calibration.json": _json(calibration.to_json()),
+            "recipe.json": _json(recipe.to_json()),
+        }
+
+    inputs = {
+        "branch": branch.digest,
+        "model": digest_of(detector),
+        "spec": spec.to_json(),
+        "images": images.digest,
+        "recipe": recipe.to_json(),
+        "opset": opset,
+    }
+    return stages.run("export and quantise the dense branch", inputs, (*EXPORTERS, *QUANTISERS), make)
+
+
 def _lowered(
-    stages: Stages, precision: str, graph: bytes, spec: Spec, quantised: Files, stage: Callable[[str], None]
+    stages: Stages, name: str, graph: bytes, contract: Contract, quantised: Files, stage: Callable[[str], None]
 ) -> dict[str, dict[str, bytes]]:
-    """By backend: the files of the artifact by suffix, the model itself first."""
-    explained = {} if precision == "fp32" else {name: quantised[name] for name in ("calibration.json", "recipe.json")}
-    name = f"lower {precision} to ONNX, OpenVINO and TFLite"
+    """By backend: the files of the artifact by suffix, the model itself first.
+
+    `quantised` has `calibration.json` and `recipe.json` of an INT8 graph, and nothing for an FP32 one.
+    """
+    explained = {key: quantised[key] for key in ("calibration.json", "recipe.json") if quantised}
 
     def make() -> Files:
         import onnx
@@ -182,8 +252,8 @@ def _lowered(
 
         stage(name)
         model = onnx.load_from_string(graph)
-        xml, weights = lower_openvino(model, spec)
-        if precision == "fp32":
+        xml, weights = lower_openvino(model, contract)
+        if not explained:
             return {"xml": xml, "bin": weights, "tflite": serialise(lower_tflite(model, {}))}
         recipe = recipe_from_json(json.loads(explained["recipe.json"]), "recipe.json")
         tflite = lower_tflite(model, grids_from_json(json.loads(explained["calibration.json"])))
@@ -197,7 +267,7 @@ def _lowered(
 
     inputs = {
         "model": digest_of(graph),
-        "spec": spec.to_json(),
+        "outputs": [output.name for output in contract.outputs],
         **{key: digest_of(data) for key, data in explained.items()},
     }
     files = stages.run(name, inputs, LOWERERS, make)
@@ -206,6 +276,16 @@ def _lowered(
         "tflite": {"tflite": files["tflite"]},
         "onnxruntime": {"onnx": graph},
     }
+
+
+def _added(files: dict[str, bytes], lowered: Mapping[str, Mapping[str, bytes]], name: str, precision: str) -> Artifacts:
+    """Add the compiled forms of one network to `files`; gives the paths of each artifact."""
+    artifacts = {}
+    for backend, compiled in lowered.items():
+        paths = [f"{_FOLDERS[backend]}/{name}.{precision}.{suffix}" for suffix in compiled]
+        files.update(zip(paths, compiled.values(), strict=True))
+        artifacts[backend, precision] = paths
+    return artifacts
 
 
 def _serialised(model: onnx.ModelProto) -> bytes:

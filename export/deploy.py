@@ -28,19 +28,21 @@ class Convolution(nn.Module):
 
 
 class Deploy(nn.Module):
-    """Input `image` uint8 (1, H, W, 3); output the tensors of `spec.outputs`, in that order."""
+    """Input `image` uint8 (1, H, W, 3); output the tensors of `spec.outputs`, in order, and of `spec.features`."""
 
     mean: Tensor
 
     def __init__(self, model: RetinaFace, spec: Spec) -> None:
         super().__init__()
         self.network = fold(model)
+        self.with_features = spec.mesh is not None
         self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         centred = image.to(torch.float32) - self.mean
-        predictions = self.network(centred.permute(0, 3, 1, 2))
-        return tuple(level.permute(0, 2, 3, 1) for head in predictions for level in head)
+        levels = self.network.features(centred.permute(0, 3, 1, 2))
+        heads = (*self.network.predict(levels), *((levels,) if self.with_features else ()))
+        return tuple(level.permute(0, 2, 3, 1) for head in heads for level in head)
 
 
 def fold(model: RetinaFace) -> RetinaFace:

@@ -12,7 +12,7 @@ import openvino
 from onnx import numpy_helper
 from openvino._offline_transformations import apply_moc_transformations
 
-from ..runtime.spec import Spec
+from ..runtime.spec import Contract
 from .lower_tflite import LoweringError
 from .uint8_stem import uint8_stem
 
@@ -21,7 +21,7 @@ _LEFT_OUT = ((rb">\s+<", b"><"), (rb"<dim>\d+</dim>", b""), (rb"></port>", b"/>"
 _LAYERS = ("Conv", "LeakyRelu", "Relu", "Add", "Concat", "Resize")
 
 
-def lower_openvino(model: onnx.ModelProto, spec: Spec) -> tuple[bytes, bytes]:
+def lower_openvino(model: onnx.ModelProto, spec: Contract) -> tuple[bytes, bytes]:
     """The IR's XML and its weights, the same bytes for the same model: neither holds a path, a time or a counter."""
     prepared = uint8_stem(with_float_biases(model))
     lowered = openvino.Core().read_model(prepared.SerializeToString(deterministic=True))

@@ -100,11 +100,15 @@ class _Lowering:
     def lower(self) -> Graph:
         for entry in self.graph.input:
             shape = tuple(d.dim_value for d in entry.type.tensor_type.shape.dim)
-            if entry.type.tensor_type.elem_type != onnx.TensorProto.UINT8 or len(shape) != 4:
-                raise LoweringError(f"the input {entry.name!r} is not a uint8 image of shape (1, height, width, 3)")
-            self.values[entry.name] = _Value(
-                shape, integer=self.add_tensor(Tensor(entry.name, np.dtype(np.uint8), shape))
-            )
+            kind = entry.type.tensor_type.elem_type
+            if kind not in (onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT) or len(shape) != 4:
+                raise LoweringError(f"the input {entry.name!r} is not a uint8 image or floats of shape (1, h, w, c)")
+            if kind == onnx.TensorProto.FLOAT:
+                tensor = self.add_tensor(Tensor(entry.name, np.dtype(np.float32), shape))
+                self.values[entry.name] = _Value(shape, real=tensor)
+            else:
+                tensor = self.add_tensor(Tensor(entry.name, np.dtype(np.uint8), shape))
+                self.values[entry.name] = _Value(shape, integer=tensor)
         for node in self.graph.node:
             if node.op_type not in self.lowerings:
                 raise LoweringError(f"node {node.name!r} has type {node.op_type}, which has no TFLite lowering here")

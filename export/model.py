@@ -147,7 +147,10 @@ class RetinaFace(nn.Module):
         return [context(level) for context, level in zip(self.context, levels, strict=True)]
 
     def forward(self, x: Tensor) -> Predictions:
-        levels = self.features(x)
+        return self.predict(self.features(x))
+
+    def predict(self, levels: list[Tensor]) -> Predictions:
+        """What the heads make of `features`."""
         heads = (self.score, self.box, self.landmark)
         return Predictions(*(tuple(conv(x) for conv, x in zip(head, levels, strict=True)) for head in heads))
 

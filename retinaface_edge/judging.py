@@ -42,6 +42,12 @@ def drift(options: argparse.Namespace) -> int:
         result["layers"] = layer_drift(reference, subjects, files)
     result["bundle"] = _provenance(bundle)
     print(drift_text(result))
+    if bundle.meshes:
+        from .benchmarks.mesh_drift import mesh_drift, mesh_drift_text
+
+        unreadable = {skipped["name"] for skipped in result["images"]["skipped"]}
+        result["meshes"] = mesh_drift(bundle, (path for name, path in files.items() if name not in unreadable))
+        print(f"\n{mesh_drift_text(result['meshes'])}")
     return _finish(options, result, "drift")
 
 

@@ -7,7 +7,7 @@ that any changed byte in a bundle is found.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -60,6 +60,8 @@ class Bundle:
     artifacts: tuple[Artifact, ...]
     files: tuple[File, ...]
     manifest: Mapping[str, Any]
+    meshes: tuple[Artifact, ...] = ()
+    """The dense branch's networks, where the bundle has one."""
 
     @classmethod
     def load(cls, path: str | Path, key: Path | None = None) -> Bundle:
@@ -84,10 +86,8 @@ class Bundle:
             return cls(
                 path=folder,
                 spec=Spec.from_json(manifest["spec"]),
-                artifacts=tuple(
-                    Artifact(str(a["backend"]), str(a["precision"]), tuple(_file(f) for f in a["files"]))
-                    for a in manifest["artifacts"]
-                ),
+                artifacts=_artifacts(manifest["artifacts"]),
+                meshes=_artifacts(manifest.get("meshes", [])),
                 files=tuple(_file(f) for f in manifest["files"]),
                 manifest=manifest,
             )
@@ -98,11 +98,20 @@ class Bundle:
 
     def artifact(self, backend: str, precision: str) -> Artifact:
         """The artifact for a backend and precision. Raises `BundleError` naming those that are there."""
-        for artifact in self.artifacts:
+        return self._one_of(self.artifacts, "artifact", backend, precision)
+
+    def mesh(self, backend: str, precision: str) -> Artifact:
+        """The dense branch for a backend and precision. Raises `BundleError` when the bundle has none."""
+        if self.spec.mesh is None:
+            raise BundleError(f"{self.path} has no dense branch; build it with --mesh, or detect without")
+        return self._one_of(self.meshes, "dense branch", backend, precision)
+
+    def _one_of(self, artifacts: tuple[Artifact, ...], kind: str, backend: str, precision: str) -> Artifact:
+        for artifact in artifacts:
             if (artifact.backend, artifact.precision) == (backend, precision):
                 return artifact
-        present = ", ".join(artifact.name for artifact in self.artifacts) or "none"
-        raise BundleError(f"{self.path} has no artifact for {backend} {precision}; it has: {present}")
+        present = ", ".join(artifact.name for artifact in artifacts) or "none"
+        raise BundleError(f"{self.path} has no {kind} for {backend} {precision}; it has: {present}")
 
     def read(self, file: File) -> bytes:
         """The bytes of one file, checked against its size and digest. Raises `BundleError` when they differ."""
@@ -161,6 +170,10 @@ def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
             "build the bundle again, or install the version that wrote it"
         )
     return dict(manifest)
+
+
+def _artifacts(entries: Sequence[Mapping[str, Any]]) -> tuple[Artifact, ...]:
+    return tuple(Artifact(str(a["backend"]), str(a["precision"]), tuple(_file(f) for f in a["files"])) for a in entries)
 
 
 def _file(fields: Mapping[str, Any]) -> File:

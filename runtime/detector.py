@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from . import backends
 from .bundle import Bundle
 from .errors import BackendError, RetinaFaceEdgeError
+from .mesh import add_meshes
 from .postprocess import Faces, Grid, RawOutput, check_thresholds, postprocess
 from .preprocess import Letterbox, check_frame, letterbox, letterbox_for
 from .spec import Spec
@@ -42,9 +43,16 @@ class Detector:
     ...         print(face.score, face.box)
     """
 
-    def __init__(self, spec: Spec, network: backends.Network) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        network: backends.Network,
+        branch: Callable[[], tuple[backends.Network, backends.Network]] | None = None,
+    ) -> None:
         self.spec = spec
         self._network: backends.Network | None = network
+        self._branch = branch
+        self._mesh_network: backends.Network | None = None
         self._workspace = _Workspace(spec)
         self._lock = threading.Lock()
 
@@ -66,7 +74,17 @@ class Detector:
         else:
             artifact = opened.artifact(backend, precision)
         files = [opened.read(file) for file in artifact.files]
-        return cls(opened.spec, backends.load(artifact.backend, opened.spec, files, threads))
+
+        def branch() -> tuple[backends.Network, backends.Network]:
+            """The detector with its features, which nobody pays for who asks for no mesh, and the dense branch."""
+            dense = [opened.read(file) for file in opened.mesh(artifact.backend, artifact.precision).files]
+            assert opened.spec.mesh is not None
+            return (
+                backends.load(artifact.backend, opened.spec.with_features, files, threads),
+                backends.load(artifact.backend, opened.spec.mesh, dense, threads),
+            )
+
+        return cls(opened.spec, backends.load(artifact.backend, opened.spec, files, threads), branch)
 
     def __enter__(self) -> Detector:
         return self
@@ -87,19 +105,22 @@ class Detector:
         score_threshold: float = 0.5,
         iou_threshold: float = 0.4,
         rgb: bool = False,
+        mesh: bool = False,
     ) -> Faces:
-        """The faces of one frame, in pixels of that frame.
+        """The faces of one frame, in pixels of that frame; with `mesh`, the 468 vertices of each too.
 
         `frame` is uint8, shape (h, w, 3) in BGR (RGB if `rgb`) or (h, w) grey, of any size and strides. Safe to call
-        from several threads: calls take turns. Raises `ImageError` for any other array, `ThresholdError` for a
-        threshold outside 0…1, `BackendError` when the detector is closed.
+        from several threads: calls take turns. The first call with `mesh` loads the dense branch. Raises `ImageError`
+        for any other array, `ThresholdError` for a threshold outside 0…1, `BackendError` when the detector is closed,
+        `BundleError` when a mesh is asked of a bundle without a dense branch.
         """
         check_thresholds(score_threshold, iou_threshold)
         pixels = check_frame(frame)
         with self._lock:
-            network, workspace = self._open(), self._workspace
+            network, workspace = self._open(mesh), self._workspace
             outputs = network.run(workspace.borrow(pixels, rgb))
-            return workspace.faces(outputs, network.grids, score_threshold, iou_threshold)
+            dense = self._mesh_network if mesh else None
+            return workspace.faces(outputs, network.grids, score_threshold, iou_threshold, dense)
 
     def detect_many(
         self,
@@ -108,6 +129,7 @@ class Detector:
         iou_threshold: float = 0.4,
         rgb: bool = False,
         times: Times | None = None,
+        mesh: bool = False,
     ) -> Iterator[Faces]:
         """The faces of each frame, in order, while the network already works on the next one.
 
@@ -116,11 +138,18 @@ class Detector:
         post-processing run beside the network.
         """
         check_thresholds(score_threshold, iou_threshold)
-        self._open()
-        return self._detect_many(frames, score_threshold, iou_threshold, rgb, Times() if times is None else times)
+        with self._lock:
+            self._open(mesh)
+        return self._detect_many(frames, score_threshold, iou_threshold, rgb, Times() if times is None else times, mesh)
 
     def _detect_many(
-        self, frames: Iterable[NDArray[np.uint8]], score_threshold: float, iou_threshold: float, rgb: bool, times: Times
+        self,
+        frames: Iterable[NDArray[np.uint8]],
+        score_threshold: float,
+        iou_threshold: float,
+        rgb: bool,
+        times: Times,
+        mesh: bool,
     ) -> Iterator[Faces]:
         from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -132,7 +161,8 @@ class Detector:
                 times.inference += run.result()
                 begin = time.perf_counter()
                 workspace = workspaces[index % 2]
-                faces = workspace.faces(workspace.outputs, self._open().grids, score_threshold, iou_threshold)
+                network, dense = self._open(), self._mesh_network if mesh else None
+                faces = workspace.faces(workspace.outputs, network.grids, score_threshold, iou_threshold, dense)
             times.post += time.perf_counter() - begin
             times.frames += 1
             return faces
@@ -157,9 +187,13 @@ class Detector:
             workspace.keep(self._open().run(workspace.image))
             return time.perf_counter() - begin
 
-    def _open(self) -> backends.Network:
+    def _open(self, mesh: bool = False) -> backends.Network:
         if self._network is None:
             raise BackendError("this detector is closed; load it again")
+        if mesh and self._mesh_network is None:
+            if self._branch is None:
+                raise BackendError("this detector was not loaded from a bundle, so it has no dense branch")
+            self._network, self._mesh_network = self._branch()
         return self._network
 
 
@@ -189,16 +223,25 @@ class _Workspace:
         return self.image
 
     def keep(self, outputs: Sequence[RawOutput]) -> None:
-        if not self.outputs:
+        if len(self.outputs) != len(outputs):
             self.outputs = [np.empty_like(output) for output in outputs]
         for kept, output in zip(self.outputs, outputs, strict=True):
             np.copyto(kept, output)
 
     def faces(
-        self, outputs: Sequence[RawOutput], grids: Sequence[Grid], score_threshold: float, iou_threshold: float
+        self,
+        outputs: Sequence[RawOutput],
+        grids: Sequence[Grid],
+        score_threshold: float,
+        iou_threshold: float,
+        dense: backends.Network | None,
     ) -> Faces:
         assert self._placement is not None
-        return postprocess(self.spec, outputs, grids, self._placement, score_threshold, iou_threshold, self._mask)
+        faces = postprocess(self.spec, outputs, grids, self._placement, score_threshold, iou_threshold, self._mask)
+        if dense is None:
+            return faces
+        first = len(self.spec.outputs)
+        return add_meshes(self.spec, dense, faces, outputs[first:], grids[first:], self._placement)
 
 
 @contextmanager

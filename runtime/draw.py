@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 
 from .errors import ImageError
 from .postprocess import Faces
+from .topology import topology
 
 BOX = (0, 230, 118)
+WIRE = (120, 255, 220)
 LANDMARKS = ((255, 82, 82), (255, 82, 82), (255, 214, 0), (64, 156, 255), (64, 156, 255))
 
 
 def draw_faces(frame: NDArray[np.uint8], faces: Faces, path: Path) -> None:
     """Write `frame` (uint8 BGR, (h, w, 3)) with its faces to `path`, whose suffix names the format.
+
+    Where faces have vertices, their wireframe is drawn instead of the landmarks.
 
     Raises `ImageError` when the file cannot be written.
     """
@@ -28,9 +32,14 @@ def draw_faces(frame: NDArray[np.uint8], faces: Faces, path: Path) -> None:
     for face in faces:
         x1, y1, x2, y2 = face.box
         pen.rectangle((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), outline=BOX, width=line)
-        radius = max(line, (x2 - x1) / 40)
-        for (x, y), colour in zip(face.landmarks, LANDMARKS, strict=True):
-            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        if face.vertices is None:
+            radius = max(line, (x2 - x1) / 40)
+            for (x, y), colour in zip(face.landmarks, LANDMARKS, strict=True):
+                pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        else:
+            points = [(x, y) for x, y, _ in face.vertices.tolist()]
+            for start, end in topology().edges.tolist():
+                pen.line((*points[start], *points[end]), fill=WIRE)
         label = f"{face.score:.2f}"
         left, top, right, bottom = pen.textbbox((x1, y1), label, font=font, anchor="lb")
         pen.rectangle((left - line, top - line, right + line, bottom + line), fill=BOX)

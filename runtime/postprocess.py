@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -47,18 +47,22 @@ class Face:
     score: float
     box: tuple[float, float, float, float]
     landmarks: tuple[tuple[float, float], ...]
+    vertices: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+    """(468, 3) where meshes were asked for: in pixels of the frame, depth away from the viewer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Faces:
     """The faces of one frame, best first: `scores` (n,), `boxes` (n, 4) as x1, y1, x2, y2, `landmarks` (n, 5, 2).
 
-    All float64; coordinates in pixels of the frame. Iterating or indexing gives `Face`.
+    All float64; coordinates in pixels of the frame. `vertices` (n, 468, 3) only where meshes were asked for. Iterating
+    or indexing gives `Face`.
     """
 
     scores: NDArray[np.float64]
     boxes: NDArray[np.float64]
     landmarks: NDArray[np.float64]
+    vertices: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -69,6 +73,7 @@ class Faces:
             score=float(self.scores[index]),
             box=(x1, y1, x2, y2),
             landmarks=tuple((x, y) for x, y in self.landmarks[index].tolist()),
+            vertices=None if self.vertices is None else self.vertices[index],
         )
 
     def __iter__(self) -> Iterator[Face]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ MAX_SIZE = (1920, 1088)
 LARGEST_ANCHOR = 1 << 16
 MOST_ANCHORS = 1 << 18
 MOST_CHANNELS = 1 << 12
+MESH_POINTS = 15
+MESH_OFFSETS = 12
+"""A face is described by the features at five landmarks on three strides, and by twelve numbers more (`mesh.py`)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,72 @@ class Output:
     shape: tuple[int, int, int, int]
 
 
+class Contract(Protocol):
+    """What every network of a bundle promises: one input, and outputs of fixed names and shapes in a fixed order."""
+
+    @property
+    def input_name(self) -> str:
+        """Name of the input tensor."""
+        ...
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the input tensor."""
+        ...
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the levels, if there are any."""
+        ...
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Predictions of every anchor, if there are any."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Every output tensor, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The contract of the dense branch: a second network, which gives a 3D face for each kept face of the detector.
+
+    The detector has one more output a stride, `feature_*` with `channels` channels. The branch's input `feature` is
+    float32 (1, 1, batch, inputs), one column a face: what `mesh.describe` takes from those outputs. Its output
+    `vertices` is (1, 1, batch, 3·vertices): x, y, z of each vertex in units of the face's frame (`mesh.place`).
+    """
+
+    channels: int = 64
+    batch: int = 8
+    vertices: int = 468
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.batch, self.vertices) < 1:
+            raise ValueError("a mesh has at least one channel, face and vertex")
+
+    input_name: ClassVar[str] = "feature"
+    strides: ClassVar[tuple[int, ...]] = ()
+    heads: ClassVar[tuple[Head, ...]] = ()
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers describe a face."""
+        return MESH_POINTS * self.channels + MESH_OFFSETS
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape of `feature`."""
+        return (1, 1, self.batch, self.inputs)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """`vertices` alone."""
+        return (Output("vertices", "vertices", 1, (1, 1, self.batch, 3 * self.vertices)),)
+
+
 @dataclass(frozen=True)
 class Spec:
     """The contract of a detector whose input is `width` × `height` pixels.
@@ -65,6 +134,9 @@ class Spec:
     anchor_sizes: tuple[tuple[int, ...], ...] = ((16, 32), (64, 128), (256, 512))
     variances: tuple[float, float] = (0.1, 0.2)
     heads: tuple[Head, ...] = DECODED
+    mesh: Mesh | None = None
+
+    input_name: ClassVar[str] = "image"
 
     def __post_init__(self) -> None:
         nearest = nearest_size(self.width, self.height)
@@ -93,6 +165,25 @@ class Spec:
             for head in self.heads
             for stride, sizes in zip(self.strides, self.anchor_sizes, strict=True)
         )
+
+    @cached_property
+    def features(self) -> tuple[Output, ...]:
+        """The tensors `feature_*` that a detector with a dense branch gives besides `outputs`: one a stride."""
+        return tuple(
+            Output(
+                name=f"feature_{stride}",
+                head="feature",
+                stride=stride,
+                shape=(1, self.height // stride, self.width // stride, self.mesh.channels),
+            )
+            for stride in self.strides
+            if self.mesh is not None
+        )
+
+    @property
+    def with_features(self) -> Contract:
+        """The whole contract of the artifact: `outputs`, then `features`."""
+        return WithFeatures(self)
 
     @cached_property
     def anchors(self) -> NDArray[np.float64]:
@@ -125,6 +216,8 @@ class Spec:
         """The contract as plain JSON values, outputs spelled out for readers in other languages."""
         fields = asdict(self)
         fields["heads"] = [asdict(head) for head in self.heads]
+        if self.mesh is None:
+            del fields["mesh"]
         fields["input"] = {
             "name": "image",
             "dtype": "uint8",
@@ -132,7 +225,7 @@ class Spec:
             "colour": "BGR",
             "shape": self.input_shape,
         }
-        fields["outputs"] = [asdict(output) for output in self.outputs]
+        fields["outputs"] = [asdict(output) for output in (*self.outputs, *self.features)]
         return fields
 
     @classmethod
@@ -147,6 +240,9 @@ class Spec:
                 anchor_sizes=tuple(tuple(_integer(size) for size in level) for level in fields["anchor_sizes"]),
                 variances=tuple(float(value) for value in fields["variances"]),  # type: ignore[arg-type]
                 heads=tuple(Head(str(head["name"]), _integer(head["channels"])) for head in fields["heads"]),
+                mesh=Mesh(**{key: _integer(value) for key, value in fields["mesh"].items()})
+                if "mesh" in fields
+                else None,
             )
             _check(spec)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -170,6 +266,35 @@ def _check(spec: Spec) -> None:
     positions = (spec.width // stride * (spec.height // stride) for stride in spec.strides)
     if sum(n * len(level) for n, level in zip(positions, spec.anchor_sizes, strict=True)) > MOST_ANCHORS:
         raise ValueError(f"there are more than {MOST_ANCHORS} anchors")
+
+
+@dataclass(frozen=True)
+class WithFeatures:
+    """What `spec` promises, and its features."""
+
+    spec: Spec
+
+    input_name: ClassVar[str] = "image"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """That of the detector."""
+        return self.spec.input_shape
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Those of the detector."""
+        return self.spec.strides
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Those of the detector: features are no predictions."""
+        return self.spec.heads
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The detector's outputs, then its features."""
+        return self.spec.outputs + self.spec.features
 
 
 def nearest_size(width: int, height: int) -> tuple[int, int]:

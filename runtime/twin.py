@@ -5,20 +5,37 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .spec import Spec
+from .spec import Mesh, Spec
 
 SOURCES = Path(__file__).parent / "c"
 HEADER = "retinaface_edge.h"
 EXAMPLE = "example.c"
+MESH_HEADER = "retinaface_edge_mesh.h"
 
 _CONSTANTS = re.compile(
     r"(?<=/\* <constants> of the detector that this header was written for \*/\n).*?(?=/\* </constants>)", re.S
 )
+_MESH_CONSTANTS = re.compile(
+    r"(?<=/\* <constants> of the dense branch that this header was written for \*/\n).*?(?=/\* </constants>)", re.S
+)
 
 
 def c_files(spec: Spec) -> dict[str, bytes]:
-    """The files by name: the header with the constants of `spec`, and the example program."""
-    return {HEADER: c_header(spec).encode(), EXAMPLE: (SOURCES / EXAMPLE).read_bytes()}
+    """The files by name: the header with the constants of `spec`, the example program, the dense branch's header."""
+    files = {HEADER: c_header(spec).encode(), EXAMPLE: (SOURCES / EXAMPLE).read_bytes()}
+    return files if spec.mesh is None else {**files, MESH_HEADER: mesh_header(spec.mesh).encode()}
+
+
+def mesh_header(mesh: Mesh) -> str:
+    """The C99 header of the dense branch; that of the default `Mesh` is the file in `runtime/c`."""
+    constants = f"""\
+#define RFE_MESH_CHANNELS {mesh.channels}
+#define RFE_MESH_BATCH {mesh.batch}
+#define RFE_MESH_VERTICES {mesh.vertices}
+"""
+    text, replaced = _MESH_CONSTANTS.subn(lambda match: constants, (SOURCES / MESH_HEADER).read_text(encoding="utf-8"))
+    assert replaced == 1
+    return text
 
 
 def c_header(spec: Spec) -> str:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from .detector import Detector, Times
 from .errors import BackendError, ImageError
 from .postprocess import Faces
+from .topology import topology
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 SCHEMES = ("rtsp://", "rtmp://", "http://", "https://", "udp://", "tcp://")
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
 DEFAULT_RATE = 25.0
 WINDOW = "retinaface-edge (q closes)"
-BOX, LANDMARK = (118, 230, 0), (0, 214, 255)
+BOX, LANDMARK, WIRE = (118, 230, 0), (0, 214, 255), (220, 255, 120)
 
 Frame = NDArray[np.uint8]
 
@@ -60,13 +61,14 @@ def detect_video(
     show: bool = False,
     score_threshold: float = 0.5,
     max_frames: int | None = None,
+    mesh: bool = False,
 ) -> Report:
     """Detect faces in every frame of `source`: a video file, a camera's index such as "0", or the URL of a stream.
 
     `each` gets the number of every frame and its faces. With `output`, frames are written to that video with their
-    faces drawn; with `show`, they are shown in a window until `q` is pressed. Ends with the video, or after
-    `max_frames`. Raises `ImageError` when the source cannot be opened or the video not written, `BackendError` when
-    OpenCV or its windows are missing.
+    faces drawn, with `mesh` as wireframes; with `show`, they are shown in a window until `q` is pressed. Ends with the
+    video, or after `max_frames`. Raises `ImageError` when the source cannot be opened or the video not written,
+    `BackendError` when OpenCV or its windows are missing.
     """
     cv = _opencv()
     frames_seen, faces_seen, times = 0, 0, Times()
@@ -76,7 +78,7 @@ def detect_video(
         with closing(_Writer(cv, output, opened.rate)) if output else nullcontext() as writer:
             begin = time.perf_counter()
             for faces in detector.detect_many(
-                _remembered(opened.frames(max_frames), waiting), score_threshold, times=times
+                _remembered(opened.frames(max_frames), waiting), score_threshold, times=times, mesh=mesh
             ):
                 frame = waiting.popleft()
                 each(frames_seen, faces)
@@ -154,6 +156,10 @@ def _drawn(cv: ModuleType, frame: Frame, faces: Faces) -> Frame:
         x1, y1, x2, y2 = (round(value) for value in face.box)
         cv.rectangle(frame, (x1, y1), (x2, y2), BOX, line)
         cv.putText(frame, f"{face.score:.2f}", (x1, y1 - 2 * line), cv.FONT_HERSHEY_SIMPLEX, 0.3 + line / 5, BOX, line)
+        if face.vertices is not None:
+            edges = np.rint(face.vertices[topology().edges, :2]).astype(np.int32)
+            cv.polylines(frame, list(edges), False, WIRE, 1)
+            continue
         for x, y in face.landmarks:
             cv.circle(frame, (round(x), round(y)), line, LANDMARK, -1)
     return frame

@@ -19,7 +19,7 @@ from retinaface_edge.calibration.recipe import Recipe, read_recipe
 from retinaface_edge.calibration.scenes import Scenes, portrait, scenes
 from retinaface_edge.export.build import build
 from retinaface_edge.export.checkpoints import Checkpoint
-from retinaface_edge.export.demo import demo_checkpoint, demo_file
+from retinaface_edge.export.demo import demo_branch, demo_checkpoint, demo_file
 from retinaface_edge.export.deploy import Deploy
 from retinaface_edge.export.model import RetinaFace
 from retinaface_edge.export.to_onnx import to_onnx
@@ -101,6 +101,13 @@ def int8(calibration: Calibration, spec: Spec) -> onnx.ModelProto:
 def bundle(spec: Spec, recipe: Recipe, stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     images, output = Scenes(spec, CALIBRATION_IMAGES), tmp_path_factory.mktemp("build") / "bundle"
     return build(demo_file(), spec, images, recipe, output, cache=stages)
+
+
+@pytest.fixture(scope="session")
+def mesh_bundle(spec: Spec, recipe: Recipe, stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of `bundle`, with the demo's dense branch."""
+    images, output = Scenes(spec, CALIBRATION_IMAGES), tmp_path_factory.mktemp("mesh") / "bundle"
+    return build(demo_file(), spec, images, recipe, output, cache=stages, branch=demo_branch())
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError
 from ..postprocess import Grid, RawOutput
-from ..spec import Spec
+from ..spec import Contract
 
 BACKENDS = {
     "openvino": ("openvino",),
@@ -28,15 +27,15 @@ class Network(Protocol):
     grids: tuple[Grid, ...]
     """How each output is quantised, in the order of `spec.outputs`."""
 
-    def run(self, image: NDArray[np.uint8]) -> Sequence[RawOutput]:
-        """Raw outputs for `image`, uint8 (1, H, W, 3), in the order of `spec.outputs`.
+    def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:
+        """Raw outputs for `image`, of shape `spec.input_shape`, in the order of `spec.outputs`.
 
         The arrays may be views of the backend's own buffers: valid until the next call.
         """
         ...
 
 
-def load(backend: str, spec: Spec, files: Sequence[bytes], threads: int) -> Network:
+def load(backend: str, spec: Contract, files: Sequence[bytes], threads: int) -> Network:
     """Load an artifact's files (the model first) with `threads` threads.
 
     Raises `BackendError` when the backend is unknown or not installed, `threads` is below 1, or the model breaks the
@@ -57,7 +56,7 @@ def installed() -> list[str]:
     return [name for name, packages in BACKENDS.items() if any(map(importlib.util.find_spec, packages))]
 
 
-def check_output(spec: Spec, index: int, shape: Sequence[int]) -> None:
+def check_output(spec: Contract, index: int, shape: Sequence[int]) -> None:
     """Raise `BackendError` unless output `index` of a model has the shape that the contract gives it."""
     expected = spec.outputs[index]
     if tuple(shape) != expected.shape:

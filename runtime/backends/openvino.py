@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..postprocess import Grid, RawOutput
-from ..spec import Spec
+from ..spec import Contract
 from . import Network, check_output
 
 CACHE = "RETINAFACE_EDGE_CACHE"
 
 
-def load(spec: Spec, files: Sequence[bytes], threads: int) -> Network:
+def load(spec: Contract, files: Sequence[bytes], threads: int) -> Network:
     """A compiled model on `files`: the IR's XML and its weights."""
     return _OpenVino(spec, files[0], files[1], threads)
 
 
 class _OpenVino:
-    def __init__(self, spec: Spec, model: bytes, weights: bytes, threads: int) -> None:
+    def __init__(self, spec: Contract, model: bytes, weights: bytes, threads: int) -> None:
         import openvino
 
         options = {
@@ -38,7 +38,12 @@ class _OpenVino:
         if cache := os.environ.get(CACHE):
             options["CACHE_DIR"] = cache
         core = openvino.Core()
-        compiled = core.compile_model(core.read_model(model, weights), "CPU", options)
+        network = core.read_model(model, weights)
+        asked = {output.name for output in spec.outputs}
+        for result in network.get_results():
+            if not asked & result.output(0).get_names():  # features for a dense branch that nobody asked for
+                network.remove_result(result)
+        compiled = core.compile_model(network, "CPU", options)
         ports = [compiled.output(output.name) for output in spec.outputs]
         for index, port in enumerate(ports):
             check_output(spec, index, port.shape)
@@ -47,7 +52,7 @@ class _OpenVino:
         self._tensor = openvino.Tensor
         self.grids = (Grid(),) * len(ports)
 
-    def run(self, image: NDArray[np.uint8]) -> Sequence[RawOutput]:
+    def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:
         self._request.set_input_tensor(self._tensor(image, shared_memory=True))
         self._request.infer(share_outputs=True)  # otherwise it copies them for a result that nobody reads
         return [output.data for output in self._outputs]

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError
 from ..postprocess import Grid, RawOutput
-from ..spec import Spec
+from ..spec import Contract
 from . import Network, check_output
 
 
-def load(spec: Spec, files: Sequence[bytes], threads: int) -> Network:
+def load(spec: Contract, files: Sequence[bytes], threads: int) -> Network:
     """An interpreter on `files[0]`, a TFLite model."""
     return _TfLite(spec, files[0], threads)
 
 
 class _TfLite:
-    def __init__(self, spec: Spec, model: bytes, threads: int) -> None:
+    def __init__(self, spec: Contract, model: bytes, threads: int) -> None:
         self._interpreter = _module().Interpreter(model_content=model, num_threads=threads)
         self._interpreter.allocate_tensors()
         self._image = self._interpreter.get_input_details()[0]["index"]
@@ -34,7 +34,7 @@ class _TfLite:
         self._outputs = [detail["index"] for detail in outputs]
         self.grids = tuple(_grid(detail) for detail in outputs)
 
-    def run(self, image: NDArray[np.uint8]) -> Sequence[RawOutput]:
+    def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:
         self._interpreter.set_tensor(self._image, image)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index) for index in self._outputs]

@@ -1,0 +1,54 @@
+"""The 468-vertex face: where its vertices lie in a face of no expression, its triangles, and its texture coordinates.
+
+The data are those of MediaPipe's canonical face (Apache-2.0); so a mesh of this project fits what others made for it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+VERTICES = 468
+DATA = Path(__file__).parent / "face468.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """What all meshes share.
+
+    `canonical` (468, 3) float64, in centimetres: x to the right as seen in the picture, y up, z to the viewer.
+    `triangles` (898, 3) vertex indices, anticlockwise seen from outside. `uv` (468, 2) float64 in 0…1 from the
+    texture's top left.
+    """
+
+    canonical: NDArray[np.float64]
+    triangles: NDArray[np.intp]
+    uv: NDArray[np.float64]
+
+    @property
+    def edges(self) -> NDArray[np.intp]:
+        """Every edge once, as rows of two vertices, the smaller index first."""
+        sides = np.concatenate([self.triangles[:, [0, 1]], self.triangles[:, [1, 2]], self.triangles[:, [2, 0]]])
+        return np.unique(np.sort(sides, axis=1), axis=0)
+
+    @property
+    def mirror(self) -> NDArray[np.intp]:
+        """(468,): the vertex on the other side of the face; the canonical face is symmetric."""
+        distance = np.linalg.norm(self.canonical[:, np.newaxis] * (-1.0, 1.0, 1.0) - self.canonical, axis=2)
+        return np.asarray(distance.argmin(axis=1))
+
+
+@cache
+def topology() -> Topology:
+    """Read once, when a mesh is first asked for."""
+    data = json.loads(DATA.read_text(encoding="utf-8"))
+    return Topology(
+        canonical=np.array(data["canonical"]),
+        triangles=np.array(data["triangles"], np.intp),
+        uv=np.array(data["uv"]),
+    )

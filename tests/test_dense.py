@@ -1,0 +1,152 @@
+"""The dense branch in a bundle: on every backend, beside a detector that it leaves as it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retinaface_edge.calibration.scenes import portrait
+from retinaface_edge.cli import main
+from retinaface_edge.export.branch import BranchError, branch_file, read_branch
+from retinaface_edge.export.checkpoints import Checkpoint
+from retinaface_edge.export.demo import DENSE_BRANCH, demo_branch
+from retinaface_edge.runtime import Bundle, BundleError, Detector, Faces
+from retinaface_edge.runtime.bundle import MANIFEST
+from retinaface_edge.runtime.mesh import head_pose
+from retinaface_edge.runtime.topology import topology
+
+BACKENDS = ("openvino", "tflite", "onnxruntime")
+
+
+def crowd() -> np.ndarray:
+    """The portrait nine times: more faces than a batch has."""
+    frame = portrait()
+    small = np.asarray(Image.fromarray(frame).resize((frame.shape[1] // 2, frame.shape[0] // 2)))
+    return np.tile(small, (3, 3, 1))
+
+
+def same(a: Faces, b: Faces) -> bool:
+    pairs = ((a.scores, b.scores), (a.boxes, b.boxes), (a.landmarks, b.landmarks))
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def distance(a: Faces, b: Faces) -> np.ndarray:
+    """Mean vertex distance of each face in the picture, as a share of the size of its box."""
+    assert a.vertices is not None and b.vertices is not None
+    size = np.sqrt(np.prod(a.boxes[:, 2:] - a.boxes[:, :2], axis=1))
+    return np.asarray(np.linalg.norm((a.vertices - b.vertices)[..., :2], axis=2).mean(axis=1) / size)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_detector_gives_the_same_with_the_branch_and_without(
+    bundle: Bundle, mesh_bundle: Bundle, backend: str, precision: str
+) -> None:
+    frame = crowd()
+    with Detector.load(bundle, backend, precision) as plain, Detector.load(mesh_bundle, backend, precision) as dense:
+        expected = plain.detect(frame)
+        assert len(expected) > 8
+        assert same(dense.detect(frame), expected)
+        found = dense.detect(frame, mesh=True)
+        assert same(found, expected)
+        assert dense.detect(frame).vertices is None
+        (many,) = dense.detect_many([frame], mesh=True)
+        np.testing.assert_array_equal(many.vertices, found.vertices)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-4), ("int8", 0.03)])
+def test_backends_agree_on_the_vertices(mesh_bundle: Bundle, precision: str, most: float) -> None:
+    frame = portrait()
+    reference = Detector.load(mesh_bundle, "onnxruntime", "fp32").detect(frame, mesh=True)
+    for backend in BACKENDS:
+        found = Detector.load(mesh_bundle, backend, precision).detect(frame, mesh=True)
+        assert len(found) == len(reference)
+        assert distance(reference, found).max() < most
+
+
+def test_the_mesh_lies_on_the_face_and_a_mirrored_picture_has_a_mirrored_mesh(mesh_bundle: Bundle) -> None:
+    frame = portrait()
+    with Detector.load(mesh_bundle, "onnxruntime", "fp32") as detector:
+        (face,) = detector.detect(frame, mesh=True)
+        (mirrored,) = detector.detect(np.ascontiguousarray(frame[:, ::-1]), mesh=True)
+        assert detector.detect(np.zeros_like(frame), mesh=True).vertices is not None
+    assert face.vertices is not None and mirrored.vertices is not None
+    size = face.box[2] - face.box[0]
+    # Corners of the eyes about each eye, the tip of the nose, the corners of the mouth: where the landmarks are.
+    points = [face.vertices[[33, 133]].mean(axis=0), face.vertices[[362, 263]].mean(axis=0)]
+    points += [face.vertices[1], face.vertices[61], face.vertices[291]]
+    assert np.abs(np.array(points)[:, :2] - np.array(face.landmarks)).max() < 0.12 * size
+    back = mirrored.vertices[topology().mirror] * (-1.0, 1.0, 1.0) + (frame.shape[1], 0.0, 0.0)
+    assert np.linalg.norm((back - face.vertices)[:, :2], axis=1).mean() < 0.05 * size
+    assert head_pose(mirrored.vertices).yaw == pytest.approx(-head_pose(face.vertices).yaw, abs=8.0)
+
+
+def test_the_bundle_counts_the_branch_and_verify_finds_it_changed(mesh_bundle: Bundle, tmp_path: Path) -> None:
+    assert len(mesh_bundle.meshes) == 6
+    assert {a.bytes <= 400_000 for a in mesh_bundle.meshes if a.precision == "int8"} == {True}
+    copy = tmp_path / "bundle"
+    shutil.copytree(mesh_bundle.path, copy)
+    Bundle.load(copy).verify()
+    broken = copy / mesh_bundle.mesh("tflite", "int8").files[0].path
+    broken.write_bytes(broken.read_bytes()[:-1] + b"?")
+    with pytest.raises(BundleError, match=r"mesh\.int8"):
+        Bundle.load(copy).verify()
+
+
+def test_a_bundle_without_a_branch_says_so_and_does_not_speak_of_meshes(bundle: Bundle) -> None:
+    assert "mesh" not in (bundle.path / MANIFEST).read_text()
+    with Detector.load(bundle, "onnxruntime", "fp32") as detector, pytest.raises(BundleError, match="--mesh"):
+        detector.detect(portrait(), mesh=True)
+
+
+@pytest.mark.parametrize("kind", ["obj", "ply", "json"])
+def test_detect_writes_meshes_and_draws_wireframes(
+    mesh_bundle: Bundle, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "face.png"
+    Image.fromarray(np.ascontiguousarray(portrait()[:, :, ::-1])).save(picture)
+    command = ["detect", str(mesh_bundle.path), str(picture), "--backend", "onnxruntime", "--mesh", "--draw"]
+    command += [str(tmp_path / "drawn"), "--mesh-output", str(tmp_path / "out"), "--mesh-format", kind, "--json", "-"]
+    assert main(command) == 0
+    (record,) = json.loads(capsys.readouterr().out)["faces"]
+    assert np.array(record["vertices"]).shape == (468, 3)
+    assert set(record["pose"]) == {"yaw", "pitch", "roll"}
+    assert (tmp_path / "out" / f"face-0.{kind}").is_file()
+    assert (tmp_path / "drawn" / "face.png").is_file()
+
+
+def test_a_format_without_a_folder_is_one_clear_line(mesh_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", str(mesh_bundle.path), "x.png", "--mesh-format", "obj"]) == 2
+    assert "exist" in (text := capsys.readouterr().err) or "--mesh-output" in text
+
+
+def test_the_file_of_a_branch_is_read_as_it_was_written(tmp_path: Path) -> None:
+    branch = demo_branch()
+    assert DENSE_BRANCH.stat().st_size <= 1_000_000
+    file = tmp_path / "mesh.npz"
+    file.write_bytes(branch_file(branch.model, branch.mesh, branch.about))
+    again = read_branch(file)
+    assert again.digest == branch.digest
+    for name, value in branch.model.state_dict().items():
+        np.testing.assert_array_equal(again.model.state_dict()[name].numpy(), value.numpy())
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:1000], lambda data: b"", lambda data: data.replace(b"branch.json", b"brunch.json")]
+)
+def test_a_damaged_branch_and_one_of_another_detector_are_refused(
+    tmp_path: Path, damage: Callable[[bytes], bytes], checkpoint: Checkpoint
+) -> None:
+    file = tmp_path / "mesh.npz"
+    file.write_bytes(damage(DENSE_BRANCH.read_bytes()))
+    with pytest.raises(BranchError, match="train-mesh wrote"):
+        read_branch(file)
+    demo_branch().check(checkpoint.digest)
+    with pytest.raises(BranchError, match="train it again"):
+        demo_branch().check("0" * 64)

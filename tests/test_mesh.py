@@ -1,0 +1,293 @@
+"""The dense branch around its network: description, placing, pose, files, and the C twin of it."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from c_cases import COMPILERS, STRICT
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
+
+from retinaface_edge.runtime import Faces, Spec
+from retinaface_edge.runtime.backends import Network
+from retinaface_edge.runtime.mesh import add_meshes, describe, head_pose, place, relative
+from retinaface_edge.runtime.mesh_files import mesh_files, mesh_json, sample_texture
+from retinaface_edge.runtime.postprocess import Grid, RawOutput
+from retinaface_edge.runtime.preprocess import letterbox_for
+from retinaface_edge.runtime.spec import Mesh
+from retinaface_edge.runtime.topology import topology
+from retinaface_edge.runtime.twin import MESH_HEADER, SOURCES, c_files, mesh_header
+
+SPEC = Spec(96, 64, mesh=Mesh(channels=6, batch=3))
+seeds = st.integers(0, 2**32 - 1)
+
+
+def random_faces(random: np.random.Generator, count: int) -> Faces:
+    """Faces in pixels of the input, some of their landmarks outside it."""
+    low = random.uniform(-10, 70, (count, 2))
+    boxes = np.concatenate([low, low + random.uniform(4, 90, (count, 2))], axis=1)
+    return Faces(random.random(count), boxes, random.uniform(-20, 120, (count, 5, 2)))
+
+
+def random_features(random: np.random.Generator, dtype: type = np.float32) -> tuple[list[RawOutput], list[Grid]]:
+    if dtype == np.float32:
+        return [random.normal(size=o.shape).astype(np.float32) for o in SPEC.features], [Grid()] * 3
+    features: list[RawOutput] = [random.integers(-128, 128, o.shape).astype(np.int8) for o in SPEC.features]
+    return features, [Grid(0.01 * (level + 1), level - 100) for level in range(3)]
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    y, p, r = np.deg2rad([-yaw, -pitch, roll])
+    about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
+    about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_x @ about_y)
+
+
+@given(seeds)
+def test_features_are_sampled_as_scipy_samples_them(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    faces, (features, grids) = random_faces(random, 3), random_features(random)
+    described = describe(SPEC, features, grids, faces.boxes, faces.landmarks)
+    expected = []
+    for feature, stride in zip(features, SPEC.strides, strict=True):
+        rows, columns = faces.landmarks[..., 1] / stride - 0.5, faces.landmarks[..., 0] / stride - 0.5
+        planes = [
+            ndimage.map_coordinates(feature[0, :, :, c].astype(np.float64), [rows, columns], order=1, mode="nearest")
+            for c in range(6)
+        ]
+        expected.append(np.stack(planes, axis=-1).reshape(3, -1))
+    np.testing.assert_allclose(described[:, :90], np.concatenate(expected, axis=1), atol=1e-5)
+    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+    size = np.sqrt(sides.prod(axis=1))
+    np.testing.assert_allclose(
+        described[:, -2:], np.stack([np.log2(size) - 6, 8 * (sides[:, 0] / size - 1)], 1), atol=1e-5
+    )
+    centre = 0.5 * (faces.boxes[:, :2] + faces.boxes[:, 2:])
+    offsets = 8 * (faces.landmarks - centre[:, None]) / size[:, None, None]
+    np.testing.assert_allclose(described[:, 90:100], offsets.reshape(3, 10), rtol=1e-5, atol=1e-5)
+
+
+def test_integers_are_described_as_what_they_stand_for() -> None:
+    random = np.random.default_rng(0)
+    faces, (features, grids) = random_faces(random, 5), random_features(random, np.int8)
+    real = [
+        ((f.astype(np.float64) - g.zero_point) * g.scale).astype(np.float32)
+        for f, g in zip(features, grids, strict=True)
+    ]
+    np.testing.assert_allclose(
+        describe(SPEC, features, grids, faces.boxes, faces.landmarks),
+        describe(SPEC, real, [Grid()] * 3, faces.boxes, faces.landmarks),
+        atol=1e-5,
+    )
+
+
+@given(seeds)
+def test_relative_undoes_place(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    boxes, vertices = random_faces(random, 4).boxes, random.normal(size=(4, 468, 3))
+    np.testing.assert_allclose(relative(boxes, place(boxes, vertices)), vertices, atol=1e-9)
+
+
+class Echo(Network):
+    """A network whose vertices tell which face came in which column: the face's last number, everywhere."""
+
+    grids = (Grid(),)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        self.calls += 1
+        return [np.repeat(image[..., -1:], 3 * 468, axis=3)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_all_faces_go_through_in_as_few_batches_as_can_be(count: int) -> None:
+    random = np.random.default_rng(count)
+    faces, (features, grids) = random_faces(random, count), random_features(random)
+    network, placement = Echo(), letterbox_for(SPEC, 192, 128)
+    scaled = Faces(faces.scores, faces.boxes * 2, faces.landmarks * 2)
+    found = add_meshes(SPEC, network, scaled, features, grids, placement)
+    assert network.calls == -(-count // 3)
+    assert found.vertices is not None and found.vertices.shape == (count, 468, 3)
+    sides = scaled.boxes[:, 2:] - scaled.boxes[:, :2]
+    size = np.sqrt(sides.prod(axis=1))
+    echoed = 8 * (sides[:, 0] - size)  # each face's last number, times its size
+    np.testing.assert_allclose(found.vertices[:, 0, 2], echoed, rtol=1e-4, atol=1e-4)
+    middle = scaled.boxes[:, [0, 2]].mean(axis=1)
+    np.testing.assert_allclose(found.vertices[:, 0, 0], middle + echoed, rtol=1e-4, atol=1e-4)
+
+
+@given(st.floats(-80, 80), st.floats(-80, 80), st.floats(-170, 170), st.floats(0.1, 50), seeds)
+def test_the_pose_of_a_turned_face_is_how_it_was_turned(
+    yaw: float, pitch: float, roll: float, scale: float, seed: int
+) -> None:
+    shift = np.random.default_rng(seed).uniform(-500, 500, 3)
+    face = (topology().canonical * (1.0, -1.0, -1.0)) @ rotation(yaw, pitch, roll).T * scale + shift
+    np.testing.assert_allclose(head_pose(face), (yaw, pitch, roll), atol=1e-6)
+
+
+def test_pose_has_the_signs_that_its_words_say() -> None:
+    face = topology().canonical * (1.0, -1.0, -1.0)
+    nose, forehead = 1, 10
+    right, up, leaning = (face @ rotation(*angles).T for angles in ((40, 0, 0), (0, 40, 0), (0, 0, 40)))
+    assert right[nose, 0] > face[nose, 0] + 1 and up[nose, 1] < face[nose, 1] - 1
+    assert leaning[forehead, 0] > face[forehead, 0] + 1
+
+
+def test_the_topology_is_one_sheet_with_two_eyes_and_a_mouth_open() -> None:
+    mesh = topology()
+    assert mesh.triangles.shape == (898, 3) and mesh.uv.shape == (468, 2)
+    np.testing.assert_array_equal(mesh.mirror[mesh.mirror], np.arange(468))
+    edges = {tuple(edge) for edge in mesh.edges.tolist()}
+    uses = np.zeros(len(edges), int)
+    place_of = {edge: index for index, edge in enumerate(sorted(edges))}
+    for a, b, c in mesh.triangles.tolist():
+        for edge in ((a, b), (b, c), (c, a)):
+            uses[place_of[tuple(sorted(edge))]] += 1
+    assert set(uses) == {1, 2}
+
+
+def flat_face() -> np.ndarray:
+    """The canonical face in a picture of 200 × 200."""
+    return topology().canonical * (9.0, -9.0, -9.0) + (100.0, 100.0, 0.0)
+
+
+def gradient() -> np.ndarray:
+    """Red rises to the right, green downwards; BGR."""
+    y, x = np.mgrid[:200, :200]
+    return np.stack([np.zeros_like(x), y, x], axis=-1).astype(np.uint8)
+
+
+def test_an_obj_has_the_mesh_its_texture_coordinates_and_a_texture_from_the_picture() -> None:
+    files = mesh_files("obj", "face", flat_face(), gradient())
+    assert set(files) == {"face.obj", "face.mtl", "face.png"}
+    lines = [line.split() for line in files["face.obj"].decode().splitlines()]
+    points = np.array([line[1:] for line in lines if line[0] == "v"], float)
+    np.testing.assert_allclose(points * (1, -1, -1), flat_face(), atol=1e-3)
+    assert sum(line[0] == "vt" for line in lines) == 468
+    faces = np.array([[int(word.split("/")[0]) for word in line[1:]] for line in lines if line[0] == "f"])
+    np.testing.assert_array_equal(faces - 1, topology().triangles)
+    assert b"map_Kd face.png" in files["face.mtl"] and ["mtllib", "face.mtl"] in lines
+    assert Image.open(io.BytesIO(files["face.png"])).size == (256, 256)
+
+
+def test_the_texture_shows_at_each_vertex_what_the_picture_shows_there() -> None:
+    vertices = flat_face()
+    texture = sample_texture(vertices, gradient()[:, :, ::-1], 512)
+    places = np.rint(topology().uv * 512 - 0.5).astype(int)
+    inside = np.all((places > 1) & (places < 510), axis=1)
+    shown = texture[places[inside, 1], places[inside, 0]].astype(float)
+    covered = shown.any(axis=1)
+    assert covered.mean() > 0.9
+    difference = np.abs(shown[covered][:, :2] - (vertices[inside][covered, :2] - 0.5))
+    assert np.median(difference) < 1.0
+    assert np.percentile(difference, 90) < 3.0
+
+
+def test_a_ply_counts_what_it_holds() -> None:
+    text = mesh_files("ply", "face", flat_face(), gradient())["face.ply"].decode()
+    head, body = text.split("end_header\n")
+    assert "element vertex 468" in head and "element face 898" in head
+    rows = body.splitlines()
+    assert len(rows) == 468 + 898
+    first = [float(word) for word in rows[0].split()]
+    x, y, z = flat_face()[0]
+    np.testing.assert_allclose(first[:3], (x, -y, -z), atol=1e-3)
+    np.testing.assert_allclose(first[5:], (x - 0.5, y - 0.5, 0), atol=1.0)
+
+
+def test_json_has_pixels_of_the_frame_and_the_pose() -> None:
+    content = mesh_json(flat_face())
+    np.testing.assert_allclose(content["vertices"], flat_face(), atol=1e-3)
+    assert max(abs(angle) for angle in content["pose"].values()) < 0.01
+    assert (len(content["triangles"]), len(content["uv"])) == (898, 468)
+
+
+DRIVER = """
+#include "retinaface_edge_mesh.h"
+#include <stdio.h>
+#include <stdlib.h>
+static void get(void *target, size_t bytes) { if (fread(target, 1, bytes, stdin) != bytes) exit(3); }
+int main(void) {
+    int32_t numbers[4], grids[8];
+    double scales[4];
+    rfe_output outputs[4];
+    rfe_letterbox *box = malloc(sizeof *box);
+    float *described = malloc(sizeof(float) * RFE_MESH_INPUTS);
+    double *points = malloc(sizeof(double) * 3 * RFE_MESH_VERTICES);
+    get(numbers, sizeof numbers);  /* frame width and height, faces, type of the features */
+    rfe_letterbox_init(box, numbers[0], numbers[1]);
+    for (int i = 0; i < 4; i++) {
+        void *data;
+        get(grids, 8);
+        get(scales, 8);
+        data = malloc((size_t)grids[0]);
+        get(data, (size_t)grids[0]);
+        outputs[i].data = data;
+        outputs[i].zero_point = grids[1];
+        outputs[i].scale = scales[0];
+        outputs[i].type = i < 3 ? (rfe_type)numbers[3] : RFE_FLOAT32;
+    }
+    for (int32_t i = 0; i < numbers[2]; i++) {
+        rfe_face face;
+        get(&face, sizeof face);
+        rfe_mesh_describe(outputs, box, &face, described);
+        rfe_mesh_place(&outputs[3], i, box, &face, points);
+        fwrite(described, sizeof(float), RFE_MESH_INPUTS, stdout);
+        fwrite(points, sizeof(double), 3 * RFE_MESH_VERTICES, stdout);
+    }
+    for (int i = 0; i < 4; i++) free((void *)(uintptr_t)outputs[i].data);
+    free(box); free(described); free(points);
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(not COMPILERS, reason="no gcc and no clang here")
+@pytest.mark.parametrize("dtype", [np.float32, np.int8])
+def test_c_describes_and_places_faces_as_numpy_does(tmp_path: Path, dtype: type) -> None:
+    for name, content in c_files(SPEC).items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "driver.c").write_text(DRIVER)
+    binary = tmp_path / "driver"
+    sanitized = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    command = [COMPILERS[0], *STRICT, "-O1", *sanitized, str(tmp_path / "driver.c"), "-lm", "-o", str(binary)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    random = np.random.default_rng(3)
+    faces, (features, grids) = random_faces(random, 3), random_features(random, dtype)
+    placement = letterbox_for(SPEC, 301, 207)
+    scale = np.array([placement.scale_x, placement.scale_y])
+    framed = Faces(faces.scores, faces.boxes * np.tile(scale, 2), faces.landmarks * scale)
+    vertices = random.normal(size=(1, 1, 3, 3 * 468)).astype(np.float32)
+    stream = struct.pack("=4i", 301, 207, 3, 0 if dtype == np.float32 else 1)
+    for array, grid in zip((*features, vertices), (*grids, Grid()), strict=True):
+        stream += struct.pack("=2id", array.nbytes, grid.zero_point, grid.scale) + array.tobytes()
+    rows = np.concatenate([framed.scores[:, None], framed.boxes, framed.landmarks.reshape(3, 10)], axis=1)
+    result = subprocess.run([str(binary)], input=stream + rows.tobytes(), capture_output=True)
+    assert result.returncode == 0, result.stderr.decode()
+    inputs = SPEC.mesh.inputs if SPEC.mesh else 0
+    described = describe(SPEC, features, grids, faces.boxes, faces.landmarks)
+    placed = place(faces.boxes, vertices.reshape(3, 468, 3).astype(np.float64))
+    placed *= (*scale, np.sqrt(scale.prod()))
+    each = np.frombuffer(result.stdout, np.uint8).reshape(3, -1)
+    got = each[:, : 4 * inputs].copy().view(np.float32)
+    np.testing.assert_allclose(got, described, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        each[:, 4 * inputs :].copy().view(np.float64).reshape(3, 468, 3), placed, rtol=1e-9, atol=1e-6
+    )
+
+
+def test_the_mesh_header_in_the_repository_is_that_of_the_default() -> None:
+    assert mesh_header(Mesh()) == (SOURCES / MESH_HEADER).read_text()
+    assert MESH_HEADER not in c_files(Spec())
+    assert MESH_HEADER in c_files(Spec(mesh=Mesh()))

@@ -1,0 +1,194 @@
+"""Training: labels, augmentation, resuming, and what is said of bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from retinaface_edge.cli import main
+from retinaface_edge.export.branch import LinearBranch
+from retinaface_edge.export.checkpoints import read_checkpoint
+from retinaface_edge.export.demo import demo_checkpoint
+from retinaface_edge.runtime import Spec
+from retinaface_edge.runtime.mesh import head_pose
+from retinaface_edge.runtime.spec import Mesh
+from retinaface_edge.runtime.topology import topology
+from retinaface_edge.training import augment
+from retinaface_edge.training.augment import Photograph, canvas
+from retinaface_edge.training.losses import Losses
+from retinaface_edge.training.mesh import accuracy
+from retinaface_edge.training.mesh import train as train_branch
+from retinaface_edge.training.samples import Samples, TrainingError
+from retinaface_edge.training.teacher import Teacher, TeacherError
+from retinaface_edge.training.train import train
+from retinaface_edge.training.wider import Annotated, read_labels
+
+
+def photograph() -> Photograph:
+    """A grey picture with a white dot at each of three vertices of a face drawn into it."""
+    mesh = topology().canonical * (5.0, -5.0, -5.0) + (120.0, 90.0, 0.0)
+    pixels = np.full((180, 240, 3), 60, np.uint8)
+    for vertex in (1, 33, 263):
+        x, y = np.rint(mesh[vertex, :2] - 0.5).astype(int)
+        pixels[y - 2 : y + 3, x - 2 : x + 3] = 255
+    extent = mesh[:, :2].max(axis=0) - mesh[:, :2].min(axis=0)
+    return Photograph("face", Image.fromarray(pixels), mesh[np.newaxis], np.array([np.sqrt(extent.prod())]))
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_vertices_move_with_the_pixels(seed: int) -> None:
+    with mock.patch.object(augment, "LAYOUTS", ((1, 1),)):  # in another tile, a vertex that was cut off shows nothing
+        made = canvas([photograph()], 320, 240, np.random.default_rng(seed))
+    assert made.pixels.shape == (240, 320, 3)
+    brightness = made.pixels.astype(float).sum(axis=2)
+    for mesh in made.meshes:
+        size = np.linalg.norm(mesh[33, :2] - mesh[263, :2])
+        for vertex in (1, 33, 263):
+            x, y = np.floor(mesh[vertex, :2]).astype(int)
+            reach = max(int(0.12 * size), 2)
+            near = brightness[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+            around = brightness[max(y - 4 * reach, 0) : y + 4 * reach, max(x - 4 * reach, 0) : x + 4 * reach]
+            if size > 40 and 8 < x < 312 and 8 < y < 232 and near.size and np.ptp(around) > 60:
+                assert near.max() > np.median(around) or near.max() >= 3 * 250
+
+
+def test_the_same_seed_draws_the_same_canvas() -> None:
+    a, b = (canvas([photograph()], 320, 240, np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(a.pixels, b.pixels)
+    np.testing.assert_array_equal(a.meshes, b.meshes)
+
+
+def test_a_branch_learns_a_linear_face_and_is_the_same_each_time() -> None:
+    random = np.random.default_rng(0)
+    mesh = Mesh(channels=2)
+    described = random.normal(size=(3000, mesh.inputs)).astype(np.float32)
+    base = topology().canonical * (0.05, -0.05, -0.05)
+    directions = random.normal(size=(3, 468, 3)) * 0.03
+    vertices = (base + np.tensordot(described[:, :3], directions, 1)).astype(np.float32)
+    samples = Samples(described, vertices, np.full(3000, 100, np.float32))
+    first, again = (train_branch(samples, mesh, 12, 0) for _ in range(2))
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+    learnt = float(accuracy(first, samples).flat.mean())
+    untrained = float(accuracy(LinearBranch(mesh.inputs).eval(), samples).flat.mean())
+    assert learnt < 0.4 * float(np.linalg.norm((vertices - vertices.mean(axis=0))[..., :2], axis=2).mean() * 100.0)
+    assert learnt < untrained
+
+
+def test_the_teacher_sees_the_face_where_its_landmarks_are(shared: Path) -> None:
+    from retinaface_edge.calibration.scenes import portrait
+    from retinaface_edge.runtime.postprocess import Face
+
+    teacher = Teacher(shared / "mesh" / "face_landmark_468.tflite")
+    frame = portrait()
+    # The astronaut's face, by eye.
+    landmarks = ((205.0, 116.0), (246.0, 113.0), (230.0, 143.0), (212.0, 165.0), (246.0, 162.0))
+    picture = Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
+    vertices, logit = teacher.mesh(picture, Face(1.0, (180.0, 70.0, 270.0, 195.0), landmarks))
+    assert logit > 2.0
+    corners = (vertices[[33, 133]].mean(axis=0), vertices[[362, 263]].mean(axis=0))
+    assert np.abs(np.array(corners)[:, :2] - np.array(landmarks)[:2]).max() < 14.0
+    assert abs(head_pose(vertices).roll) < 15.0
+    with pytest.raises(TeacherError, match="cannot be read"):
+        Teacher(shared / "mesh" / "no.tflite")
+    with pytest.raises(TeacherError, match="not a TFLite network"):
+        Teacher(shared / "mesh" / "LICENSE")
+
+
+def label_text() -> str:
+    points = "15 20 0.0 25 20 0.0 20 25 0.0 16 30 0.0 24 30 0.0 0.9"
+    return f"# a.png\n10 10 20 30 {points}\n60 50 10 10 {' '.join(['-1 -1 -1'] * 5)} 0\n5 5 0 4\n"
+
+
+def test_labels_are_read_in_both_forms(tmp_path: Path) -> None:
+    Image.new("RGB", (96, 64)).save(tmp_path / "a.png")
+    (tmp_path / "label.txt").write_text(label_text())
+    face = {"box_xyxy": [10, 10, 30, 40], "landmarks_xy": [15, 20, 25, 20, 20, 25, 16, 30, 24, 30]}
+    (tmp_path / "label.json").write_text(
+        json.dumps([{"file": "a.png", "faces": [face, {"box_xyxy": [60, 50, 70, 60]}]}])
+    )
+    for name in ("label.txt", "label.json"):
+        (picture,) = read_labels(tmp_path / name)
+        np.testing.assert_array_equal(picture.boxes, [[10, 10, 30, 40], [60, 50, 70, 60]])
+        np.testing.assert_array_equal(picture.has_landmark, [True, False])
+        np.testing.assert_array_equal(picture.landmarks[0], [[15, 20], [25, 20], [20, 25], [16, 30], [24, 30]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no face"),
+        ("1 2 3 4\n", "no face of a picture"),
+        ("# b.png\n1 2 3 4\n", "not in"),
+        ("# a.png\n1 x\n", "not a label"),
+    ],
+)
+def test_bad_labels_are_one_clear_line(
+    tmp_path: Path, content: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (96, 64)).save(tmp_path / "a.png")
+    (tmp_path / "label.txt").write_text(content)
+    assert main(["train", "--labels", str(tmp_path / "label.txt"), "--output", str(tmp_path / "m.pth")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "m.pth").exists()
+
+
+class KilledError(Exception):
+    """Stands for the kill."""
+
+
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "label.txt").write_text(label_text())
+    pictures, spec = read_labels(tmp_path / "label.txt"), Spec(96, 64)
+
+    def run(state: str, steps: int, seed: int = 0, kill_at: int = -1) -> dict[str, torch.Tensor]:
+        def report(step: int, losses: Losses) -> None:
+            if step == kill_at:
+                raise KilledError
+
+        options = {"steps": steps, "batch": 2, "rate": 1e-3, "seed": seed, "device": "cpu", "save_every": 2}
+        return train(demo_checkpoint(), pictures, spec, tmp_path / state, report=report, **options).state_dict()  # type: ignore[arg-type]
+
+    whole = run("whole", 6)
+    with pytest.raises(KilledError):
+        run("part", 6, kill_at=4)
+    resumed = run("part", 6)
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=0)
+    with pytest.raises(TrainingError, match="another checkpoint"):
+        run("part", 6, seed=1)
+    (tmp_path / "broken").write_bytes(b"no state")
+    with pytest.raises(TrainingError, match="not a state"):
+        run("broken", 6)
+
+
+def test_the_loss_falls_on_annotated_photographs_and_the_result_is_a_checkpoint(shared: Path, tmp_path: Path) -> None:
+    pictures: list[Annotated] = read_labels(shared / "landmarks" / "landmarks.json")
+    assert sum(len(picture.boxes) for picture in pictures) == 112
+    totals: list[float] = []
+    model = train(
+        demo_checkpoint(),
+        pictures[:2],
+        Spec(320, 256),
+        tmp_path / "state",
+        steps=12,
+        batch=2,
+        rate=3e-4,
+        seed=0,
+        device="cpu",
+        augment=False,
+        report=lambda step, losses: totals.append(float(losses.total)),
+    )
+    assert np.mean(totals[-3:]) < 0.75 * totals[0]
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    assert read_checkpoint(tmp_path / "model.pth").family == "retinaface-edge"

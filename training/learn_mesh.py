@@ -1,0 +1,113 @@
+"""From a checkpoint, photographs and a teacher to a trained dense branch: the steps in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..export.branch import LinearBranch
+from ..export.checkpoints import Checkpoint
+from ..export.deploy import Deploy
+from ..export.graph_decoder import GraphBranch
+from ..export.to_onnx import to_onnx
+from ..runtime import backends
+from ..runtime.detector import Detector
+from ..runtime.images import find_images
+from ..runtime.spec import Mesh, Spec
+from .mesh import accuracy, train
+from .samples import Samples, TrainingError, label, training_samples, validation_samples
+from .teacher import Teacher
+
+BACKEND = "onnxruntime"
+
+
+def learn_mesh(
+    checkpoint: Checkpoint,
+    images: Sequence[Path],
+    teacher_file: Path,
+    *,
+    cache: Path | None,
+    canvases: int,
+    epochs: int,
+    seed: int,
+    threads: int,
+    decoder: str = LinearBranch.kind,
+    stage: Callable[[str], None] = lambda text: None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> tuple[LinearBranch | GraphBranch, Mesh, dict[str, Any]]:
+    """A branch for the frozen detector of `checkpoint`, its contract, and what to know about it.
+
+    Raises a `RetinaFaceEdgeError` when the checkpoint, the photographs or the teacher cannot be used.
+    """
+    teacher = Teacher(teacher_file)
+    samples, unseen, about = extract(
+        checkpoint, images, teacher, cache, canvases, seed, threads, stage=stage, progress=progress
+    )
+    mesh = Mesh(channels=checkpoint.model.channels)
+    stage(f"train on {len(samples):,} views of faces, {epochs} epochs")
+    branch = train(samples, mesh, epochs, seed, decoder, progress)
+    return (
+        branch,
+        mesh,
+        {
+            **about,
+            "epochs": epochs,
+            "views": len(samples),
+            "validation": accuracy(branch, unseen).to_json(),
+        },
+    )
+
+
+def extract(
+    checkpoint: Checkpoint,
+    images: Sequence[Path],
+    teacher: Teacher,
+    cache: Path | None,
+    canvases: int,
+    seed: int,
+    threads: int,
+    *,
+    stage: Callable[[str], None] = lambda text: None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> tuple[Samples, Samples, dict[str, Any]]:
+    """Samples to learn from, samples of photographs kept back, and where both come from."""
+    spec = Spec(mesh=Mesh(channels=checkpoint.model.channels))
+    stage("export the detector")
+    model = to_onnx(Deploy(checkpoint.model, spec).eval(), spec.with_features)
+    content = [model.SerializeToString(deterministic=True)]
+    paths = find_images(list(images))
+    stage(f"find and label faces in {len(paths):,} photographs")
+    key = f"labels 1 {checkpoint.digest} {teacher.digest}"
+    folder = None if cache is None else cache / "teacher"
+    with Detector(spec, backends.load(BACKEND, spec, content, threads)) as detector:
+        labelled = label(paths, detector, teacher, folder, key, progress)
+    faces = [sum(len(photograph.sizes) for photograph in side) for side in (labelled.training, labelled.validation)]
+    stage(
+        f"{faces[0]:,} faces in {len(labelled.training):,} photographs to learn from, {faces[1]:,} in "
+        f"{len(labelled.validation):,} to validate on"
+    )
+    if canvases < 1:
+        raise TrainingError(f"training needs at least one canvas, not {canvases}")
+    network = backends.load(BACKEND, spec.with_features, content, threads)
+    stage(f"describe faces on {canvases:,} augmented canvases")
+    samples = training_samples(labelled.training, spec, network, canvases, seed, progress)
+    unseen = validation_samples(labelled.validation, spec, network)
+    names = sorted(photograph.name for photograph in (*labelled.training, *labelled.validation))
+    return (
+        samples,
+        unseen,
+        {
+            "checkpoint": checkpoint.digest,
+            "teacher": teacher.digest,
+            "photographs": {
+                "training": len(labelled.training),
+                "validation": len(labelled.validation),
+                "faces": faces,
+                "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+            },
+            "canvases": canvases,
+            "seed": seed,
+        },
+    )

@@ -1,0 +1,243 @@
+"""What the dense branch learns from: descriptions of faces by a frozen detector, and the teacher's vertices for them.
+
+Each photograph is looked at once by detector and teacher. Training samples come from canvases that augmentation makes
+of the photographs (`augment.py`): every candidate of the detector that lies on a face is one more view of it.
+Validation samples are the photographs as they are, at the letterboxed size that the runtime would give the detector.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.backends import Network
+from ..runtime.detector import Detector
+from ..runtime.errors import ImageError, RetinaFaceEdgeError
+from ..runtime.images import read_image
+from ..runtime.mesh import describe, relative
+from ..runtime.postprocess import Faces, postprocess
+from ..runtime.preprocess import letterbox, letterbox_for
+from ..runtime.spec import Spec
+from ..runtime.topology import VERTICES
+from .augment import Photograph, canvas
+from .teacher import LEAST_LOGIT, Teacher
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LEAST_FACE = 40.0
+"""Pixels of the photograph; the teacher's crop of a smaller face is a blur."""
+VIEWS = 4
+"""Most samples taken of one face of one canvas: its best candidate, and others at random."""
+VALIDATION_PART = 8
+"""Every eighth photograph, by its digest, is kept for validation."""
+FURTHEST, SMALLEST, LARGEST = 0.3, 0.55, 1.6
+"""A box belongs to a mesh whose middle is at most so many box sizes away, and whose extent is so many box sizes."""
+
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+class TrainingError(RetinaFaceEdgeError):
+    """Photographs or settings from which nothing can be learnt."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """`described` (n, inputs) float32 and `vertices` (n, 468, 3) float32 relative to the box; `sizes` (n,) float32.
+
+    `sizes` are √(box area) in pixels of the detector's input.
+    """
+
+    described: NDArray[np.float32]
+    vertices: NDArray[np.float32]
+    sizes: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Photographs with faces that the teacher trusts, split by photograph; the files that could not be read."""
+
+    training: tuple[Photograph, ...]
+    validation: tuple[Photograph, ...]
+    skipped: tuple[str, ...]
+
+
+def label(
+    paths: Sequence[Path], detector: Detector, teacher: Teacher, cache: Path | None, key: str, progress: Progress
+) -> Labelled:
+    """Let `detector` find faces in the photographs and `teacher` see their meshes.
+
+    What was seen is kept in `cache`, one file a photograph under the digest of its bytes and `key`, so that a run that
+    was interrupted goes on where it stopped. Raises `TrainingError` when no face is left on either side of the split.
+    """
+    sides: tuple[list[Photograph], list[Photograph]] = ([], [])
+    skipped = []
+    for path in progress(paths):
+        try:
+            content = path.read_bytes()
+            frame = read_image(path, content)
+        except (ImageError, OSError):
+            skipped.append(path.name)
+            continue
+        digest = hashlib.sha256(content).hexdigest()
+        entry = None if cache is None else cache / f"{hashlib.sha256((key + digest).encode()).hexdigest()}.npz"
+        picture = _picture(frame)
+        meshes, sizes = _seen(frame, picture, detector, teacher, entry)
+        if len(sizes):
+            sides[int(digest, 16) % VALIDATION_PART == 0].append(Photograph(path.name, picture, meshes, sizes))
+    training, validation = sides
+    if not training or not validation:
+        raise TrainingError(
+            f"{len(training)} photographs to learn from and {len(validation)} to validate on have a face of "
+            f"{LEAST_FACE:g} pixels that the teacher trusts; give a folder with a few hundred portraits"
+        )
+    return Labelled(tuple(training), tuple(validation), tuple(skipped))
+
+
+def training_samples(
+    photographs: Sequence[Photograph], spec: Spec, network: Network, canvases: int, seed: int, progress: Progress
+) -> Samples:
+    """Samples of `canvases` augmented canvases; the same for the same photographs, network and seed."""
+    rows: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]] = []
+    placement = letterbox_for(spec, spec.width, spec.height)
+
+    def draw(index: int) -> tuple[np.random.Generator, Any]:
+        random = np.random.default_rng((seed, index))
+        return random, canvas(photographs, spec.width, spec.height, random)
+
+    with ThreadPoolExecutor(1, "canvas") as pool:  # the next canvas is drawn while the network runs
+        ahead: Future[tuple[np.random.Generator, Any]] = pool.submit(draw, 0)
+        for index in progress(range(canvases)):
+            random, drawn = ahead.result()
+            ahead = pool.submit(draw, index + 1)
+            outputs = network.run(drawn.pixels[np.newaxis])
+            first = len(spec.outputs)
+            # With a threshold of 1 nothing is suppressed: all candidates, best first.
+            candidates = postprocess(spec, outputs[:first], network.grids[:first], placement, 0.5, 1.0)
+            chosen, meshes = _views(candidates, drawn.meshes, random)
+            if len(chosen):
+                rows.append(_row(spec, network, outputs[first:], candidates, chosen, meshes))
+        ahead.cancel()
+    return _joined(rows)
+
+
+def validation_samples(
+    photographs: Sequence[Photograph], spec: Spec, network: Network, progress: Progress = iter
+) -> Samples:
+    """One sample for each face that the detector finds in the photographs as they are."""
+    rows = []
+    image = np.empty(spec.input_shape, np.uint8)
+    for photograph in progress(photographs):
+        frame = np.asarray(photograph.picture)
+        placement = letterbox_for(spec, frame.shape[1], frame.shape[0])
+        letterbox(spec, placement, frame, image, rgb=True)
+        outputs = network.run(image)
+        first = len(spec.outputs)
+        whole = letterbox_for(spec, spec.width, spec.height)
+        faces = postprocess(spec, outputs[:first], network.grids[:first], whole)
+        meshes = photograph.meshes / (placement.scale_x, placement.scale_y, placement.scale_x)
+        found = np.array([mesh_of(box, meshes) for box in faces.boxes], np.intp)
+        chosen = np.flatnonzero(found >= 0)
+        if len(chosen):
+            rows.append(_row(spec, network, outputs[first:], faces, chosen, meshes[found[chosen]]))
+    return _joined(rows)
+
+
+def _seen(
+    frame: NDArray[np.uint8], picture: Image, detector: Detector, teacher: Teacher, entry: Path | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if entry is not None:
+        try:
+            with np.load(entry, allow_pickle=False) as known:
+                return known["meshes"], known["sizes"]
+        except (OSError, ValueError, KeyError):
+            pass
+    meshes, sizes = [], []
+    for face in detector.detect(frame):
+        x1, y1, x2, y2 = face.box
+        if min(x2 - x1, y2 - y1) >= LEAST_FACE:
+            vertices, logit = teacher.mesh(picture, face)
+            if logit > LEAST_LOGIT:
+                meshes.append(vertices)
+                sizes.append(np.sqrt((x2 - x1) * (y2 - y1)))
+    result = np.array(meshes).reshape(len(meshes), VERTICES, 3), np.array(sizes)
+    if entry is not None:
+        buffer = io.BytesIO()
+        np.savez(buffer, meshes=result[0], sizes=result[1])
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        scratch = entry.with_suffix(".part")
+        scratch.write_bytes(buffer.getvalue())
+        scratch.replace(entry)
+    return result
+
+
+def _views(
+    candidates: Faces, meshes: NDArray[np.float64], random: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Which candidates to take, and the mesh of each: for every mesh the best, and others at random."""
+    found = np.array([mesh_of(box, meshes) for box in candidates.boxes], np.intp)
+    chosen: list[int] = []
+    for mesh in range(len(meshes)):
+        on_it = np.flatnonzero(found == mesh)
+        chosen += on_it[:1].tolist()
+        chosen += random.permutation(on_it[1:])[: VIEWS - 1].tolist()
+    index = np.array(chosen, np.intp)
+    return index, meshes[found[index]]
+
+
+def mesh_of(box: NDArray[np.float64], meshes: NDArray[np.float64]) -> int:
+    """The mesh that the box is of; −1 when it is of none."""
+    if not len(meshes):
+        return -1
+    size = np.sqrt(np.prod(box[2:] - box[:2]))
+    flat = meshes[:, :, :2]
+    distance = np.linalg.norm(flat.mean(axis=1) - 0.5 * (box[:2] + box[2:]), axis=1) / size
+    nearest = int(distance.argmin())
+    extent = float((flat[nearest].max(axis=0) - flat[nearest].min(axis=0)).max()) / size
+    return nearest if distance[nearest] < FURTHEST and SMALLEST < extent < LARGEST else -1
+
+
+def _row(
+    spec: Spec,
+    network: Network,
+    features: Sequence[Any],
+    faces: Faces,
+    chosen: NDArray[np.intp],
+    meshes: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    boxes, landmarks = faces.boxes[chosen], faces.landmarks[chosen]
+    grids = network.grids[len(spec.outputs) :]
+    described = describe(spec, features, grids, boxes, landmarks)
+    sizes = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+    return described, relative(boxes, meshes).astype(np.float32), sizes.astype(np.float32)
+
+
+def _joined(rows: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]) -> Samples:
+    if not rows:
+        raise TrainingError("the detector finds none of the faces again; give a checkpoint that detects faces")
+    described, vertices, sizes = zip(*rows, strict=True)
+    return Samples(np.concatenate(described), np.concatenate(vertices), np.concatenate(sizes))
+
+
+def _picture(frame: NDArray[np.uint8]) -> Image:
+    from PIL import Image
+
+    return Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
+
+
+def splits(samples: Samples, parts: int, random: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    """The indices of all samples in random order, in `parts`-sized batches; a last, smaller one is left out."""
+    order = random.permutation(len(samples))
+    for start in range(0, len(order) - parts + 1, parts):
+        yield order[start : start + parts]
