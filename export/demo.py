@@ -41,7 +41,12 @@ def demo_file() -> CheckpointFile:
 
 
 def demo_branch() -> Branch:
-    """The dense branch that was trained on the demo's checkpoint; `weights/README.md` says how, and on what terms."""
-    from .branch import read_branch  # late, as PyTorch is
+    """The dense branch that was trained on the demo's checkpoint; `weights/README.md` says how, and on what terms.
 
+    Raises `BranchError` where it is not installed.
+    """
+    from .branch import BranchError, read_branch  # late, as PyTorch is
+
+    if not DENSE_BRANCH.is_file():  # twice the size of all the rest
+        raise BranchError("the demo's dense branch is in the source tree and not in the wheel; give a branch's file")
     return read_branch(DENSE_BRANCH)
