@@ -31,6 +31,9 @@ demo: $(VENV)/demo.stamp  ## Build a bundle, find a face with it, and compare it
 test: $(VENV)/dev.stamp  ## Run the tests (PYTEST="-k name" chooses some)
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
+build/demo/manifest.json: $(VENV)/demo.stamp
+	$(BIN)/retinaface-edge build --output build/demo --force
+
 build/arm64/manifest.json: $(VENV)/demo.stamp
 	$(BIN)/retinaface-edge build --recipe fast --output build/arm64 --force
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.drift import iou
+
 RIGHT, WRONG, LEFT_OUT = 1, 0, -1
 
 
@@ -114,16 +116,3 @@ def assign(
             partner[index] = best
             free[best] = False
     return partner
-
-
-def iou(a: NDArray[np.float64], b: NDArray[np.float64], extra: float = 0.0) -> NDArray[np.float64]:
-    """Intersection over union of every box in `a` (n, 4) with every one in `b` (m, 4): (n, m).
-
-    `extra` is added to every width and height: 1 where a protocol counts both border pixels.
-    """
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    sides = np.maximum(high - low + extra, 0.0)
-    intersection = sides[..., 0] * sides[..., 1]
-    areas = [(boxes[:, 2] - boxes[:, 0] + extra) * (boxes[:, 3] - boxes[:, 1] + extra) for boxes in (a, b)]
-    return np.asarray(intersection / np.maximum(areas[0][:, None] + areas[1][None, :] - intersection, 1e-12))

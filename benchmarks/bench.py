@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.bundle import Bundle
-from ..runtime.drift import detection_drift
-from .accuracy import iou
+from ..runtime.drift import detection_drift, iou
 from .contestants import ARTIFACT, PEER, Absent, Contestant, Frame
 from .first_result import FirstResult, first_result
 from .intervals import median_interval, paired_ratio

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.drift import iou
 from ..runtime.postprocess import Faces
-from .accuracy import ImageDetections, Judged, assign, average_precision_of, iou, judge
+from .accuracy import ImageDetections, Judged, assign, average_precision_of, judge
 
 MATCHED_IOU = 0.5
 SIZES = (0.0, 16.0, 32.0, 64.0, 128.0, float("inf"))

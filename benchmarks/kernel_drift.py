@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ..runtime.bundle import Bundle
 from ..runtime.detector import Detector
+from ..runtime.drift import iou
 from ..runtime.postprocess import Faces, Grid, RawOutput
 from ..runtime.spec import Spec
-from .accuracy import iou
 
 KERNELS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 """LiteRT's kernel sets by name: its default, its own optimised ones, and those that define the arithmetic."""

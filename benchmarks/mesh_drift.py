@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ..runtime.backends import installed
 from ..runtime.bundle import Bundle
 from ..runtime.detector import Detector
+from ..runtime.drift import iou
 from ..runtime.images import read_image
 from ..runtime.mesh import head_pose
 from ..runtime.postprocess import Faces
-from .accuracy import iou
 
 REFERENCE = ("onnxruntime", "fp32")
 MATCHED = 0.5

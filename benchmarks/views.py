@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.backends import Network
+from ..runtime.drift import iou
 from ..runtime.postprocess import Faces, non_maximum_suppression, postprocess
 from ..runtime.preprocess import letterbox, letterbox_for
 from ..runtime.spec import Spec
-from .accuracy import iou
 from .subjects import MeasurementError
 
 INPUT, VGA, ORIGINAL, MULTI_SCALE = "input", "vga", "original", "multi-scale"

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .accuracy import LEFT_OUT, RIGHT, WRONG, Judged, iou
+from ..runtime.drift import iou
+from .accuracy import LEFT_OUT, RIGHT, WRONG, Judged
 
 SETTINGS = ("easy", "medium", "hard")
 IOU_THRESHOLD = 0.5

@@ -71,7 +71,7 @@ def _front(conv: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> list[o
     """What lies between the image and the first convolution, in order."""
     front: list[onnx.NodeProto] = []
     value = conv.input[0]
-    while value in producers:
+    while value in producers and len(front) < 3:  # no front is longer; a damaged graph may run in a circle
         front.insert(0, producers[value])
         value = front[0].input[0]
     return front

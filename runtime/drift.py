@@ -1,4 +1,4 @@
-"""How far the faces of one artifact are from another's, in one number."""
+"""How boxes overlap, and how far the faces of one artifact are from another's, in one number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def detection_drift(expected: Sequence[NDArray[np.float64]], found: Sequence[NDA
     overlap, faces = 0.0, 0
     for ours, theirs in zip(found, expected, strict=True):
         faces += len(ours) + len(theirs)
-        overlaps = _overlaps(ours, theirs)
+        overlaps = iou(ours, theirs)
         while overlaps.size and (best := float(overlaps.max())) > 0.0:
             row, column = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
             overlap += best
@@ -25,9 +25,14 @@ def detection_drift(expected: Sequence[NDArray[np.float64]], found: Sequence[NDA
     return 100.0 * (1.0 - 2.0 * overlap / faces) if faces else 0.0
 
 
-def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union of each box in `a` with each in `b`."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0.0), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
-    return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1][None, :] - shared, 1e-12))
+def iou(a: NDArray[np.float64], b: NDArray[np.float64], extra: float = 0.0) -> NDArray[np.float64]:
+    """Intersection over union of every box in `a` (n, 4) with every one in `b` (m, 4): (n, m).
+
+    `extra` is added to every width and height: 1 where a protocol counts both border pixels.
+    """
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    sides = np.maximum(high - low + extra, 0.0)
+    intersection = sides[..., 0] * sides[..., 1]
+    areas = [(boxes[:, 2] - boxes[:, 0] + extra) * (boxes[:, 3] - boxes[:, 1] + extra) for boxes in (a, b)]
+    return np.asarray(intersection / np.maximum(areas[0][:, None] + areas[1][None, :] - intersection, 1e-12))

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retinaface_edge.benchmarks import doctor, machine
-from retinaface_edge.benchmarks.accuracy import iou
 from retinaface_edge.benchmarks.bench_text import bench_markdown
 from retinaface_edge.benchmarks.contestants import Contestant
 from retinaface_edge.benchmarks.first_result import first_result
@@ -37,6 +36,7 @@ from retinaface_edge.benchmarks.subjects import MeasurementError
 from retinaface_edge.calibration.scenes import scenes
 from retinaface_edge.cli import main
 from retinaface_edge.runtime import Bundle, Detector, Spec, device
+from retinaface_edge.runtime.drift import iou
 from retinaface_edge.runtime.errors import BackendError, BundleError, SpecError
 from retinaface_edge.runtime.target import BUDGETS, Budget, Processor, read_budget
 

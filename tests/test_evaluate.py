@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retinaface_edge.benchmarks.accuracy import ImageDetections, average_precision, iou
+from retinaface_edge.benchmarks.accuracy import ImageDetections, average_precision
 from retinaface_edge.benchmarks.cache import ResultCache
 from retinaface_edge.benchmarks.datasets import read_boxes
 from retinaface_edge.benchmarks.evaluate import evaluate
@@ -21,6 +21,7 @@ from retinaface_edge.benchmarks.views import MULTI_SCALE, ORIGINAL, checked_scal
 from retinaface_edge.calibration.scenes import portrait
 from retinaface_edge.runtime import Bundle, Detector, Spec
 from retinaface_edge.runtime.backends import load
+from retinaface_edge.runtime.drift import iou
 from retinaface_edge.runtime.postprocess import Faces
 
 

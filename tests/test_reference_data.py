@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retinaface_edge.benchmarks.accuracy import ImageDetections, average_precision, iou
+from retinaface_edge.benchmarks.accuracy import ImageDetections, average_precision
 from retinaface_edge.runtime import Bundle, Detector, Faces
+from retinaface_edge.runtime.drift import iou
 from retinaface_edge.runtime.images import read_image
 
 LEAST_SIDE = 10
