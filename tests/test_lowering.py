@@ -84,10 +84,11 @@ def test_tflite_has_no_transpose_and_pads_only_where_it_must(
         if attribute.name == "strides" and list(attribute.ints) == [2, 2]
     )
     assert floats["TRANSPOSE"] == 0
-    assert floats["PAD"] == strided == 5
+    assert strided == 5
     integers = operators(tflite_int8)
     assert integers["TRANSPOSE"] == 0
-    assert integers["PAD"] == strided - 1  # the image is padded with its mean colour, by concatenation
+    # The image is padded with its mean colour, by concatenation.
+    assert floats["PAD"] == integers["PAD"] == strided - 1
     assert integers["LEAKY_RELU"] == 38
 
 
