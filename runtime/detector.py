@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from . import backends
 from .bundle import Bundle
 from .errors import BackendError, RetinaFaceEdgeError
-from .mesh import add_meshes
 from .postprocess import Faces, Grid, RawOutput, check_thresholds, postprocess
 from .preprocess import Letterbox, check_frame, letterbox, letterbox_for
 from .spec import Spec
@@ -241,6 +240,8 @@ class _Workspace:
         if dense is None:
             return faces
         first = len(self.spec.outputs)
+        from .mesh import add_meshes  # late: most programs ask for no mesh
+
         return add_meshes(self.spec, dense, faces, outputs[first:], grids[first:], self._placement)
 
 
