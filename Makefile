@@ -34,16 +34,16 @@ test: $(VENV)/dev.stamp  ## Run the tests (PYTEST="-k name" chooses some)
 build/demo/manifest.json: $(VENV)/demo.stamp
 	$(BIN)/retinaface-edge build --output build/demo --force
 
-build/arm64/manifest.json: $(VENV)/demo.stamp
-	$(BIN)/retinaface-edge build --recipe fast --output build/arm64 --force
+build/integers/manifest.json: $(VENV)/demo.stamp
+	$(BIN)/retinaface-edge build --recipe fast --output build/integers --force
 
 .PHONY: bench
 bench: build/demo/manifest.json  ## Time the demo's bundle on one core; fails when its fastest artifact misses 30 frames a second
 	$(BIN)/retinaface-edge bench build/demo --quick --target vga-30fps --json build/bench.json $(BENCH)
 
 .PHONY: test-arm64
-test-arm64: $(VENV)/dev.stamp build/arm64/manifest.json  ## Compare with an emulated Raspberry Pi 4 and 5 (Debian; as root, once)
-	$(BIN)/python tests/arm64/run.py build/arm64
+test-arm64: $(VENV)/dev.stamp build/integers/manifest.json  ## Compare with an emulated Raspberry Pi 4 and 5 (Debian; as root, once)
+	$(BIN)/python tests/arm64/run.py build/integers
 
 .PHONY: coverage
 coverage: $(VENV)/dev.stamp  ## Run the tests and show which branches they take (at least 90 %)
