@@ -34,6 +34,9 @@ C_SPEC = Spec(96, 64)
 
 
 def main(bundle: Path, folder: Path) -> int:
+    if folder.resolve() in (bundle.resolve(), *bundle.resolve().parents):
+        print(f"{bundle} lies in the user space's folder, {folder}, and would be copied into itself; move one of them")
+        return 2
     root = userland.make(folder, PROJECT)
     work = root / "opt" / "work"
     shutil.rmtree(work, ignore_errors=True)
