@@ -64,9 +64,9 @@ def test_as_many_threads_work_as_were_asked_for(bundle: Bundle, backend: str, pr
     # others, a thread pool may find its work done by one thread before the second was scheduled.
     for _ in range(TRIES):
         seconds = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        busy = sum(spent > 0.05 * sum(seconds) for spent in seconds)
+        busy, working = (sum(spent > share * sum(seconds) for spent in seconds) for share in (0.05, 0.01))
         assert busy <= threads, seconds
-        if busy == threads:
+        if working >= threads:
             return
     pytest.fail(f"{TRIES} times fewer than {threads} threads worked: {seconds}")
 
