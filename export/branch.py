@@ -135,6 +135,8 @@ def read_branch(path: Path) -> Branch:
     """Read what `branch_file` gave. Raises `BranchError` when the file is something else."""
     try:
         content = path.read_bytes()
+        if not zipfile.is_zipfile(io.BytesIO(content)):  # NumPy would offer to unpickle it
+            raise ValueError("no archive")
         archive = np.load(io.BytesIO(content), allow_pickle=False)
         meta = json.loads(bytes(archive[META]).decode())
         mesh = Mesh(channels=int(meta["channels"]), vertices=int(meta["vertices"]))

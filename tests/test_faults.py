@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from retinaface_edge.benchmarks.drift import drift, read_set
 from retinaface_edge.benchmarks.gate import Outcome, apply_gate, failures, read_gate
 from retinaface_edge.benchmarks.layers import layer_drift
 from retinaface_edge.benchmarks.subjects import Subject, digest_of, subjects_of
-from retinaface_edge.calibration.calibrate import Calibration
+from retinaface_edge.calibration.calibrate import grids_from_json
 from retinaface_edge.calibration.scenes import scenes
 from retinaface_edge.export.lower_openvino import lower_openvino
 from retinaface_edge.export.lower_tflite import lower_tflite
@@ -69,18 +70,26 @@ def judge(sound: dict[str, Subject], pictures: dict[str, Path], cache: ResultCac
     return run
 
 
-def changed(fault: Fault, int8: onnx.ModelProto, calibration: Calibration, subject: Subject, spec: Spec) -> Subject:
-    """The artifact `subject`, built from the quantised model with a fault in it."""
-    model = onnx.ModelProto()
-    model.CopyFrom(int8)
-    fault(model)
-    if subject.backend == "tflite":
-        files: tuple[bytes, ...] = (serialise(lower_tflite(model, calibration.grids)),)
-    elif subject.backend == "openvino":
-        files = lower_openvino(model, spec)
-    else:
-        files = (model.SerializeToString(),)
-    return with_files(subject, files)
+@pytest.fixture
+def judge_fault(
+    judge: Callable[..., list[Outcome]], sound: dict[str, Subject], bundle: Bundle
+) -> Callable[..., list[Outcome]]:
+    """The default gate's failures when an INT8 artifact is built from the bundle's own model with a fault in it."""
+    grids = grids_from_json(json.loads((bundle.path / "calibration.json").read_text()))
+
+    def run(fault: Fault, name: str, layers: bool = False) -> list[Outcome]:
+        subject = sound[name]
+        model = onnx.load_from_string(sound["onnxruntime int8"].files[0])
+        fault(model)
+        if subject.backend == "tflite":
+            files: tuple[bytes, ...] = (serialise(lower_tflite(model, grids)),)
+        elif subject.backend == "openvino":
+            files = lower_openvino(model, bundle.spec)
+        else:
+            files = (model.SerializeToString(),)
+        return judge(with_files(subject, files), layers)
+
+    return run
 
 
 def with_files(subject: Subject, files: tuple[bytes, ...]) -> Subject:
@@ -144,13 +153,9 @@ def test_sound_artifacts_pass_the_default_gate(judge: Callable[..., list[Outcome
 def test_a_stretched_int8_output_is_named_by_the_tensor_floor(
     output: str,
     name: str,
-    judge: Callable[..., list[Outcome]],
-    int8: onnx.ModelProto,
-    calibration: Calibration,
-    sound: dict[str, Subject],
-    spec: Spec,
+    judge_fault: Callable[..., list[Outcome]],
 ) -> None:
-    found = judge(changed(stretched(output), int8, calibration, sound[name], spec))
+    found = judge_fault(stretched(output), name)
     assert {of for _, of in named(found, "tensors")} == {output}
     assert any("gain is" in outcome.sentence for outcome in found)
 
@@ -172,13 +177,9 @@ def test_a_stretched_fp32_output_is_named_by_the_tensor_floor(
 def test_every_fault_fails_the_default_gate_in_every_int8_artifact(
     fault: Fault,
     name: str,
-    judge: Callable[..., list[Outcome]],
-    int8: onnx.ModelProto,
-    calibration: Calibration,
-    sound: dict[str, Subject],
-    spec: Spec,
+    judge_fault: Callable[..., list[Outcome]],
 ) -> None:
-    found = judge(changed(fault, int8, calibration, sound[name], spec))
+    found = judge_fault(fault, name)
     assert found, f"the gate let {fault.__name__} in {name} pass"
     assert all(name in (o.figure.artifact, o.figure.reference) for o in found if o.figure)
 
@@ -192,13 +193,9 @@ def test_the_layer_floor_names_the_layers_with_the_fault(
     fault: Fault,
     layers: set[str],
     name: str,
-    judge: Callable[..., list[Outcome]],
-    int8: onnx.ModelProto,
-    calibration: Calibration,
-    sound: dict[str, Subject],
-    spec: Spec,
+    judge_fault: Callable[..., list[Outcome]],
 ) -> None:
-    found = judge(changed(fault, int8, calibration, sound[name], spec), layers=True)
+    found = judge_fault(fault, name, layers=True)
     assert {artifact for artifact, _ in named(found, "layers")} == {name}
     least = sorted(
         (outcome.figure.value, outcome.figure.of)
@@ -209,13 +206,9 @@ def test_the_layer_floor_names_the_layers_with_the_fault(
 
 
 def test_swapped_landmarks_are_named_by_tensors_and_detections(
-    judge: Callable[..., list[Outcome]],
-    int8: onnx.ModelProto,
-    calibration: Calibration,
-    sound: dict[str, Subject],
-    spec: Spec,
+    judge_fault: Callable[..., list[Outcome]],
 ) -> None:
-    found = judge(changed(landmarks_swapped, int8, calibration, sound["tflite int8"], spec))
+    found = judge_fault(landmarks_swapped, "tflite int8")
     assert named(found, "tensors") == {("tflite int8", "landmark_8")}
     figures = {outcome.figure.name for outcome in found if outcome.figure and outcome.figure.floor == "detections"}
     assert figures <= {"landmark_shift_mean"}

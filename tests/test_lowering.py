@@ -236,15 +236,18 @@ def network(
     return model
 
 
+NETWORKS = {
+    "channels": st.integers(1, 9),
+    "kernel": st.sampled_from([1, 3, 5]),
+    "stride": st.integers(1, 3),
+    "depthwise": st.booleans(),
+    "size": st.tuples(st.integers(3, 17), st.integers(3, 17)),
+    "seed": st.integers(0, 2**32 - 1),
+}
+
+
 @settings(max_examples=60)
-@given(
-    channels=st.integers(1, 9),
-    kernel=st.sampled_from([1, 3, 5]),
-    stride=st.integers(1, 3),
-    depthwise=st.booleans(),
-    size=st.tuples(st.integers(3, 17), st.integers(3, 17)),
-    seed=st.integers(0, 2**32 - 1),
-)
+@given(**NETWORKS)
 def test_small_graphs_of_any_shape_are_lowered_exactly(
     channels: int, kernel: int, stride: int, depthwise: bool, size: tuple[int, int], seed: int
 ) -> None:

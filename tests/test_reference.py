@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_lowering import network
+from test_lowering import NETWORKS, network
 
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
 from retinaface_edge.calibration.fixed_point import multiplier, rescale
@@ -84,12 +84,7 @@ grids = st.builds(Grid, st.floats(2.0**-8, 0.25, width=32), st.integers(0, 255))
 
 @settings(max_examples=300)
 @given(
-    channels=st.integers(1, 9),
-    kernel=st.sampled_from([1, 3, 5]),
-    stride=st.integers(1, 3),
-    depthwise=st.booleans(),
-    size=st.tuples(st.integers(3, 17), st.integers(3, 17)),
-    seed=st.integers(0, 2**32 - 1),
+    **NETWORKS,
     before=grids,
     after=grids,
     joined=grids,
