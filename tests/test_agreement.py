@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles.kernels import compare_litert
+from oracles.reference import evaluate
 from test_reference import INT8, elementwise, litert
 
 from retinaface_edge.calibration.agreement import before_leaky_relu, leaky_relu_slope, negative_factor, weight_scales
 from retinaface_edge.calibration.fixed_point import multiplier, rescale
-from retinaface_edge.export.kernels import compare_litert
-from retinaface_edge.export.reference import evaluate
 from retinaface_edge.runtime.postprocess import Grid
 
 scales = st.floats(2.0**-8, 0.25, width=32)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bars.kernel_drift import KERNELS, Drift, drift, kernel_drift, kernel_faces
 
-from retinaface_edge.benchmarks.kernel_drift import KERNELS, Drift, drift, kernel_drift, kernel_faces
 from retinaface_edge.calibration.images import image_folder
 from retinaface_edge.calibration.recipe import read_recipe
 from retinaface_edge.export.build import build

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import pytest
+from oracles.kernels import Agreement, compare_litert, compare_openvino
+from oracles.reference import evaluate
 
 from retinaface_edge.calibration.calibrate import calibrate
 from retinaface_edge.calibration.images import image_set
@@ -16,9 +18,7 @@ from retinaface_edge.calibration.recipe import read_recipe
 from retinaface_edge.calibration.scenes import portrait, scenes
 from retinaface_edge.export.checkpoints import Checkpoint
 from retinaface_edge.export.deploy import Deploy
-from retinaface_edge.export.kernels import Agreement, compare_litert, compare_openvino
 from retinaface_edge.export.lower_tflite import lower_tflite
-from retinaface_edge.export.reference import evaluate
 from retinaface_edge.export.tflite_file import Graph
 from retinaface_edge.export.to_onnx import to_onnx
 from retinaface_edge.runtime import Spec

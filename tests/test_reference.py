@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from oracles.reference import ReferenceError, evaluate
 from test_lowering import NETWORKS, network
 
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
@@ -26,7 +27,6 @@ from retinaface_edge.calibration.scenes import portrait, scenes
 from retinaface_edge.export.checkpoints import Checkpoint
 from retinaface_edge.export.deploy import Deploy
 from retinaface_edge.export.lower_tflite import lower_tflite
-from retinaface_edge.export.reference import ReferenceError, evaluate
 from retinaface_edge.export.tflite_file import Graph, Operator, Quantisation, Tensor, serialise
 from retinaface_edge.export.to_onnx import to_onnx
 from retinaface_edge.runtime import Spec

@@ -1,6 +1,6 @@
 """The runtime's bars, measured: what surrounds the network against the network, C against NumPy, loading, memory.
 
-    python -m retinaface_edge.benchmarks.runtime_bars BUNDLE PICTURE [--frames 10000] [--project .]
+    python tests/bars/runtime.py BUNDLE PICTURE [--frames 10000] [--project .]
 
 One thread, medians of interleaved rounds; every figure but the last ones is a ratio of two things measured in turn, so
 that a busy machine slows both. Times of imports and of loading come from fresh processes.
@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime import Bundle, Detector
-from ..runtime.backends import Network, load
-from ..runtime.images import read_image
-from ..runtime.postprocess import RawOutput, postprocess
-from ..runtime.preprocess import letterbox, letterbox_for
-from ..runtime.spec import Spec
-from ..runtime.twin import c_files
+from retinaface_edge.runtime import Bundle, Detector
+from retinaface_edge.runtime.backends import Network, load
+from retinaface_edge.runtime.images import read_image
+from retinaface_edge.runtime.postprocess import RawOutput, postprocess
+from retinaface_edge.runtime.preprocess import letterbox, letterbox_for
+from retinaface_edge.runtime.spec import Spec
+from retinaface_edge.runtime.twin import c_files
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (1024, 683))
 SURROUND_BARS = {(640, 480): 0.05, (1280, 720): 0.25}

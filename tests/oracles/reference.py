@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration.fixed_point import Integers, multiplier, rescale
-from ..runtime.errors import RetinaFaceEdgeError
-from .tflite_file import Graph, Operator, Tensor
+from retinaface_edge.calibration.fixed_point import Integers, multiplier, rescale
+from retinaface_edge.export.tflite_file import Graph, Operator, Tensor
+from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
 SAME = 0
 RELU = 1

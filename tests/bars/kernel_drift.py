@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.bundle import Bundle
-from ..runtime.detector import Detector
-from ..runtime.drift import iou
-from ..runtime.postprocess import Faces, Grid, RawOutput
-from ..runtime.spec import Spec
+from retinaface_edge.runtime.bundle import Bundle
+from retinaface_edge.runtime.detector import Detector
+from retinaface_edge.runtime.drift import iou
+from retinaface_edge.runtime.postprocess import Faces, Grid, RawOutput
+from retinaface_edge.runtime.spec import Spec
 
 KERNELS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 """LiteRT's kernel sets by name: its default, its own optimised ones, and those that define the arithmetic."""
