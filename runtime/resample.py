@@ -116,8 +116,13 @@ def blend_columns(pixels: Bytes, columns: Taps, scratch: Scratch) -> Bytes:
     target = len(columns.weight)
     if columns.step:
         if columns.weight[0]:  # All neighbours, though every n-th is wanted: contiguous bytes are the faster way.
-            mean = scratch.block(3, count, width - 1, channels)
-            pixels = _average(pixels[:, :-1], pixels[:, 1:], mean, scratch)
+            mean = scratch.block(3, count, width, channels)
+            if pixels.flags.c_contiguous:  # one long row: what each row's last pixel becomes is not picked
+                flat = pixels.reshape(-1)
+                _average(flat[:-channels], flat[channels:], mean.reshape(-1)[:-channels], scratch)
+            else:
+                _average(pixels[:, :-1], pixels[:, 1:], mean[:, :-1], scratch)
+            pixels = mean
         start = int(columns.first[0])
         return pixels[:, start : start + columns.step * (target - 1) + 1 : columns.step]
     wide = _even(target)
@@ -148,9 +153,9 @@ def _gather(rows: Bytes, out: Bytes) -> Bytes:
 
 
 def _average(first: Bytes, second: Bytes, out: Bytes, scratch: Scratch) -> Bytes:
-    half = scratch.block(4, *out.shape)
+    half = scratch.blocks[4][: out.size].reshape(out.shape)
     np.bitwise_xor(first, second, out=half)
-    np.right_shift(half, 1, out=half)
+    np.floor_divide(half, 2, out=half)  # a shift by one, which NumPy does a byte at a time
     np.bitwise_or(first, second, out=out)
     return np.subtract(out, half, out=out)
 

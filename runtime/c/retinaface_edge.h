@@ -7,7 +7,7 @@
  *     rfe_letterbox box;                                   once for each size of frames
  *     rfe_letterbox_init(&box, frame_width, frame_height);
  *     uint8_t *rows = ...;                                 rfe_rows_bytes(frame_width) bytes
- *     rfe_letterbox_run(&box, &frame, rows, input);        input: RFE_INPUT_BYTES bytes, then run the network
+ *     image = rfe_network_input(&box, &frame, rows, input);    input: RFE_INPUT_BYTES bytes; run the network on image
  *     rfe_candidate candidates[RFE_ANCHORS];
  *     count = rfe_postprocess(outputs, &box, 0.5, 0.4, candidates, RFE_ANCHORS, faces, max_faces);
  *
@@ -200,14 +200,23 @@ static inline void rfe_blend_columns(const rfe_letterbox *box, const uint8_t *re
 }
 
 /* Every n-th pixel of a packed row, from the first tap on. */
-static inline void rfe_pick_columns(const rfe_letterbox *box, const uint8_t *row, uint8_t *out) {
+static inline void rfe_pick_columns(const rfe_letterbox *box, const uint8_t *restrict row, uint8_t *restrict out) {
     const ptrdiff_t step = 3 * (ptrdiff_t)box->column_step;
-    const int32_t last = box->width - 1;
+    int32_t left = box->width - 1;
     row += 3 * box->columns[0].first;
-    for (int32_t x = 0; x < last; x++) {
-        memcpy(out + 3 * x, row + step * x, 4); /* the fourth byte is overwritten by the next pixel */
+    for (; left >= 4; left -= 4) {
+        for (int32_t i = 0; i < 4; i++) { /* the fourth byte is overwritten by the next pixel */
+            memcpy(out + 3 * i, row + step * i, 4);
+        }
+        row += 4 * step;
+        out += 12;
     }
-    memcpy(out + 3 * last, row + step * last, 3);
+    for (; left > 0; left--) {
+        memcpy(out, row, 3);
+        row += step;
+        out += 3;
+    }
+    memcpy(out, row, 3);
 }
 
 /* One row of the picture. `rows` is working memory as for rfe_letterbox_run. */
@@ -256,6 +265,18 @@ static inline void rfe_letterbox_run(const rfe_letterbox *box, const rfe_frame *
             memcpy(out + 3 * x, rfe_mean, 3);
         }
     }
+}
+
+/* What the network reads for a frame: the frame's own memory where that is its input already, as a camera of this size
+ * gives it, which then must stay until the network has run; otherwise `input`, written by rfe_letterbox_run. */
+static inline const uint8_t *rfe_network_input(const rfe_letterbox *box, const rfe_frame *frame, uint8_t *rows,
+                                               uint8_t *input) {
+    if (box->frame_width == RFE_INPUT_WIDTH && box->frame_height == RFE_INPUT_HEIGHT && frame->colour == RFE_BGR &&
+        frame->column_stride == 3 && frame->row_stride == RFE_INPUT_WIDTH * 3) {
+        return frame->pixels;
+    }
+    rfe_letterbox_run(box, frame, rows, input);
+    return input;
 }
 
 /* ---- after the network ---- */

@@ -34,6 +34,7 @@ static void *read_block(void) {
 static void preprocess(rfe_letterbox *box) {
     uint8_t *input = malloc(RFE_INPUT_BYTES);
     uint8_t *rows = malloc(rfe_rows_bytes(box->frame_width));
+    uint8_t *other;
     rfe_frame frame;
     uint8_t *bytes;
     int32_t offset;
@@ -45,6 +46,11 @@ static void preprocess(rfe_letterbox *box) {
     frame.pixels = bytes + offset;
     rfe_letterbox_run(box, &frame, rows, input);
     fwrite(input, 1, RFE_INPUT_BYTES, stdout);
+    other = malloc(RFE_INPUT_BYTES);
+    if (memcmp(rfe_network_input(box, &frame, rows, other), input, RFE_INPUT_BYTES) != 0) {
+        exit(5);
+    }
+    free(other);
     free(bytes);
     free(rows);
     free(input);
