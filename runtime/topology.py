@@ -1,6 +1,7 @@
 """The 468-vertex face: where its vertices lie in a face of no expression, its triangles, and its texture coordinates.
 
-The data are those of MediaPipe's canonical face (Apache-2.0); so a mesh of this project fits what others made for it.
+The data are those of MediaPipe's canonical face (Apache-2.0), triangles sorted and texture coordinates rounded to
+0.0001; so a mesh of this project fits what others made for it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 VERTICES = 468
 DATA = Path(__file__).parent / "face468.json"
+"""Column by column, which takes fewest bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ def topology() -> Topology:
     """Read once, when a mesh is first asked for."""
     data = json.loads(DATA.read_text(encoding="utf-8"))
     return Topology(
-        canonical=np.array(data["canonical"]),
-        triangles=np.array(data["triangles"], np.intp),
-        uv=np.array(data["uv"]),
+        canonical=np.array(data["canonical"]).T.copy(),
+        triangles=np.array(data["triangles"], np.intp).T.copy(),
+        uv=np.array(data["uv"]).T.copy(),
     )
