@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from retinaface_edge.runtime import Faces, Spec
 from retinaface_edge.runtime.backends import Network
-from retinaface_edge.runtime.mesh import add_meshes, describe, head_pose, place, relative
+from retinaface_edge.runtime.mesh import DenseBranch, describe, head_pose, place, relative
 from retinaface_edge.runtime.mesh_files import mesh_files, mesh_json, sample_texture
 from retinaface_edge.runtime.postprocess import Grid, RawOutput
 from retinaface_edge.runtime.preprocess import letterbox_for
@@ -115,7 +115,7 @@ def test_all_faces_go_through_in_as_few_batches_as_can_be(count: int) -> None:
     faces, (features, grids) = random_faces(random, count), random_features(random)
     network, placement = Echo(), letterbox_for(SPEC, 192, 128)
     scaled = Faces(faces.scores, faces.boxes * 2, faces.landmarks * 2)
-    found = add_meshes(SPEC, network, scaled, features, grids, placement)
+    found = DenseBranch(SPEC, network).add_meshes(scaled, features, grids, placement)
     assert network.calls == -(-count // 3)
     assert found.vertices is not None and found.vertices.shape == (count, 468, 3)
     sides = scaled.boxes[:, 2:] - scaled.boxes[:, :2]
