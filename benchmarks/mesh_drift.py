@@ -1,12 +1,11 @@
 """The floor of the dense branch: how far every artifact's meshes are from FP32's, on pictures without annotation.
 
 Faces of two artifacts are the same where their boxes overlap by an IoU of at least 0.5; their meshes are then compared
-vertex by vertex, in per cent of √(box area). Also what a mesh costs: frames with and without, taking turns.
+vertex by vertex, in per cent of √(box area).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from ..runtime.postprocess import Faces
 
 REFERENCE = ("onnxruntime", "fp32")
 MATCHED = 0.5
-WARM_UP = 5
 
 
 def mesh_drift(
@@ -74,34 +72,6 @@ def mesh_drift_text(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['worst_percent']:8.2f} {row['pose_degrees']:7.2f}"
         )
     return "\n".join(lines)
-
-
-def mesh_cost(
-    bundle: Bundle, frame: NDArray[np.uint8], backend: str, precision: str, rounds: int = 200
-) -> dict[str, float]:
-    """Median milliseconds of `frame` on one thread with meshes and without, taking turns.
-
-    `ratio` is the median over the rounds of with ÷ without, the two being timed one after the other.
-    """
-    plain, dense = (Detector.load(bundle, backend, precision) for _ in range(2))
-    faces = len(dense.detect(frame, mesh=True))
-    times = np.empty((rounds + WARM_UP, 2))
-    for turn in range(rounds + WARM_UP):
-        for which in ((0, 1), (1, 0))[turn % 2]:
-            start = time.perf_counter()
-            if which:
-                dense.detect(frame, mesh=True)
-            else:
-                plain.detect(frame)
-            times[turn, which] = time.perf_counter() - start
-    kept = times[WARM_UP:]
-    without, with_meshes = np.median(kept, axis=0) * 1000.0
-    return {
-        "faces": faces,
-        "without_ms": float(without),
-        "with_ms": float(with_meshes),
-        "ratio": float(np.median(kept[:, 1] / kept[:, 0])),
-    }
 
 
 def _pairs(expected: Faces, found: Faces) -> list[tuple[NDArray[np.float64], NDArray[np.float64], float]]:
