@@ -199,7 +199,7 @@ class Detector:
             from .mesh import DenseBranch  # late: most programs ask for no mesh
 
             self._network, dense = self._branch()
-            self._dense = DenseBranch(self.spec, dense)
+            self._dense = DenseBranch(self.spec, dense, self._network.grids[len(self.spec.outputs) :])
         return self._network
 
 
@@ -246,8 +246,7 @@ class _Workspace:
         faces = postprocess(self.spec, outputs, grids, self._placement, score_threshold, iou_threshold, self._mask)
         if dense is None:
             return faces
-        first = len(self.spec.outputs)
-        return dense.add_meshes(faces, outputs[first:], grids[first:], self._placement)
+        return dense.add_meshes(faces, outputs[len(self.spec.outputs) :], self._placement)
 
 
 @contextmanager

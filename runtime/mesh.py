@@ -50,28 +50,30 @@ class DenseBranch:
     much memory it has to find. Safe to call from several threads: calls take turns.
     """
 
-    def __init__(self, spec: Spec, network: Network) -> None:
+    def __init__(self, spec: Spec, network: Network, grids: Sequence[Grid]) -> None:
+        """`grids` are those of the detector's features, in the order of `spec.features`."""
         if spec.mesh is None:
             raise BackendError("this detector has no dense branch; build the bundle with --mesh")
         self.spec = spec
         self._network = network
         self._batch = np.zeros(spec.mesh.input_shape, np.float32)
-        self._sampler = _Sampler(spec, spec.mesh.batch)
+        self._sampler = _Sampler(spec, grids, spec.mesh.batch)
         self._lock = threading.Lock()
 
-    def add_meshes(
-        self, faces: Faces, features: Sequence[RawOutput], grids: Sequence[Grid], placement: Letterbox
-    ) -> Faces:
-        """`faces` with their vertices. `features` and `grids` are in the order of `spec.features`.
+    def add_meshes(self, faces: Faces, features: Sequence[RawOutput], placement: Letterbox) -> Faces:
+        """`faces` with their vertices. `features` are in the order of `spec.features`.
 
         All faces go through the network in one batch; more than its batch size, in several.
         """
         assert self.spec.mesh is not None
         scale = (placement.scale_x, placement.scale_y)
-        boxes, landmarks = faces.boxes / (2 * scale), faces.landmarks / scale
-        centre, size, wider = _frame(boxes)
-        depth, aspect = math.sqrt(scale[0] * scale[1]), math.sqrt(scale[0] / scale[1])
-        middle, extent = centre * scale, size * depth
+        boxes, landmarks = faces.boxes, faces.landmarks
+        if scaled := scale != (1.0, 1.0):
+            boxes, landmarks = boxes / (2 * scale), landmarks / scale
+        centre, size, wider = middle, extent, _ = _frame(boxes)
+        if scaled:
+            middle, extent = centre * scale, size * math.sqrt(scale[0] * scale[1])
+        aspect = math.sqrt(scale[0] / scale[1])
         vertices = np.empty((len(faces), self.spec.mesh.vertices, 3))
         (grid,) = self._network.grids
         with self._lock:
@@ -79,7 +81,7 @@ class DenseBranch:
                 part = slice(first, first + self.spec.mesh.batch)
                 into = vertices[part]
                 described = self._batch[0, 0, : len(into)]
-                self._sampler.sample(features, grids, landmarks[part], described)
+                self._sampler.sample(features, landmarks[part], described)
                 _measure(centre[part], size[part], wider[part], landmarks[part], described)
                 (found,) = self._network.run(self._batch)
                 real = found[0, 0, : len(into)].reshape(into.shape)
@@ -105,7 +107,7 @@ def describe(
     """
     assert spec.mesh is not None
     described = np.empty((len(boxes), spec.mesh.inputs), np.float32)
-    _Sampler(spec, len(boxes)).sample(features, grids, landmarks, described)
+    _Sampler(spec, grids, len(boxes)).sample(features, landmarks, described)
     _measure(*_frame(boxes), landmarks, described)
     return described
 
@@ -179,7 +181,8 @@ def _place(
 
     By axis, for loops over the three numbers of a vertex would be short ones.
     """
-    np.multiply(vertices, size[:, np.newaxis, np.newaxis], out=placed)
+    placed[:] = vertices
+    placed *= size[:, np.newaxis, np.newaxis]
     for axis, factor in enumerate((aspect, 1.0 / aspect)):
         values = placed[..., axis]
         if factor != 1.0:
@@ -190,7 +193,7 @@ def _place(
 class _Sampler:
     """Samples the features of up to `most` faces; holds where cells lie, and memory for their values."""
 
-    def __init__(self, spec: Spec, most: int) -> None:
+    def __init__(self, spec: Spec, grids: Sequence[Grid], most: int) -> None:
         assert spec.mesh is not None
         cells = np.array([[side // stride for stride in spec.strides] for side in (spec.width, spec.height)])
         row = cells[0, :, np.newaxis]
@@ -198,28 +201,34 @@ class _Sampler:
         self._before = np.nextafter(cells - 1.0, 0.0)[:, :, np.newaxis]  # so that every cell has a next one
         self._row = row
         self._around = np.stack([0 * row, 0 * row + 1, row, row + 1], axis=-1)
-        self._values = np.empty((len(spec.strides), most, POINTS, 4, spec.mesh.channels), np.float32)
+        self._scales = np.array([grid.scale for grid in grids])[:, np.newaxis]
+        self._zeros = [np.float32(grid.zero_point * grid.scale) for grid in grids]
+        self._raw: RawOutput = np.empty((len(spec.strides), most * POINTS, 4, spec.mesh.channels), np.float32)
 
     def sample(
         self,
         features: Sequence[RawOutput],
-        grids: Sequence[Grid],
         landmarks: NDArray[np.float64],
         described: NDArray[np.float32],
     ) -> None:
         """Write the samples at `landmarks` (n, 5, 2) to the first columns of `described` (n, inputs)."""
         levels, count, channels = len(features), len(landmarks), features[0].shape[3]
         cells, weights = self._corners(landmarks)
-        weights *= np.array([grid.scale for grid in grids])[:, np.newaxis]
-        shape = (levels, count, POINTS)
-        values = self._values[:, :count]
-        for feature, cell, value in zip(features, cells.reshape(*shape, 4), values, strict=True):
-            value[:] = feature.reshape(-1, channels).take(cell, axis=0)
+        weights *= self._scales
+        if self._raw.dtype != features[0].dtype:
+            self._raw = np.empty(self._raw.shape, features[0].dtype)
+        raw = self._raw[:, : count * POINTS]
+        for feature, cell, values in zip(features, cells, raw, strict=True):
+            feature.reshape(-1, channels).take(cell, axis=0, out=values, mode="clip")  # all exist; "raise" would copy
         by_level = described[:, :-MESH_OFFSETS].reshape(count, levels, POINTS, 1, channels).transpose(1, 0, 2, 3, 4)
-        np.matmul(weights.reshape(4, -1).T.astype(np.float32, order="C").reshape(*shape, 1, 4), values, out=by_level)
-        for level, grid in zip(by_level, grids, strict=True):
-            if grid.zero_point:  # the weights of a sample add up to its scale
-                level -= np.float32(grid.zero_point * grid.scale)
+        np.matmul(
+            weights.reshape(4, -1).T.astype(np.float32, order="C").reshape(levels, count, POINTS, 1, 4),
+            raw.astype(np.float32, copy=False).reshape(levels, count, POINTS, 4, channels),
+            out=by_level,
+        )
+        for level, zero in zip(by_level, self._zeros, strict=True):
+            if zero:  # the weights of a sample add up to its scale
+                level -= zero
 
     def _corners(self, landmarks: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """The four cells around each sample, (levels, 5n, 4), row by row, and their weights (2, 2, levels, 5n).
