@@ -25,7 +25,7 @@ from .subjects import environment
 REFERENCE = "onnxruntime fp32"
 MATCHED = 0.5
 MICROSECONDS = 1e6
-MOST_MESH_ROUNDS = 200
+MOST_MESH_ROUNDS = 128
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 

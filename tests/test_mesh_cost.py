@@ -72,3 +72,15 @@ def test_bench_shows_what_a_mesh_costs_and_a_gate_judges_it(
     shown = [line.split() for line in text.splitlines() if line.startswith("openvino int8")]
     assert f"{row['with_ms']:.2f}" in shown[-1]
     assert "| ms a frame, 3D meshes |" in (tmp_path / "r.md").read_text()
+
+
+def test_the_bar_says_in_a_line_why_it_cannot_be_measured(
+    bundle: Bundle, mesh_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "grey.png"
+    Image.fromarray(np.full((480, 640, 3), 90, np.uint8)).save(picture)
+    assert mesh_cost.main([str(mesh_bundle.path), str(picture)]) == 2
+    assert "no picture shows a face" in capsys.readouterr().err
+    Image.fromarray(np.ascontiguousarray(portrait()[:, :, ::-1])).save(picture)
+    assert mesh_cost.main([str(bundle.path), str(picture), "--rounds", "2"]) == 2
+    assert "no dense branch" in capsys.readouterr().err
