@@ -16,6 +16,7 @@ from .first_result import FirstResult, first_result
 from .intervals import median_interval, paired_ratio
 from .latency import INFERENCE, POST, PRE, Measured, Rule, measure_latency
 from .machine import SPREAD, describe_machine, warnings_of
+from .mesh_cost import frame_with_faces, mesh_costs
 from .peak import Peak, measure_peak
 from .pinned import run_pinned
 from .results import FORMAT_VERSION
@@ -24,6 +25,7 @@ from .subjects import environment
 REFERENCE = "onnxruntime fp32"
 MATCHED = 0.5
 MICROSECONDS = 1e6
+MOST_MESH_ROUNDS = 128
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
@@ -48,6 +50,7 @@ def bench(
     peak = run_pinned(measure_peak, cores, cores=cores)
     stage(f"time {len(contestants)} contestants, {rule.name} run")
     measured = run_pinned(measure_latency, contestants, frames, rule, cores, progress, cores=cores)
+    meshes = _meshes(bundle, contestants, frames, measured, cores, stage)
     peak = peak.better(run_pinned(measure_peak, cores, cores=cores))
     stage("first results, memory and threads, each in a process of its own")
     present = [contestant for contestant in contestants if contestant.name in measured.times]
@@ -73,6 +76,7 @@ def bench(
         "multiply_accumulates": macs,
         "warnings": list(_warnings(machine, measured, rows, first, len(cores))),
         "results": rows,
+        **({"meshes": meshes} if meshes else {}),
         "absent": [{"name": entry.name, "reason": entry.reason} for entry in (*absent, *measured.absent)],
         "samples": {
             "microseconds": {name: _microseconds(times.T) for name, times in measured.times.items()},
@@ -80,6 +84,29 @@ def bench(
             "yardstick": _microseconds(measured.yardstick),
         },
     }
+
+
+def _meshes(
+    bundle: Bundle,
+    contestants: Sequence[Contestant],
+    frames: Sequence[Frame],
+    measured: Measured,
+    cores: Sequence[int],
+    stage: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """What meshes cost those artifacts of the bundle that were measured, on the frame with about five faces."""
+    own = [c for c in contestants if c.kind == ARTIFACT and c.name in measured.times]
+    dense = {mesh.name for mesh in bundle.meshes}
+    artifacts = [(c.backend, c.precision) for c in own if c.name in dense]
+    if not artifacts:
+        return []
+    frame = frame_with_faces(frames, [len(boxes) for boxes in measured.boxes[own[0].name]])
+    if frame is None:
+        stage("no frame shows a face, so what a mesh costs is not measured")
+        return []
+    stage(f"what meshes cost {len(artifacts)} artifacts")
+    rounds = min(MOST_MESH_ROUNDS, len(measured.yardstick))
+    return run_pinned(mesh_costs, bundle.path, artifacts, frame, len(cores), rounds, cores=cores)
 
 
 def whole_calls(result: Mapping[str, Any], name: str) -> NDArray[np.float64]:

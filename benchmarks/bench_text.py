@@ -13,6 +13,8 @@ Rows = list[tuple[str, ...]]
 def bench_text(result: Mapping[str, Any]) -> str:
     """Where it was measured, times, what surrounds them, what is absent and what to beware of."""
     lines = [*_conditions(result), "", *table(_times(result)), "", *table(_costs(result))]
+    if result.get("meshes"):
+        lines += ["", *table(_meshes(result))]
     lines += [f"absent: {entry['name']}: {entry['reason']}" for entry in result["absent"]]
     lines += [f"warning: {warning}" for warning in result["warnings"]]
     return "\n".join(lines)
@@ -22,6 +24,8 @@ def bench_markdown(result: Mapping[str, Any]) -> str:
     """The same, for a document."""
     parts = [*(f"- {line}" for line in _conditions(result)), "", *_markdown(_times(result)), ""]
     parts += [*_markdown(_costs(result)), ""]
+    if result.get("meshes"):
+        parts += [*_markdown(_meshes(result)), ""]
     parts += [f"- absent: {entry['name']}: {entry['reason']}" for entry in result["absent"]]
     parts += [f"- warning: {warning}" for warning in result["warnings"]]
     return "\n".join(parts).rstrip() + "\n"
@@ -90,6 +94,17 @@ def _costs(result: Mapping[str, Any]) -> Rows:
                 number(row.get("corner_difference"), 2),
                 number(row.get("drift_percent"), 2),
             )
+        )
+    return rows
+
+
+def _meshes(result: Mapping[str, Any]) -> Rows:
+    """A frame with meshes against the same frame without, and the dense branch's network alone."""
+    rows: Rows = [("ms a frame, 3D meshes", "faces", "without", "with", "ratio", "branch, us a batch")]
+    for row in result["meshes"]:
+        times = (number(row[key], 2) for key in ("without_ms", "with_ms"))
+        rows.append(
+            (row["name"], str(row["faces"]), *times, _ratio(row["ratio"]), number(row["branch_microseconds"], 0))
         )
     return rows
 

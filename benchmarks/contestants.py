@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,7 @@ def load_subject(subject: Subject, threads: int) -> Loaded:
     """A network under the bundle's contract, as the detector that users call."""
     clock = Clock()
     network = subject.load(threads)
-    detector = Detector(subject.spec, _TimedNetwork(network, clock))
+    detector = Detector(subject.spec, TimedNetwork(network, clock))
 
     def detect(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         faces = detector.detect(frame)
@@ -129,12 +129,13 @@ def need(package: str) -> None:
         raise BackendError(f"needs {package}, which is not installed")
 
 
-class _TimedNetwork:
+class TimedNetwork:
     """A network that notes when it ran."""
 
     def __init__(self, network: Network, clock: Clock) -> None:
         self._network, self._clock = network, clock
         self.grids = network.grids
 
-    def run(self, image: NDArray[np.uint8]) -> Sequence[RawOutput]:
+    def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:
+        """As the network does."""
         return self._clock.time(lambda: self._network.run(image))

@@ -30,7 +30,9 @@ RATIOS = {
     "cpu_ratio_to_network": ("cpu_ms", "cpu_inference_ms"),
 }
 """Medians of a whole call against another's, or against another's network alone; by the clock or in processor time."""
-BENCH_FIGURES = (*MILLISECONDS, *RATIOS, RATIO_TO_BASELINE)
+MESH_FIGURES = ("mesh_ratio", "mesh_branch_us")
+"""A frame with meshes against the same without, and microseconds of a batch through the dense branch's network."""
+BENCH_FIGURES = (*MILLISECONDS, *RATIOS, RATIO_TO_BASELINE, *MESH_FIGURES)
 KNOWN = {
     TENSORS: (*TENSOR_FIGURES, *(f"{name}_all" for name in TENSOR_FIGURES)),
     DETECTIONS: (*DETECTION_FIGURES, *LOST_FIGURES),
@@ -131,7 +133,7 @@ def _eval(result: Mapping[str, Any]) -> Iterator[Figure]:
 
 
 def _bench(result: Mapping[str, Any]) -> Iterator[Figure]:
-    """Whole calls in milliseconds, and their medians against others'."""
+    """Whole calls in milliseconds, and their medians against others'; what meshes cost."""
     for row in result["results"]:
         for name in MILLISECONDS:
             yield Figure(BENCH, name, row["name"], "", "whole call", row[name])
@@ -139,3 +141,6 @@ def _bench(result: Mapping[str, Any]) -> Iterator[Figure]:
             if other is not row:
                 for name, (above, below) in RATIOS.items():
                     yield Figure(BENCH, name, row["name"], other["name"], "whole call", row[above] / other[below])
+    for row in result.get("meshes", ()):
+        for name, value in zip(MESH_FIGURES, (row["ratio"][0], row["branch_microseconds"]), strict=True):
+            yield Figure(BENCH, name, row["name"], "", f"a frame, faces: {row['faces']}", value)

@@ -1,13 +1,14 @@
 """The floor of the dense branch: how far every artifact's meshes are from FP32's, on pictures without annotation.
 
 Faces of two artifacts are the same where their boxes overlap by an IoU of at least 0.5; their meshes are then compared
-vertex by vertex, in per cent of √(box area). Also what a mesh costs: frames with and without, taking turns.
+vertex by vertex, in per cent of √(box area).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.backends import installed
-from ..runtime.bundle import Bundle
+from ..runtime.bundle import Artifact, Bundle
 from ..runtime.detector import Detector
 from ..runtime.drift import iou
 from ..runtime.images import read_image
@@ -24,41 +25,68 @@ from ..runtime.postprocess import Faces
 
 REFERENCE = ("onnxruntime", "fp32")
 MATCHED = 0.5
-WARM_UP = 5
+
+Vertices = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """One face by FP32 and by an artifact: vertices (468, 3) each; `shift` in per cent, `turn` in degrees."""
+
+    image: str
+    expected: Vertices
+    found: Vertices
+    shift: float
+    turn: float
 
 
 def mesh_drift(
-    bundle: Bundle, paths: Iterable[Path], progress: Callable[[Iterable[Any]], Iterable[Any]] = iter
+    bundle: Bundle, files: Mapping[str, Path], progress: Callable[[Iterable[Any]], Iterable[Any]] = iter
 ) -> list[dict[str, Any]]:
     """One row an artifact of the dense branch but FP32 on ONNX Runtime: faces, mean, median and worst distance, pose.
 
-    Distances are in the picture, in per cent of √(box area); `pose` is the mean difference of yaw, pitch and roll in
-    degrees. Raises `BundleError` when the bundle has no branch, `ImageError` when a picture cannot be read.
+    `files` are pictures by name. Distances are in the picture, in per cent of √(box area); `pose` is the mean
+    difference of yaw, pitch and roll in degrees. Rows of INT8 have the worst face and the one in the middle in
+    `shown`, to be drawn. Raises `BundleError` when the bundle has no branch, `ImageError` when a picture cannot be
+    read.
     """
     reference = Detector.load(bundle, *REFERENCE)
     others = [m for m in bundle.meshes if (m.backend, m.precision) != REFERENCE and m.backend in installed()]
     detectors = [Detector.load(bundle, mesh.backend, mesh.precision) for mesh in others]
-    shifts: list[list[float]] = [[] for _ in others]
-    turns: list[list[float]] = [[] for _ in others]
-    for path in progress(list(paths)):
+    pairs: list[list[_Pair]] = [[] for _ in others]
+    for name, path in progress(list(files.items())):
         frame = read_image(path)
         expected = reference.detect(frame, mesh=True)
         for index, detector in enumerate(detectors):
-            for a, b, size in _pairs(expected, detector.detect(frame, mesh=True)):
-                shifts[index].append(100.0 * float(np.linalg.norm((a - b)[:, :2], axis=1).mean()) / size)
-                turn = np.subtract(head_pose(a), head_pose(b))
-                turns[index].append(float(np.abs((turn + 180.0) % 360.0 - 180.0).mean()))
-    return [
-        {
-            "artifact": mesh.name,
-            "faces": len(shift),
-            "mean_percent": float(np.mean(shift)) if shift else None,
-            "median_percent": float(np.median(shift)) if shift else None,
-            "worst_percent": float(np.max(shift)) if shift else None,
-            "pose_degrees": float(np.mean(turn)) if turn else None,
-        }
-        for mesh, shift, turn in zip(others, shifts, turns, strict=True)
-    ]
+            pairs[index] += _pairs(name, expected, detector.detect(frame, mesh=True))
+    return [_row(mesh, found) for mesh, found in zip(others, pairs, strict=True)]
+
+
+def _row(mesh: Artifact, pairs: Sequence[_Pair]) -> dict[str, Any]:
+    shifts = [pair.shift for pair in pairs]
+    row: dict[str, Any] = {
+        "artifact": mesh.name,
+        "faces": len(pairs),
+        "mean_percent": float(np.mean(shifts)) if pairs else None,
+        "median_percent": float(np.median(shifts)) if pairs else None,
+        "worst_percent": max(shifts, default=None),
+        "pose_degrees": float(np.mean([pair.turn for pair in pairs])) if pairs else None,
+    }
+    if pairs and mesh.precision == "int8":
+        ordered = sorted(pairs, key=lambda pair: pair.shift)
+        row["shown"] = [_shown("worst", ordered[-1]), _shown("median", ordered[len(ordered) // 2])]
+    return row
+
+
+def _shown(which: str, pair: _Pair) -> dict[str, Any]:
+    """A face as JSON, for a drawing: x and y of the vertices by FP32 (`reference`) and by the artifact."""
+    both = {"reference": pair.expected, "artifact": pair.found}
+    return {
+        "which": which,
+        "image": pair.image,
+        "percent": pair.shift,
+        **{name: np.round(vertices[:, :2], 1).tolist() for name, vertices in both.items()},
+    }
 
 
 def mesh_drift_text(rows: Sequence[dict[str, Any]]) -> str:
@@ -76,44 +104,23 @@ def mesh_drift_text(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def mesh_cost(
-    bundle: Bundle, frame: NDArray[np.uint8], backend: str, precision: str, rounds: int = 200
-) -> dict[str, float]:
-    """Median milliseconds of `frame` on one thread with meshes and without, taking turns.
-
-    `ratio` is the median over the rounds of with ÷ without, the two being timed one after the other.
-    """
-    plain, dense = (Detector.load(bundle, backend, precision) for _ in range(2))
-    faces = len(dense.detect(frame, mesh=True))
-    times = np.empty((rounds + WARM_UP, 2))
-    for turn in range(rounds + WARM_UP):
-        for which in ((0, 1), (1, 0))[turn % 2]:
-            start = time.perf_counter()
-            if which:
-                dense.detect(frame, mesh=True)
-            else:
-                plain.detect(frame)
-            times[turn, which] = time.perf_counter() - start
-    kept = times[WARM_UP:]
-    without, with_meshes = np.median(kept, axis=0) * 1000.0
-    return {
-        "faces": faces,
-        "without_ms": float(without),
-        "with_ms": float(with_meshes),
-        "ratio": float(np.median(kept[:, 1] / kept[:, 0])),
-    }
-
-
-def _pairs(expected: Faces, found: Faces) -> list[tuple[NDArray[np.float64], NDArray[np.float64], float]]:
-    """Vertices of the same face by both, and the size of its box."""
+def _pairs(image: str, expected: Faces, found: Faces) -> Iterator[_Pair]:
+    """The faces that both have found."""
     assert expected.vertices is not None and found.vertices is not None
     if not len(found):
-        return []
-    overlaps = iou(expected.boxes, found.boxes)
-    pairs = []
-    for index, row in enumerate(overlaps):
+        return
+    for index, row in enumerate(iou(expected.boxes, found.boxes)):
         match = int(row.argmax())
-        if row[match] >= MATCHED:
-            x1, y1, x2, y2 = expected.boxes[index]
-            pairs.append((expected.vertices[index], found.vertices[match], float(np.sqrt((x2 - x1) * (y2 - y1)))))
-    return pairs
+        if row[match] < MATCHED:
+            continue
+        x1, y1, x2, y2 = expected.boxes[index]
+        a, b = expected.vertices[index], found.vertices[match]
+        distance = float(np.linalg.norm((a - b)[:, :2], axis=1).mean())
+        turn = np.subtract(head_pose(a), head_pose(b))
+        yield _Pair(
+            image,
+            a,
+            b,
+            100.0 * distance / math.sqrt((x2 - x1) * (y2 - y1)),
+            float(np.abs((turn + 180.0) % 360.0 - 180.0).mean()),
+        )

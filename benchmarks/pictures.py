@@ -9,6 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..runtime.errors import ImageError
 from ..runtime.images import read_image
 
@@ -26,7 +29,6 @@ def worst_pictures(drift: Mapping[str, Any], folder: Path) -> Iterator[str]:
             yield f"<p>{escape(caption)}: not drawn, {escape(str(error))}</p>"
             continue
         height, width = frame.shape[:2]
-        data = base64.b64encode(_jpeg(frame)).decode()
         # Boxes are drawn by the page, not into the pixels: they stay sharp, and the picture stays small.
         boxes = [
             *_boxes(worst["reference_faces"], "fp32", width, ""),
@@ -35,7 +37,7 @@ def worst_pictures(drift: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield (
             f'<figure><figcaption>{escape(caption)}</figcaption><svg viewBox="0 0 {width} {height}" role="img" '
             f'aria-label="{escape(caption, quote=True)}"><image width="{width}" height="{height}" '
-            f'href="data:image/jpeg;base64,{data}"/>{"".join(boxes)}</svg></figure>'
+            f'href="{jpeg_href(frame)}"/>{"".join(boxes)}</svg></figure>'
         )
 
 
@@ -49,11 +51,12 @@ def _boxes(faces: Sequence[Mapping[str, Any]], kind: str, width: int, dash: str)
         )
 
 
-def _jpeg(frame: Any) -> bytes:
+def jpeg_href(frame: NDArray[np.uint8]) -> str:
+    """A frame, uint8 BGR (h, w, 3), as a reference that holds it: a JPEG of at most 720 pixels a side."""
     from PIL import Image
 
-    picture = Image.fromarray(frame[:, :, ::-1])
+    picture = Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY)
-    return buffer.getvalue()
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

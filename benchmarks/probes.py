@@ -35,6 +35,8 @@ class Layer:
     is_output: bool
     weights: str
     """The name of a convolution's weights; empty for other layers."""
+    given_as: str = ""
+    """The output that gives the value besides its readers, if one does: TFLite knows the value by that name."""
 
     @property
     def is_convolution(self) -> bool:
@@ -84,7 +86,8 @@ def read_layers(subject: Subject) -> list[Layer]:
             value = after[0].output[0]
         reads = tuple(name for name in node.input if name in values)
         weights = node.input[1] if node.op_type == "Conv" else ""
-        layers.append(Layer(node.name, _kind(node), value, reads, value in outputs, weights))
+        also = next((n.output[0] for n in after if n.op_type == "Transpose" and n.output[0] in outputs), "")
+        layers.append(Layer(node.name, _kind(node), value, reads, value in outputs, weights, also))
         values.add(value)
     return layers
 
@@ -154,10 +157,11 @@ class _TfLiteProbe:
         self._interpreter.allocate_tensors()
         self._image = self._interpreter.get_input_details()[0]["index"]
         details = {detail["name"].split(":")[0]: detail for detail in self._interpreter.get_tensor_details()}
-        if missing := [layer.value for layer in layers if layer.value not in details]:
+        names = {layer.value: layer.given_as or layer.value for layer in layers}
+        if missing := [name for name in names.values() if name not in details]:
             raise MeasurementError(f"{subject.name} holds no value {missing[0]}; was it lowered by this project?")
         self._all = details
-        self._details = {layer.value: details[layer.value] for layer in layers}
+        self._details = {value: details[name] for value, name in names.items()}
 
     def run(self, image: NDArray[np.uint8]) -> Values:
         self._interpreter.set_tensor(self._image, image)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..runtime.bundle import Bundle
 from .gate import Outcome, apply_gate, failures, read_gate
+from .mesh_section import mesh_pictures, mesh_table
 from .pictures import worst_pictures
 from .report_plots import drift_plots, eval_plots, latency_plot, set_name
 from .results import read_result
@@ -32,8 +33,8 @@ def write_report(
 ) -> int:
     """Write the report; gives its size in bytes.
 
-    `images` is the folder that drift ran on: its worst pictures are drawn. Raises `MeasurementError` when there is no
-    result to report, or when results are of another bundle.
+    `images` is the folder that drift ran on: its worst pictures are drawn, and wireframes where there are meshes.
+    Raises `MeasurementError` when there is no result to report, or when results are of another bundle.
     """
     results = [*([drift] if drift else []), *evals]
     if not results:
@@ -48,7 +49,8 @@ def write_report(
     outcomes = [outcome for result in results for outcome in apply_gate(rules, result)]
     times = _read_bench(bench) if bench else {}
     pictures = list(worst_pictures(drift, images)) if drift and images else []
-    page = "".join(_page(bundle, drift, evals, times, outcomes, pictures)).encode()
+    faces = list(mesh_pictures(drift.get("meshes", ()), images)) if drift and images else []
+    page = "".join(_page(bundle, drift, evals, times, outcomes, pictures, faces)).encode()
     if len(page) > LARGEST_BYTES:
         raise MeasurementError(
             f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"
@@ -69,6 +71,7 @@ def _page(
     times: Mapping[str, float],
     outcomes: Sequence[Outcome],
     pictures: Sequence[str],
+    faces: Sequence[str],
 ) -> Iterator[str]:
     style = resources.files(__package__).joinpath(STYLE).read_text(encoding="utf-8")
     title = f"RetinaFace bundle {bundle.path.absolute().name}"
@@ -89,6 +92,11 @@ def _page(
     if drift:
         yield "<h2>Faces against FP32, by size</h2>"
         yield _table(*_by_size(drift))
+        if drift.get("meshes"):
+            yield "<h2>3D meshes against FP32</h2><p>Distance of the vertices in the picture, % of the face's size."
+            yield " Green: FP32 on ONNX Runtime; magenta: the artifact.</p>" if faces else "</p>"
+            yield _table(*mesh_table(drift["meshes"]))
+            yield f'<div class="pictures faces">{"".join(faces)}</div>'
     for result in evals:
         yield f"<h2>Recall by face size: {escape(set_name(result))}</h2>"
         yield _table(*_recall(result))

@@ -46,29 +46,19 @@ def quantise(calibration: Calibration, spec: Contract) -> onnx.ModelProto:
     graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in kept)
 
     start, nodes, renamed = "", list(model.graph.node), dict[str, str]()
-    twins: dict[str, str] = {}
     scales: dict[str, NDArray[np.float32]] = {}
     if isinstance(spec, Spec):
         start, nodes = _input_as_integers(model, spec, quantised)
         scales[start] = np.ones(1, np.float32)
     wanted = _read_as_integers(nodes, integer_layers)
-    outputs = {entry.name for entry in graph.output}
-    given = {node.input[0] for node in nodes if node.op_type == "Transpose" and node.output[0] in outputs}
     rectified = {node.input[0]: node.output[0] for node in nodes if node.op_type == "Relu"}
     for node in nodes:
         if node.name in integer_layers:
             result = grids.get(rectified.get(node.output[0], node.output[0]))
             _quantise_weights(graph, node, weights, scales, result, calibration)
-        if node.op_type == "Concat" and node.output[0] in given:
-            # Features leave as they were before quantisation, by a concatenation of their own: with a float reader
-            # beside its integer ones, OpenVINO would compute all that leads to this one in floats.
-            twin = f"{node.output[0]}.float"
-            graph.node.append(helper.make_node("Concat", node.input, [twin], twin, axis=1))
-            twins[node.output[0]] = twin
         copied = onnx.NodeProto()
         copied.CopyFrom(node)
-        names = twins if node.output[0] in outputs else renamed
-        copied.input[:] = [names.get(name, name) for name in node.input]
+        copied.input[:] = [renamed.get(name, name) for name in node.input]
         graph.node.append(copied)
         value = node.output[0]
         if (node.op_type in ("LeakyRelu", "Relu", "Add") or node.input[0] == spec.input_name) and value in wanted:

@@ -12,7 +12,9 @@ import openvino
 from onnx import numpy_helper
 from openvino._offline_transformations import apply_moc_transformations
 
+from ..runtime.backends.openvino import GRIDS
 from ..runtime.spec import Contract
+from .integer_features import integer_features
 from .lower_tflite import LoweringError
 from .uint8_stem import uint8_stem
 
@@ -23,11 +25,13 @@ _LAYERS = ("Conv", "LeakyRelu", "Relu", "Add", "Concat", "Resize")
 
 def lower_openvino(model: onnx.ModelProto, spec: Contract) -> tuple[bytes, bytes]:
     """The IR's XML and its weights, the same bytes for the same model: neither holds a path, a time or a counter."""
-    prepared = uint8_stem(with_float_biases(model))
+    prepared, grids = integer_features(uint8_stem(with_float_biases(model)))
     lowered = openvino.Core().read_model(prepared.SerializeToString(deterministic=True))
     apply_moc_transformations(lowered, cf=True)
     for port, output in zip(lowered.outputs, spec.outputs, strict=True):
         port.get_tensor().set_names({output.name})
+    for name, grid in grids.items():
+        lowered.set_rt_info(f"{grid.scale!r} {grid.zero_point}", [GRIDS, name])
     _share_constants(lowered)
     _rename(lowered, model)
     with tempfile.TemporaryDirectory() as folder:

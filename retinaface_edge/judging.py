@@ -46,7 +46,7 @@ def drift(options: argparse.Namespace) -> int:
         from .benchmarks.mesh_drift import mesh_drift, mesh_drift_text
 
         unreadable = {skipped["name"] for skipped in result["images"]["skipped"]}
-        result["meshes"] = mesh_drift(bundle, (path for name, path in files.items() if name not in unreadable))
+        result["meshes"] = mesh_drift(bundle, {name: path for name, path in files.items() if name not in unreadable})
         print(f"\n{mesh_drift_text(result['meshes'])}")
     return _finish(options, result, "drift")
 

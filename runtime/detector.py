@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from .errors import BackendError, RetinaFaceEdgeError
 from .postprocess import Faces, Grid, RawOutput, check_thresholds, postprocess
 from .preprocess import Letterbox, check_frame, letterbox, letterbox_for
 from .spec import Spec
+
+if TYPE_CHECKING:
+    from .mesh import DenseBranch
 
 FRAME_SIZES_KEPT = 8
 
@@ -51,7 +55,7 @@ class Detector:
         self.spec = spec
         self._network: backends.Network | None = network
         self._branch = branch
-        self._mesh_network: backends.Network | None = None
+        self._dense: DenseBranch | None = None
         self._workspace = _Workspace(spec)
         self._lock = threading.Lock()
 
@@ -118,7 +122,7 @@ class Detector:
         with self._lock:
             network, workspace = self._open(mesh), self._workspace
             outputs = network.run(workspace.borrow(pixels, rgb))
-            dense = self._mesh_network if mesh else None
+            dense = self._dense if mesh else None
             return workspace.faces(outputs, network.grids, score_threshold, iou_threshold, dense)
 
     def detect_many(
@@ -160,7 +164,7 @@ class Detector:
                 times.inference += run.result()
                 begin = time.perf_counter()
                 workspace = workspaces[index % 2]
-                network, dense = self._open(), self._mesh_network if mesh else None
+                network, dense = self._open(), self._dense if mesh else None
                 faces = workspace.faces(workspace.outputs, network.grids, score_threshold, iou_threshold, dense)
             times.post += time.perf_counter() - begin
             times.frames += 1
@@ -189,10 +193,13 @@ class Detector:
     def _open(self, mesh: bool = False) -> backends.Network:
         if self._network is None:
             raise BackendError("this detector is closed; load it again")
-        if mesh and self._mesh_network is None:
+        if mesh and self._dense is None:
             if self._branch is None:
                 raise BackendError("this detector was not loaded from a bundle, so it has no dense branch")
-            self._network, self._mesh_network = self._branch()
+            from .mesh import DenseBranch  # late: most programs ask for no mesh
+
+            self._network, dense = self._branch()
+            self._dense = DenseBranch(self.spec, dense, self._network.grids[len(self.spec.outputs) :])
         return self._network
 
 
@@ -233,16 +240,13 @@ class _Workspace:
         grids: Sequence[Grid],
         score_threshold: float,
         iou_threshold: float,
-        dense: backends.Network | None,
+        dense: DenseBranch | None,
     ) -> Faces:
         assert self._placement is not None
         faces = postprocess(self.spec, outputs, grids, self._placement, score_threshold, iou_threshold, self._mask)
         if dense is None:
             return faces
-        first = len(self.spec.outputs)
-        from .mesh import add_meshes  # late: most programs ask for no mesh
-
-        return add_meshes(self.spec, dense, faces, outputs[first:], grids[first:], self._placement)
+        return dense.add_meshes(faces, outputs[len(self.spec.outputs) :], self._placement)
 
 
 @contextmanager

@@ -8,17 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
+from retinaface_edge.benchmarks.probes import probe, read_layers
+from retinaface_edge.benchmarks.subjects import subjects_of
 from retinaface_edge.calibration.scenes import portrait
 from retinaface_edge.cli import main
 from retinaface_edge.export.branch import BranchError, branch_file, read_branch
 from retinaface_edge.export.checkpoints import Checkpoint
 from retinaface_edge.export.demo import DENSE_BRANCH, demo_branch
+from retinaface_edge.export.integer_features import integer_features
 from retinaface_edge.runtime import Bundle, BundleError, Detector, Faces
+from retinaface_edge.runtime.backends import load
 from retinaface_edge.runtime.bundle import MANIFEST
 from retinaface_edge.runtime.mesh import head_pose
+from retinaface_edge.runtime.preprocess import letterbox, letterbox_for
 from retinaface_edge.runtime.topology import topology
 
 BACKENDS = ("openvino", "tflite", "onnxruntime")
@@ -68,6 +74,40 @@ def test_backends_agree_on_the_vertices(mesh_bundle: Bundle, precision: str, mos
         found = Detector.load(mesh_bundle, backend, precision).detect(frame, mesh=True)
         assert len(found) == len(reference)
         assert distance(reference, found).max() < most
+
+
+def test_openvino_gives_features_as_the_integers_that_its_heads_read(mesh_bundle: Bundle) -> None:
+    spec, first = mesh_bundle.spec, len(mesh_bundle.spec.outputs)
+    image = np.empty(spec.input_shape, np.uint8)
+    letterbox(spec, letterbox_for(spec, 512, 512), portrait(), image)
+    found = {}
+    for backend in ("openvino", "onnxruntime"):
+        files = [mesh_bundle.read(file) for file in mesh_bundle.artifact(backend, "int8").files]
+        network = load(backend, spec.with_features, files, 1)
+        found[backend] = list(zip(network.run(image)[first:], network.grids[first:], strict=True))
+    for (integers, grid), (floats, _) in zip(found["openvino"], found["onnxruntime"], strict=True):
+        assert integers.dtype == np.uint8 and floats.dtype == np.float32
+        steps = floats / grid.scale + grid.zero_point
+        np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)  # the same grid
+        assert np.abs(integers - steps).mean() < 1.0
+
+
+def test_layers_can_be_compared_where_features_are_outputs(mesh_bundle: Bundle) -> None:
+    subjects = {subject.name: subject for subject in subjects_of(mesh_bundle)}
+    layers = read_layers(subjects["onnxruntime fp32"])
+    assert {layer.given_as for layer in layers} == {"", "feature_8", "feature_16", "feature_32"}
+    image = np.full(mesh_bundle.spec.input_shape, 90, np.uint8)
+    image[0, 100:400, 50:350] = portrait()[100:400, 50:350]
+    expected, found = (probe(subjects[f"{name} fp32"], layers).run(image) for name in ("onnxruntime", "tflite"))
+    for layer in layers:
+        np.testing.assert_allclose(found[layer.value], expected[layer.value], rtol=1e-3, atol=1e-3)
+
+
+def test_features_that_are_on_no_grid_stay_floats(mesh_bundle: Bundle) -> None:
+    (file,) = mesh_bundle.artifact("onnxruntime", "fp32").files
+    model = onnx.load_from_string(mesh_bundle.read(file))
+    changed, grids = integer_features(model)
+    assert changed == model and grids == {}
 
 
 def test_the_mesh_lies_on_the_face_and_a_mirrored_picture_has_a_mirrored_mesh(mesh_bundle: Bundle) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from scipy import ndimage
 
 from retinaface_edge.runtime import Faces, Spec
 from retinaface_edge.runtime.backends import Network
-from retinaface_edge.runtime.mesh import add_meshes, describe, head_pose, place, relative
+from retinaface_edge.runtime.mesh import DenseBranch, describe, head_pose, place, relative
 from retinaface_edge.runtime.mesh_files import mesh_files, mesh_json, sample_texture
 from retinaface_edge.runtime.postprocess import Grid, RawOutput
 from retinaface_edge.runtime.preprocess import letterbox_for
@@ -109,13 +112,14 @@ class Echo(Network):
         return [np.repeat(image[..., -1:], 3 * 468, axis=3)]
 
 
+@pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
-def test_all_faces_go_through_in_as_few_batches_as_can_be(count: int) -> None:
+def test_all_faces_go_through_in_as_few_batches_as_can_be(count: int, scale: int) -> None:
     random = np.random.default_rng(count)
     faces, (features, grids) = random_faces(random, count), random_features(random)
-    network, placement = Echo(), letterbox_for(SPEC, 192, 128)
-    scaled = Faces(faces.scores, faces.boxes * 2, faces.landmarks * 2)
-    found = add_meshes(SPEC, network, scaled, features, grids, placement)
+    network, placement = Echo(), letterbox_for(SPEC, 96 * scale, 64 * scale)
+    scaled = Faces(faces.scores, faces.boxes * scale, faces.landmarks * scale)
+    found = DenseBranch(SPEC, network, grids).add_meshes(scaled, features, placement)
     assert network.calls == -(-count // 3)
     assert found.vertices is not None and found.vertices.shape == (count, 468, 3)
     sides = scaled.boxes[:, 2:] - scaled.boxes[:, :2]
@@ -124,6 +128,32 @@ def test_all_faces_go_through_in_as_few_batches_as_can_be(count: int) -> None:
     np.testing.assert_allclose(found.vertices[:, 0, 2], echoed, rtol=1e-4, atol=1e-4)
     middle = scaled.boxes[:, [0, 2]].mean(axis=1)
     np.testing.assert_allclose(found.vertices[:, 0, 0], middle + echoed, rtol=1e-4, atol=1e-4)
+
+
+class Crowded(Echo):
+    """A network that another thread would find busy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = threading.Lock()
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        assert self.inside.acquire(blocking=False), "two threads at once"
+        time.sleep(0.01)
+        found = super().run(image)
+        self.inside.release()
+        return found
+
+
+def test_two_threads_take_turns_and_each_gets_its_own_faces() -> None:
+    random = np.random.default_rng(0)
+    branch, placement = DenseBranch(SPEC, Crowded(), [Grid()] * 3), letterbox_for(SPEC, 96, 64)
+    cases = [(random_faces(random, 2), random_features(random)[0]) for _ in range(4)]
+    alone = [branch.add_meshes(*case, placement).vertices for case in cases]
+    with ThreadPoolExecutor(4) as threads:
+        together = threads.map(lambda case: branch.add_meshes(*case, placement).vertices, cases)
+        for found, expected in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 @given(st.floats(-80, 80), st.floats(-80, 80), st.floats(-170, 170), st.floats(0.1, 50), seeds)

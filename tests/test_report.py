@@ -20,10 +20,12 @@ from retinaface_edge.benchmarks.datasets import read_boxes
 from retinaface_edge.benchmarks.drift import drift, read_set
 from retinaface_edge.benchmarks.evaluate import evaluate
 from retinaface_edge.benchmarks.layers import layer_drift
+from retinaface_edge.benchmarks.mesh_drift import mesh_drift
 from retinaface_edge.benchmarks.report import write_report
 from retinaface_edge.benchmarks.subjects import MeasurementError, subjects_of
-from retinaface_edge.calibration.scenes import scenes
+from retinaface_edge.calibration.scenes import portrait, scenes
 from retinaface_edge.runtime import Bundle, Detector
+from retinaface_edge.runtime.topology import topology
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PHONE = 390
@@ -105,7 +107,38 @@ def test_it_begins_with_the_verdict_and_shows_every_artifact(report: Path, bundl
         assert artifact.name in text and f"{artifact.bytes:,}" in text
     for title in ("Drift of score by stride", "Precision and recall", "Latency against AP", "Where the difference is"):
         assert title in text
+    assert "3D meshes" not in text, "this bundle has none"
     assert "<0> & co.jpg" in text or "<1> & co.jpg" in text, "names are shown as they are"
+
+
+def test_meshes_have_a_floor_and_their_wireframes_lie_on_each_other(mesh_bundle: Bundle, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(np.ascontiguousarray(portrait()[:, :, ::-1])).save(pictures / "a & b.png")
+    files = read_set(pictures)
+    with ResultCache(None) as cache:
+        result = {**drift(subjects_of(mesh_bundle), files, cache), "bundle": {"digest": mesh_bundle.manifest["digest"]}}
+    result["meshes"] = mesh_drift(mesh_bundle, files)
+    by_name = {row["artifact"]: row for row in result["meshes"]}
+    assert by_name["openvino fp32"]["worst_percent"] < 0.01 < by_name["openvino int8"]["worst_percent"] < 3.0
+    write_report(tmp_path / "r.html", mesh_bundle, drift=json.loads(json.dumps(result)), images=pictures)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert len(page) < 3_000_000
+    section = page[page.index("3D meshes against FP32") : page.index("Provenance")]
+    for row in result["meshes"]:
+        assert f"<td>{row['artifact']}</td><td>1</td><td>{row['mean_percent']:.3f}</td>" in section
+    assert section.count("<figure>") == 6, "two faces for each INT8 artifact"
+    assert "openvino int8, worst face" in section and "a &amp; b.png" in section
+    for width, height, paths in re.findall(r'viewBox="0 0 (\d+) (\d+)".*?>(<path.*?)</svg>', section):
+        wires = re.findall(r'd="(.*?)"', paths)
+        expected, found = (np.array(re.findall(r"[-\d.]+", wire), float).reshape(-1, 4) for wire in wires)
+        assert len(expected) == len(topology().edges)
+        assert expected.min() > 0 and (expected.reshape(-1, 2).max(axis=0) < (int(width), int(height))).all()
+        assert 0 < np.abs(expected - found).mean() < 0.05 * int(width)
+    (pictures / "a & b.png").unlink()
+    write_report(tmp_path / "r.html", mesh_bundle, drift=result, images=pictures)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "worst face" in page and "not drawn" in page
 
 
 def test_results_of_another_bundle_are_refused(bundle: Bundle, tmp_path: Path) -> None:
