@@ -26,10 +26,11 @@ from retinaface_edge.runtime.spec import Mesh
 from retinaface_edge.runtime.topology import topology
 from retinaface_edge.training import augment, samples
 from retinaface_edge.training.augment import Photograph, canvas
+from retinaface_edge.training.labels import TrainingError
 from retinaface_edge.training.losses import Losses
 from retinaface_edge.training.mesh import accuracy, move_boxes
 from retinaface_edge.training.mesh import train as train_branch
-from retinaface_edge.training.samples import Samples, TrainingError
+from retinaface_edge.training.samples import Samples
 from retinaface_edge.training.teacher import Teacher, TeacherError
 from retinaface_edge.training.train import train
 from retinaface_edge.training.wider import Annotated, read_labels

@@ -17,16 +17,9 @@ from ..runtime.detector import Detector
 from ..runtime.images import find_images
 from ..runtime.spec import Mesh, Spec
 from .int8_forms import int8_forms
+from .labels import TrainingError, label
 from .mesh import accuracy, train
-from .samples import (
-    Pictured,
-    Samples,
-    TrainingError,
-    label,
-    pictured_samples,
-    training_samples,
-    validation_samples,
-)
+from .samples import Pictured, Samples, pictured_samples, training_samples, validation_samples
 from .teacher import Teacher
 
 BACKEND = "onnxruntime"

@@ -1,60 +1,43 @@
 """What the dense branch learns from: descriptions of faces by a frozen detector, and the teacher's vertices for them.
 
-Each photograph is looked at once by detector and teacher. Training samples come from canvases that augmentation makes
-of the photographs (`augment.py`): every candidate of the detector that lies on a face is one more view of it.
+Training samples come from canvases that augmentation makes of the photographs (`augment.py`): every candidate of the
+detector that lies on a face is one more view of it.
 Validation samples are the photographs as they are, at the letterboxed size that the runtime would give the detector.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.backends import Network
-from ..runtime.detector import Detector
-from ..runtime.errors import ImageError, RetinaFaceEdgeError
-from ..runtime.images import read_image
 from ..runtime.mesh import describe, relative
 from ..runtime.postprocess import Faces, postprocess
 from ..runtime.preprocess import letterbox, letterbox_for
 from ..runtime.spec import Spec
 from ..runtime.topology import VERTICES
 from .augment import Canvas, Photograph, canvas
-from .teacher import LEAST_LOGIT, Teacher
+from .labels import Progress, TrainingError, write_arrays
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-LEAST_FACE = 40.0
-"""Pixels of the photograph; the teacher's crop of a smaller face is a blur."""
 VIEWS = 3
 """Most samples taken of one face of one canvas: its best candidate, and others at random."""
-VALIDATION_PART = 8
-"""Every eighth photograph, by its digest, is kept for validation."""
 FURTHEST, SMALLEST, LARGEST = 0.3, 0.55, 1.6
 """A box belongs to a mesh whose middle is at most so many box sizes away, and whose extent is so many box sizes."""
-
 EXTENT, SIDE = 1.5, 32
 """The square that the pixel loss looks at, in box sizes and in pixels."""
 CHUNK = 100
 """Canvases whose samples are kept in one file of the cache."""
 
-Progress = Callable[[Iterable[Any]], Iterable[Any]]
 _Rows = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.float32]]
-
-
-class TrainingError(RetinaFaceEdgeError):
-    """Photographs or settings from which nothing can be learnt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,47 +61,6 @@ class Pictured:
 
     described: NDArray[np.float32]
     pictures: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Photographs with faces that the teacher trusts, split by photograph; the files that could not be read."""
-
-    training: tuple[Photograph, ...]
-    validation: tuple[Photograph, ...]
-    skipped: tuple[str, ...]
-
-
-def label(
-    paths: Sequence[Path], detector: Detector, teacher: Teacher, cache: Path | None, key: str, progress: Progress
-) -> Labelled:
-    """Let `detector` find faces in the photographs and `teacher` see their meshes.
-
-    What was seen is kept in `cache`, one file a photograph under the digest of its bytes and `key`, so that a run that
-    was interrupted goes on where it stopped. Raises `TrainingError` when no face is left on either side of the split.
-    """
-    sides: tuple[list[Photograph], list[Photograph]] = ([], [])
-    skipped = []
-    for path in progress(paths):
-        try:
-            content = path.read_bytes()
-            frame = read_image(path, content)
-        except (ImageError, OSError):
-            skipped.append(path.name)
-            continue
-        digest = hashlib.sha256(content).hexdigest()
-        entry = None if cache is None else cache / f"{hashlib.sha256((key + digest).encode()).hexdigest()}.npz"
-        picture = _picture(frame)
-        meshes, sizes = _seen(frame, picture, detector, teacher, entry)
-        if len(sizes):
-            sides[int(digest, 16) % VALIDATION_PART == 0].append(Photograph(path.name, picture, meshes, sizes, digest))
-    training, validation = sides
-    if not training or not validation:
-        raise TrainingError(
-            f"{len(training)} photographs to learn from and {len(validation)} to validate on have a face of "
-            f"{LEAST_FACE:g} pixels that the teacher trusts; give a folder with a few hundred portraits"
-        )
-    return Labelled(tuple(training), tuple(validation), tuple(skipped))
 
 
 def training_samples(
@@ -207,29 +149,6 @@ def validation_samples(
     return _joined(rows)
 
 
-def _seen(
-    frame: NDArray[np.uint8], picture: Image, detector: Detector, teacher: Teacher, entry: Path | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if entry is not None:
-        try:
-            with np.load(entry, allow_pickle=False) as known:
-                return known["meshes"], known["sizes"]
-        except (OSError, ValueError, KeyError):
-            pass
-    meshes, sizes = [], []
-    for face in detector.detect(frame):
-        x1, y1, x2, y2 = face.box
-        if min(x2 - x1, y2 - y1) >= LEAST_FACE:
-            vertices, logit = teacher.mesh(picture, face)
-            if logit > LEAST_LOGIT:
-                meshes.append(vertices)
-                sizes.append(np.sqrt((x2 - x1) * (y2 - y1)))
-    result = np.array(meshes).reshape(len(meshes), VERTICES, 3), np.array(sizes)
-    if entry is not None:
-        _write(entry, meshes=result[0], sizes=result[1])
-    return result
-
-
 def _of_canvas(spec: Spec, network: Network, drawn: Canvas, random: np.random.Generator) -> Iterator[_Rows]:
     outputs, first = network.run(drawn.pixels[np.newaxis]), len(spec.outputs)
     placement = letterbox_for(spec, spec.width, spec.height)
@@ -254,17 +173,8 @@ def _kept(entry: Path | None, make: Callable[[], Iterator[_Rows]]) -> _Rows:
     described, vertices, sizes = (np.concatenate(part) for part in zip(*rows, strict=True))
     result = described.astype(np.float16), vertices.astype(np.float16), sizes
     if entry is not None:
-        _write(entry, described=result[0], vertices=result[1], sizes=result[2])
+        write_arrays(entry, described=result[0], vertices=result[1], sizes=result[2])
     return result
-
-
-def _write(entry: Path, **arrays: NDArray[Any]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    scratch = entry.with_suffix(".part")
-    scratch.write_bytes(buffer.getvalue())
-    scratch.replace(entry)
 
 
 def _views(
@@ -314,12 +224,6 @@ def _joined(rows: Sequence[_Rows]) -> Samples:
         raise TrainingError("the detector finds none of the faces again; give a checkpoint that detects faces")
     described, vertices, sizes = zip(*filled, strict=True)
     return Samples(np.concatenate(described), np.concatenate(vertices), np.concatenate(sizes))
-
-
-def _picture(frame: NDArray[np.uint8]) -> Image:
-    from PIL import Image
-
-    return Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
 
 
 def splits(samples: Samples, parts: int, random: np.random.Generator) -> Iterator[NDArray[np.intp]]:
