@@ -1,7 +1,7 @@
 """The detector's INT8 forms, so that a dense branch learns what their features, boxes and landmarks are like.
 
-INT8 moves a box by about a hundredth of its size, and a feature by a quarter of its deviation: with FP32's alone a
-branch loses more to that than to its own INT8. Noise drawn at random is no stand-in, for the true errors hang together.
+INT8 moves a box by about a hundredth of its size, and a feature by a quarter of its deviation: a branch loses more to
+that than to its own INT8. The views are drawn of both, so that it learns what is the same in them.
 """
 
 from __future__ import annotations
