@@ -20,6 +20,8 @@ from .ranges import ESTIMATORS, Range, at_candidates, before_activation, mean_ex
 from .recipe import Recipe
 from .rounding import IMAGES, patch_products
 
+MOVES = ("Resize", "Transpose", "Reshape")
+"""Operations that compute nothing: their result is on the grid of what they read."""
 WATCHED = ("Conv", "LeakyRelu", "Relu", "Add", "Concat")
 
 
@@ -102,10 +104,15 @@ def _ranges(
     }
     ranges.update({n: ESTIMATORS[recipe.estimator(n)](tensors[n]) for n in _real_inputs(model)})
     ranges = {name: found.symmetric() if recipe.is_symmetric(name) else found for name, found in ranges.items()}
+    producers = {node.output[0]: node for node in model.graph.node}
+    for node in model.graph.node:
+        source = _before_moves(node.input[0], producers)
+        if node.op_type == "Conv" and source in producers and producers[source].op_type == "Conv":
+            ranges[source] = ESTIMATORS[recipe.estimator(source)](tensors[source])
     for node in model.graph.node:
         source, result = node.input[0], node.output[0]
         if node.op_type == "Concat":  # its parts are joined as they are, so they are on one grid
-            ranges.update(dict.fromkeys(node.input, ranges[result]))
+            ranges.update(dict.fromkeys((_before_moves(part, producers) for part in node.input), ranges[result]))
         elif result in heads:
             extremes = seen.outputs.get(result) or _of_head(heads[result], seen)
             ranges[source] = ranges[result] = (
@@ -121,6 +128,13 @@ def _ranges(
                 else ESTIMATORS[recipe.before_activation](tensors[node.input[0]])
             )
     return ranges
+
+
+def _before_moves(value: str, producers: Mapping[str, onnx.NodeProto]) -> str:
+    """The value of which `value` is another arrangement."""
+    while value in producers and producers[value].op_type in MOVES:
+        value = producers[value].input[0]
+    return value
 
 
 def _real_inputs(model: onnx.ModelProto) -> list[str]:

@@ -21,7 +21,7 @@ from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.postprocess import Grid
 from ..runtime.spec import Contract, Spec
 from .agreement import weight_scales
-from .calibrate import Calibration
+from .calibrate import MOVES, Calibration
 from .rounding import round_together
 
 
@@ -61,13 +61,12 @@ def quantise(calibration: Calibration, spec: Contract) -> onnx.ModelProto:
         copied.input[:] = [renamed.get(name, name) for name in node.input]
         graph.node.append(copied)
         value = node.output[0]
-        if (node.op_type in ("LeakyRelu", "Relu", "Add") or node.input[0] == spec.input_name) and value in wanted:
+        computes = node.op_type in ("Conv", "LeakyRelu", "Relu", "Add")
+        if (computes or node.input[0] == spec.input_name) and value in wanted:
             renamed[value] = _quantise_value(graph, value, grids[value])
             scales[value] = np.array([grids[value].scale], np.float32)
-        elif node.op_type in ("Concat", "Resize") and node.input[0] in scales:
+        elif node.op_type in ("Concat", *MOVES) and node.input[0] in scales:
             scales[value] = scales[node.input[0]]
-        elif node.op_type == "Transpose" and node.input[0] == start:
-            scales[value] = scales[start]
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
 
@@ -76,9 +75,9 @@ def _read_as_integers(nodes: Sequence[onnx.NodeProto], integer_layers: Set[str])
     """Values that an integer convolution reads, or that an operation without weights passes on to one."""
     wanted: set[str] = set()
     for node in reversed(nodes):
-        passes_on = node.op_type in ("Add", "Concat", "Resize") and node.output[0] in wanted
+        passes_on = node.op_type in ("Add", "Concat", *MOVES) and node.output[0] in wanted
         if node.name in integer_layers or passes_on:
-            wanted.update(node.input if passes_on else node.input[:1])
+            wanted.update(node.input if passes_on and node.op_type not in MOVES else node.input[:1])
     return wanted
 
 

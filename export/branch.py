@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,9 +25,12 @@ from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.spec import Mesh
 from .model import activate
 
+if TYPE_CHECKING:
+    from .graph_decoder import GraphBranch
+
 SLOPE = 0.1
-WIDTHS = (192, 128)
-LATENT = 64
+WIDTHS = (240, 128)
+LATENT = 40
 LEAST_DEVIATION = 1e-3
 META = "branch.json"
 DECODERS = ("linear", "graph")
@@ -82,13 +85,8 @@ class DeployBranch(nn.Module):
 
     def __init__(self, branch: LinearBranch) -> None:
         super().__init__()
-        encoder = branch.encoder
-        first, *rest = (_convolution(layer) for layer in (*encoder.layers, branch.decoder))
-        assert first.bias is not None
-        weight = first.weight.data[:, :, 0, 0].double() / encoder.deviation.double()
-        first.bias.data = (first.bias.data.double() - weight @ encoder.mean.double()).float()
-        first.weight.data = weight.float()[:, :, None, None]
-        self.layers = nn.ModuleList([first, *rest]).requires_grad_(False)
+        layers = [*encoder_convolutions(branch.encoder), _convolution(branch.decoder)]
+        self.layers = nn.ModuleList(layers).requires_grad_(False)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, ...]:
         x = feature.permute(0, 3, 1, 2)
@@ -102,7 +100,7 @@ class DeployBranch(nn.Module):
 class Branch:
     """A trained branch: its model, the contract it was trained under, and where it comes from."""
 
-    model: LinearBranch
+    model: nn.Module
     mesh: Mesh
     about: Mapping[str, Any]
     digest: str
@@ -114,6 +112,27 @@ class Branch:
                 f"the dense branch was trained on the checkpoint {str(self.about.get('checkpoint'))[:12]}, this one is "
                 f"{checkpoint[:12]}; train it again: retinaface-edge train-mesh --checkpoint FILE"
             )
+
+
+def new_branch(kind: str, mesh: Mesh) -> LinearBranch | GraphBranch:
+    """An untrained branch whose decoder is of that kind. Raises `ValueError` for a kind outside `DECODERS`."""
+    from .graph_decoder import GraphBranch
+
+    if kind == GraphBranch.kind:
+        return GraphBranch(mesh.inputs)
+    if kind != LinearBranch.kind:
+        raise ValueError(f"its decoder is {kind!r}, known are {', '.join(DECODERS)}")
+    return LinearBranch(mesh.inputs, mesh.vertices)
+
+
+def deployed(branch: nn.Module) -> nn.Module:
+    """The branch under the bundle's contract, to be exported."""
+    from .graph_decoder import DeployGraphBranch, GraphBranch
+
+    if isinstance(branch, GraphBranch):
+        return DeployGraphBranch(branch)
+    assert isinstance(branch, LinearBranch)
+    return DeployBranch(branch)
 
 
 def branch_file(model: nn.Module, mesh: Mesh, about: Mapping[str, Any], kind: str = "linear") -> bytes:
@@ -140,9 +159,7 @@ def read_branch(path: Path) -> Branch:
         archive = np.load(io.BytesIO(content), allow_pickle=False)
         meta = json.loads(bytes(archive[META]).decode())
         mesh = Mesh(channels=int(meta["channels"]), vertices=int(meta["vertices"]))
-        if meta["kind"] != LinearBranch.kind:
-            raise BranchError(f"{path} has a {meta['kind']} decoder, which is not compiled; train a linear one")
-        model = LinearBranch(mesh.inputs, mesh.vertices)
+        model = new_branch(meta["kind"], mesh)
         state = {name: torch.from_numpy(archive[name].astype(np.float32)) for name in model.state_dict()}
         model.load_state_dict(state)
     except OSError as error:
@@ -152,6 +169,16 @@ def read_branch(path: Path) -> Branch:
             f"{path} is not a dense branch ({str(error)[:80]}); give a file that train-mesh wrote"
         ) from error
     return Branch(model.eval(), mesh, meta["about"], hashlib.sha256(content).hexdigest())
+
+
+def encoder_convolutions(encoder: Encoder) -> nn.ModuleList:
+    """The encoder's layers as 1×1 convolutions, standardisation folded into the first."""
+    first, *rest = (_convolution(layer) for layer in encoder.layers)
+    assert first.bias is not None
+    weight = first.weight.data[:, :, 0, 0].double() / encoder.deviation.double()
+    first.bias.data = (first.bias.data.double() - weight @ encoder.mean.double()).float()
+    first.weight.data = weight.float()[:, :, None, None]
+    return nn.ModuleList([first, *rest])
 
 
 def _convolution(layer: nn.Module) -> nn.Conv2d:

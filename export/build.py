@@ -208,11 +208,11 @@ def _dense(
         from ..calibration.calibrate import calibrate
         from ..calibration.mesh import faces_of
         from ..calibration.quantise import quantise
-        from .branch import DeployBranch
+        from .branch import deployed
         from .to_onnx import to_onnx
 
         stage("export and quantise the dense branch")
-        model = to_onnx(DeployBranch(branch.model).eval(), branch.mesh, opset)
+        model = to_onnx(deployed(branch.model).eval(), branch.mesh, opset)
         faces = faces_of(onnx.load_from_string(detector), spec, images.read(lambda warning: None))
         calibration = calibrate(model, branch.mesh, faces, recipe)
         return {

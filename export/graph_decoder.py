@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..runtime.topology import topology
-from .branch import Encoder
+from .branch import Encoder, encoder_convolutions
 from .model import activate
 
 LEVELS = (30, 117, 468)
@@ -25,6 +25,9 @@ ORDER = 3
 LATENT = 128
 SHAPE_AND_TEXTURE = 6
 SLOPE = 0.1
+GREY = 0.5
+LIGHT = (0.0, 0.0, -4.0, 0.3, 0.3, 0.3, 0.7, 0.7, 0.7)
+"""Where training begins: a grey face under a white light before it, and most of the light from everywhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,14 @@ def scaled_laplacian(vertices: int, edges: NDArray[np.intp]) -> NDArray[np.float
     return np.asarray(2.0 * laplacian / np.linalg.eigvalsh(laplacian)[-1] - np.eye(vertices))
 
 
+def chebyshev(laplacian: Tensor, order: int) -> Tensor:
+    """T_0 … T_(order−1) of L̃ (v, v): (order, v, v). T_k = 2·L̃·T_(k−1) − T_(k−2), T_0 = 1, T_1 = L̃."""
+    terms = [torch.eye(len(laplacian), dtype=laplacian.dtype), laplacian]
+    while len(terms) < order:
+        terms.append(2.0 * laplacian @ terms[-1] - terms[-2])
+    return torch.stack(terms[:order])
+
+
 class ChebyshevConvolution(nn.Module):
     """y = Σ_k T_k(L̃)·x·W_k + b, with T_k = 2·L̃·T_(k−1) − T_(k−2), T_0 = 1, T_1 = L̃.
 
@@ -107,16 +118,21 @@ class GraphDecoder(nn.Module):
             ChebyshevConvolution(level, a, b) for level, a, b in zip(levels, CHANNELS, widths, strict=True)
         )
         self.mean = nn.Parameter(torch.zeros(LEVELS[-1], SHAPE_AND_TEXTURE))
+        self.mean.data[:, 3:] = GREY
         for index, level in enumerate(levels[1:]):
             assert level.rise is not None
-            self.register_buffer(f"rise{index}", torch.from_numpy(level.rise).float(), persistent=False)
+            laplacian = torch.from_numpy(scaled_laplacian(len(level.vertices), level.edges))
+            terms = chebyshev(laplacian, ORDER) @ torch.from_numpy(level.rise)
+            self.register_buffer(f"filter{index}", torch.cat(list(terms), dim=1).float(), persistent=False)
 
     def forward(self, code: Tensor) -> Tensor:
-        x = self.spread(code).reshape(len(code), LEVELS[0], -1)
-        for index, convolution in enumerate(self.convolutions):
-            x = convolution(x)
-            if index + 1 < len(self.convolutions):
-                x = self.get_buffer(f"rise{index}") @ activate(x, SLOPE)
+        first, *finer = (_chebyshev_of(convolution) for convolution in self.convolutions)
+        x = first(self.spread(code).reshape(len(code), LEVELS[0], -1))
+        for index, convolution in enumerate(finer):
+            # Interpolation and recursion at once: T_k(L̃)·rise are constants, and read what W_k has mixed already.
+            mixed = torch.einsum("nvi,kio->kvno", activate(x, SLOPE), convolution.weight)
+            filtered = self.get_buffer(f"filter{index}") @ mixed.flatten(0, 1).flatten(1)
+            x = filtered.reshape(len(filtered), len(code), -1).transpose(0, 1) + convolution.bias
         shaped: Tensor = x + self.mean
         return shaped
 
@@ -131,6 +147,7 @@ class GraphBranch(nn.Module):
         self.encoder = Encoder(inputs, LATENT)
         self.camera = nn.Linear(LATENT, 7)
         self.illumination = nn.Linear(LATENT, 9)
+        self.illumination.bias.data = torch.tensor(LIGHT)
         self.decoder = GraphDecoder()
 
     def forward(self, described: Tensor) -> Tensor:
@@ -142,6 +159,90 @@ class GraphBranch(nn.Module):
         """All that rendering needs: vertices with colour (n, 468, 6), camera (n, 7), illumination (n, 9)."""
         code = self.encoder(described)
         return self.decoder(code), self.camera(code), self.illumination(code)
+
+
+class DeployGraphBranch(nn.Module):
+    """A graph branch under the bundle's contract: `feature` (1, 1, n, inputs) in, `vertices` (1, 1, n, 1404) out.
+
+    Every step is a 1×1 convolution, over channels or, with the axes of vertices and channels exchanged, over vertices.
+    What is linear between two activations is folded: spreading and the coarsest graph's convolution into one map of the
+    code; a convolution's recursion, and the interpolation before it, into the constant matrices T_k(L̃)·rise, which read
+    what W_k has mixed. Colours, camera and illumination are left out: only the pixel loss needs them.
+    """
+
+    def __init__(self, branch: GraphBranch) -> None:
+        super().__init__()
+        decoder = branch.decoder
+        first, *finer = decoder.convolutions
+        self.encoder = encoder_convolutions(branch.encoder)
+        self.coarsest = _coarsest(decoder.spread, _chebyshev_of(first))
+        self.stages = nn.ModuleList(
+            _Stage(_chebyshev_of(convolution), decoder.get_buffer(f"filter{index}"), keep)
+            for index, (convolution, keep) in enumerate(zip(finer, (*CHANNELS[2:], 3), strict=True))
+        )
+        self.mean = nn.Conv2d(3 * LEVELS[-1], 3 * LEVELS[-1], 1, groups=3 * LEVELS[-1])
+        assert self.mean.bias is not None
+        self.mean.weight.data.fill_(1.0)
+        self.mean.bias.data = decoder.mean.detach()[:, :3].reshape(-1).clone()
+        self.requires_grad_(False)
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, ...]:
+        x = feature.permute(0, 3, 1, 2)
+        for layer in self.encoder:
+            x = activate(layer(x), SLOPE)
+        x = activate(self.coarsest(x), SLOPE).permute(0, 2, 3, 1)
+        x = x.reshape(1, x.shape[2], LEVELS[0], CHANNELS[1]).permute(0, 3, 1, 2)
+        for index, stage in enumerate(self.stages):
+            x = stage(x)  # (1, vertices, n, channels)
+            if index + 1 < len(self.stages):
+                x = activate(x, SLOPE)
+            x = x.permute(0, 3, 2, 1)
+        x = x.permute(0, 2, 3, 1).reshape(1, 1, x.shape[2], -1)
+        return (self.mean(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1),)
+
+
+class _Stage(nn.Module):
+    """Interpolation and a Chebyshev convolution: (1, channels, n, coarse vertices) to (1, vertices, n, channels)."""
+
+    def __init__(self, convolution: ChebyshevConvolution, matrix: Tensor, keep: int) -> None:
+        super().__init__()
+        order, inputs, _ = convolution.weight.shape
+        mixes = [nn.Conv2d(inputs, keep, 1) for _ in range(order)]
+        for index, mix in enumerate(mixes):
+            assert mix.bias is not None
+            mix.weight.data = convolution.weight.detach()[index, :, :keep].T[:, :, None, None].clone()
+            # T_0·rise keeps constants, as its rows add to 1: the bias may come before it.
+            mix.bias.data = convolution.bias.detach()[:keep] * float(index == 0)
+        self.mixes = nn.ModuleList(mixes)
+        self.filter = nn.Conv2d(matrix.shape[1], matrix.shape[0], 1)
+        assert self.filter.bias is not None
+        self.filter.weight.data = matrix[:, :, None, None].clone()
+        self.filter.bias.data.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = [mix(x).permute(0, 3, 2, 1) for mix in self.mixes]
+        filtered: Tensor = self.filter(torch.cat(mixed, dim=1))
+        return filtered
+
+
+def _coarsest(spread: nn.Linear, convolution: ChebyshevConvolution) -> nn.Conv2d:
+    """Spreading, then the convolution of the coarsest graph, as one 1×1 convolution of the code."""
+    order, inputs, outputs = convolution.weight.shape
+    vertices = len(convolution.laplacian)
+    terms = chebyshev(convolution.laplacian.double(), order)
+    whole = torch.einsum("kvu,kio->voui", terms, convolution.weight.detach().double())
+    whole = whole.reshape(vertices * outputs, vertices * inputs)
+    conv = nn.Conv2d(spread.in_features, vertices * outputs, 1)
+    assert conv.bias is not None
+    conv.weight.data = (whole @ spread.weight.detach().double()).float()[:, :, None, None]
+    bias = whole @ spread.bias.detach().double() + convolution.bias.detach().double().repeat(vertices)
+    conv.bias.data = bias.float()
+    return conv
+
+
+def _chebyshev_of(layer: nn.Module) -> ChebyshevConvolution:
+    assert isinstance(layer, ChebyshevConvolution)
+    return layer
 
 
 def _rise(distance: NDArray[np.float64]) -> NDArray[np.float64]:

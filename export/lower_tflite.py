@@ -24,6 +24,8 @@ from .uint8_stem import uint8_stem
 
 SHIFT = 128
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
+SWAPPED_NCHW, SWAPPED_TO_NHWC = [0, 3, 2, 1], [0, 2, 1, 3]
+"""Width and channels of an NCHW value exchanged; and the same on its way to NHWC."""
 SAME, VALID = 0, 1
 NO_ACTIVATION, RELU = 0, 1
 LARGEST_SIDE = 2**31 - 1
@@ -78,6 +80,7 @@ class _Lowering:
         self.tensors: list[Tensor] = []
         self.operators: list[Operator] = []
         self.readers: dict[str, list[onnx.NodeProto]] = {}
+        self.producers = {name: node for node in self.graph.node for name in node.output}
         for node in self.graph.node:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
@@ -92,6 +95,7 @@ class _Lowering:
             "LeakyRelu": self.lower_leaky_relu,
             "QuantizeLinear": self.lower_quantize,
             "Relu": self.lower_relu,
+            "Reshape": self.lower_reshape,
             "Resize": self.lower_resize,
             "Sub": self.lower_sub,
             "Transpose": self.lower_transpose,
@@ -143,12 +147,31 @@ class _Lowering:
         )
 
     def lower_transpose(self, node: onnx.NodeProto) -> None:
-        permutation = list(_attributes(node).get("perm", []))
-        if permutation not in (TO_NCHW, TO_NHWC):
+        permutation, source = list(_attributes(node).get("perm", [])), self.value(node, 0)
+        if permutation in (TO_NCHW, TO_NHWC):
+            self.values[node.output[0]] = source
+            return
+        if permutation not in (SWAPPED_NCHW, SWAPPED_TO_NHWC):
             raise LoweringError(
-                f"node {node.name!r} of type Transpose permutes by {permutation}, not between NHWC and NCHW"
+                f"node {node.name!r} of type Transpose permutes by {permutation}, which neither goes between NHWC and "
+                "NCHW nor exchanges width and channels"
             )
-        self.values[node.output[0]] = self.value(node, 0)
+        batch, height, width, channels = source.shape
+        order = self.add_constant(f"{node.name}.order", np.array([0, 1, 3, 2], np.int32))
+        self.share_grid(node, source)
+        self.emit(node, "TRANSPOSE", [source], (batch, height, channels, width), {}, [order])
+
+    def lower_reshape(self, node: onnx.NodeProto) -> None:
+        source = self.value(node, 0)
+        shape = tuple(int(n) for n in self.constant(node, 1).array)
+        nhwc = self.producers[node.input[0]].op_type == "Transpose" and all(
+            reader.op_type == "Transpose" for reader in self.readers.get(node.output[0], [])
+        )
+        if not nhwc or len(shape) != 4 or min(shape) < 1 or np.prod(shape) != np.prod(source.shape):
+            raise LoweringError(f"node {node.name!r} of type Reshape does not rearrange NHWC values between Transposes")
+        constant = self.add_constant(f"{node.name}.shape", np.array(shape, np.int32))
+        self.share_grid(node, source)
+        self.emit(node, "RESHAPE", [source], shape, {"newShape": list(shape)}, [constant])
 
     def lower_quantize(self, node: onnx.NodeProto) -> None:
         value = self.value(node, 0)

@@ -30,6 +30,7 @@ VERSIONS = {
     "PAD": {"int8": 2},
     "QUANTIZE": {"uint8": 2},
     "RESIZE_NEAREST_NEIGHBOR": {"int8": 2},
+    "TRANSPOSE": {"int8": 2},
 }
 
 
@@ -160,7 +161,11 @@ OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "LEAKY_RELU": "LeakyReluOptions",
+    "RESHAPE": "ReshapeOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
     "SUB": "SubOptions",
 }
-"""The schema's options table of each operator that has one with a field; CAST, PAD and the quantisers need none."""
+"""The schema's options table of each operator that has one with a field.
+
+CAST, PAD, TRANSPOSE and the quantisers need none.
+"""

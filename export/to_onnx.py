@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from torch import nn
 
 from ..runtime.errors import RetinaFaceEdgeError
@@ -43,7 +44,7 @@ def to_onnx(model: nn.Module, spec: Contract, opset: int = DEFAULT_OPSET) -> onn
     written = next(entry.version for entry in exported.opset_import if entry.domain in ("", "ai.onnx"))
     if written != opset:
         raise ExportError(f"opset {opset} was asked for, the exporter wrote {written}; ask for {written}")
-    simplified = _name_after_modules(_simplify(exported, spec))
+    simplified = _name_after_modules(_with_biases(_simplify(exported, spec)))
     onnx.checker.check_model(simplified, full_check=True)
     expected = [output.numpy() for output in model(torch.from_numpy(image))]
     for stage, candidate in (("export", exported), ("simplification", simplified)):
@@ -108,6 +109,18 @@ def _simplify(model: onnx.ModelProto, spec: Contract) -> onnx.ModelProto:
     if names != [output.name for output in spec.outputs]:
         raise ExportError(f"simplification changed the outputs to {', '.join(names)}")
     return _strip(simplified)
+
+
+def _with_biases(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The simplifier drops a convolution's bias of zeros; quantisation and lowering count on one."""
+    channels = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and len(node.input) == 2:
+            name = node.input[1].removesuffix(".weight") + ".bias"
+            zeros = np.zeros(channels[node.input[1]], np.float32)
+            model.graph.initializer.append(numpy_helper.from_array(zeros, name))
+            node.input.append(name)
+    return model
 
 
 def _name_after_modules(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -73,9 +73,9 @@ def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], 
         "--decoder",
         choices=("linear", "graph"),
         default="linear",
-        help="linear, or the paper's graph convolutions, which are not compiled (default: %(default)s)",
+        help="linear, or the paper's graph convolutions with its pixel loss (default: %(default)s)",
     )
-    parser.add_argument("--canvases", type=positive, default=8000, help="augmented pictures (default: %(default)s)")
+    parser.add_argument("--canvases", type=positive, default=12000, help="augmented pictures (default: %(default)s)")
     parser.add_argument("--epochs", type=positive, default=40, help="passes over them (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=2, help="threads of each library (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of augmentation and training (default: %(default)s)")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
+from retinaface_edge.calibration.calibrate import calibrate
+from retinaface_edge.calibration.images import ImageSet
+from retinaface_edge.calibration.quantise import quantise
+from retinaface_edge.calibration.recipe import read_recipe
+from retinaface_edge.export.branch import branch_file, deployed, read_branch
 from retinaface_edge.export.graph_decoder import (
     LEVELS,
     ChebyshevConvolution,
@@ -16,10 +24,21 @@ from retinaface_edge.export.graph_decoder import (
     hierarchy,
     scaled_laplacian,
 )
+from retinaface_edge.export.lower_openvino import lower_openvino
+from retinaface_edge.export.lower_tflite import lower_tflite
+from retinaface_edge.export.tflite_file import serialise
+from retinaface_edge.export.to_onnx import to_onnx
+from retinaface_edge.runtime.backends import load
+from retinaface_edge.runtime.mesh import run
+from retinaface_edge.runtime.postprocess import Grid
+from retinaface_edge.runtime.spec import Mesh
 from retinaface_edge.runtime.topology import topology
+from retinaface_edge.training.mesh import train
 from retinaface_edge.training.render import look, pixel_loss, rasterise, shade
+from retinaface_edge.training.samples import Pictured, Samples
 
 SIDE = 24
+MESH = Mesh(channels=8, batch=4)
 
 
 def face(side: int = SIDE) -> torch.Tensor:
@@ -75,6 +94,73 @@ def test_the_branch_gives_vertices_texture_camera_and_light() -> None:
     scene, camera, light = branch.scene(torch.zeros(2, 972))
     assert (scene.shape, camera.shape, light.shape) == ((2, 468, 6), (2, 7), (2, 9))
     assert branch(torch.zeros(2, 972)).shape == (2, 468, 3)
+
+
+def random_branch() -> GraphBranch:
+    torch.manual_seed(0)
+    branch = GraphBranch(MESH.inputs).eval()
+    with torch.no_grad():
+        branch.decoder.mean.normal_(std=0.3)
+        for convolution in branch.decoder.convolutions:
+            convolution.bias.normal_(std=0.1)
+    return branch
+
+
+def test_the_decoder_interpolates_then_convolves() -> None:
+    branch, levels = random_branch(), hierarchy()
+    decoder, code = branch.decoder, torch.randn(3, 128)
+    with torch.inference_mode():
+        x = decoder.spread(code).reshape(3, LEVELS[0], -1)
+        for level, convolution in zip(levels, decoder.convolutions, strict=True):
+            if level.rise is not None:
+                x = torch.from_numpy(level.rise).float() @ functional.leaky_relu(x, 0.1)
+            x = convolution(x)  # by the recursion
+        torch.testing.assert_close(decoder(code), x + decoder.mean, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_graph_branch_is_compiled_for_every_backend(precision: str, tmp_path: Path) -> None:
+    file = tmp_path / "mesh.npz"
+    file.write_bytes(branch_file(random_branch(), MESH, {}, "graph"))
+    branch = read_branch(file)
+    model = to_onnx(deployed(branch.model).eval(), MESH)
+    random = np.random.default_rng(0)
+    described = random.normal(size=(6, *MESH.input_shape)).astype(np.float32)
+    grids: dict[str, Grid] = {}
+    if precision == "int8":
+        recipe = replace(read_recipe("balanced"), float_layers=())
+        calibration = calibrate(model, MESH, ImageSet(tuple(described), "", "faces", ()), recipe)
+        model, grids = quantise(calibration, MESH), calibration.grids
+    tflite = lower_tflite(model, grids)
+    assert precision == "fp32" or tflite.float_operators == 0
+    forms = {
+        "onnxruntime": [model.SerializeToString()],
+        "openvino": lower_openvino(model, MESH),
+        "tflite": [serialise(tflite)],
+    }
+    with torch.inference_mode():
+        expected = branch.model(torch.from_numpy(described.reshape(-1, MESH.inputs))).numpy()
+    for backend, files in forms.items():
+        found = run(MESH, load(backend, MESH, files, 1), described.reshape(-1, MESH.inputs))
+        if precision == "fp32":
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+        else:  # two steps of the grid of the vertices, on which most of them lie
+            assert np.abs(found - expected).mean() < 2 * np.ptp(expected) / 255
+
+
+def test_the_pixel_loss_teaches_colours_that_vertices_say_nothing_of() -> None:
+    described = np.random.default_rng(0).normal(size=(600, MESH.inputs)).astype(np.float32)
+    vertices = np.repeat(topology().canonical[np.newaxis] * (0.05, -0.05, -0.05), 600, axis=0).astype(np.float32)
+    samples = Samples(described, vertices, np.full(600, 100, np.float32))
+    redder = []
+    for colour in ((230, 20, 20), (20, 20, 230)):
+        pictures = np.broadcast_to(np.array(colour, np.uint8), (4, 12, 12, 3))
+        branch = train(samples, MESH, 12, 0, "graph", pictured=Pictured(described[:4], pictures))
+        assert isinstance(branch, GraphBranch)
+        with torch.inference_mode():
+            red, _, blue = branch.scene(torch.from_numpy(described[:4]))[0][..., 3:].mean(dim=(0, 1)).tolist()
+        redder.append(red - blue)
+    assert redder[0] > redder[1] + 0.04
 
 
 def slow_render(vertices: np.ndarray, colours: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:

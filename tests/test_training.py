@@ -17,16 +17,20 @@ from retinaface_edge.cli import main
 from retinaface_edge.export.branch import LinearBranch
 from retinaface_edge.export.checkpoints import read_checkpoint
 from retinaface_edge.export.demo import demo_checkpoint
-from retinaface_edge.runtime import Spec
+from retinaface_edge.export.deploy import Deploy
+from retinaface_edge.export.to_onnx import to_onnx
+from retinaface_edge.runtime import Spec, backends
 from retinaface_edge.runtime.mesh import head_pose
+from retinaface_edge.runtime.preprocess import letterbox_for
 from retinaface_edge.runtime.spec import Mesh
 from retinaface_edge.runtime.topology import topology
-from retinaface_edge.training import augment
+from retinaface_edge.training import augment, samples
 from retinaface_edge.training.augment import Photograph, canvas
+from retinaface_edge.training.labels import TrainingError
 from retinaface_edge.training.losses import Losses
-from retinaface_edge.training.mesh import accuracy
+from retinaface_edge.training.mesh import accuracy, move_boxes
 from retinaface_edge.training.mesh import train as train_branch
-from retinaface_edge.training.samples import Samples, TrainingError
+from retinaface_edge.training.samples import Samples
 from retinaface_edge.training.teacher import Teacher, TeacherError
 from retinaface_edge.training.train import train
 from retinaface_edge.training.wider import Annotated, read_labels
@@ -67,6 +71,65 @@ def test_the_same_seed_draws_the_same_canvas() -> None:
     np.testing.assert_array_equal(a.meshes, b.meshes)
 
 
+def test_a_whole_photograph_lies_where_the_letterbox_puts_it() -> None:
+    with (
+        mock.patch.object(augment, "LAYOUTS", ((1, 1),)),
+        mock.patch.object(augment, "WHOLE", 1.0),
+        mock.patch.object(augment, "MIRRORED", 0.0),
+    ):
+        made = canvas([photograph()], 320, 256, np.random.default_rng(0))
+    placement = letterbox_for(Spec(320, 256), 240, 180)
+    expected = photograph().meshes / (placement.scale_x, placement.scale_y, placement.scale_x)
+    np.testing.assert_allclose(made.meshes, expected, atol=0.5)  # the letterbox rounds to whole pixels
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_a_moved_box_is_described_as_if_it_had_been_found_there(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    mesh = Mesh(channels=2)
+    described = random.normal(size=(4, mesh.inputs)).astype(np.float32)
+    vertices = random.normal(size=(4, 468, 3)).astype(np.float32)
+    moved, wanted = (t.numpy() for t in move_boxes(torch.from_numpy(described), torch.from_numpy(vertices), 0.1))
+    np.testing.assert_array_equal(moved[:, :-12], described[:, :-12])
+    # What is fixed in the picture tells where the box went: new = (old − shift)·old size / new size.
+    ratio = np.exp2(described[:, -2] - moved[:, -2])[:, None]
+    shift = vertices[:, 0, :2] - wanted[:, 0, :2] / ratio
+    np.testing.assert_allclose(wanted[..., :2], (vertices[..., :2] - shift[:, None]) * ratio[..., None], atol=1e-4)
+    np.testing.assert_allclose(wanted[..., 2], vertices[..., 2] * ratio, atol=1e-4)
+    old, new = (d[:, -12:-2].reshape(4, 5, 2) / 8 for d in (described, moved))
+    np.testing.assert_allclose(new, (old - shift[:, None]) * ratio[..., None], atol=1e-4)
+    assert np.ptp(ratio) > 0 and np.all(moved[:, -1] == described[:, -1])
+
+
+def test_views_are_taken_from_the_cache_and_are_the_same(tmp_path: Path) -> None:
+    from retinaface_edge.calibration.scenes import portrait
+
+    spec = Spec(320, 256, mesh=Mesh())
+    model = to_onnx(Deploy(demo_checkpoint().model, spec).eval(), spec.with_features)
+    network = backends.load("onnxruntime", spec.with_features, [model.SerializeToString()], 1)
+    face = topology().canonical * (7.0, -7.0, -7.0) + (225.0, 135.0, 0.0)
+    picture = Image.fromarray(np.ascontiguousarray(portrait()[:, :, ::-1]))
+    photographs = [Photograph("astronaut", picture, face[np.newaxis], np.array([105.0]))]
+
+    def views(cache: Path | None, networks: list[backends.Network], canvases: int = 5) -> Samples:
+        with mock.patch.object(samples, "CHUNK", 2):
+            return samples.training_samples(photographs, spec, networks, canvases, 0, iter, cache, "key")
+
+    class NoNetwork:
+        grids = network.grids
+
+    plain, first = views(None, [network]), views(tmp_path, [network])
+    cached = views(tmp_path, [NoNetwork()])  # type: ignore[list-item]
+    assert len(plain) > 3
+    for other in (first, cached):
+        np.testing.assert_array_equal(other.described, plain.described)
+        np.testing.assert_array_equal(other.vertices, plain.vertices)
+    with pytest.raises(AttributeError):  # further canvases are not in the cache
+        views(tmp_path, [NoNetwork()], 7)  # type: ignore[list-item]
+
+
 def test_a_branch_learns_a_linear_face_and_is_the_same_each_time() -> None:
     random = np.random.default_rng(0)
     mesh = Mesh(channels=2)
@@ -100,7 +163,7 @@ def test_the_teacher_sees_the_face_where_its_landmarks_are(shared: Path) -> None
     assert abs(head_pose(vertices).roll) < 15.0
     with pytest.raises(TeacherError, match="cannot be read"):
         Teacher(shared / "mesh" / "no.tflite")
-    with pytest.raises(TeacherError, match="not a TFLite network"):
+    with pytest.raises(TeacherError, match=r"not a TFLite network.*; give MediaPipe"):
         Teacher(shared / "mesh" / "LICENSE")
 
 

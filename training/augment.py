@@ -1,8 +1,9 @@
 """Augmentation: canvases of the detector's input size, tiled with photographs turned, scaled, blurred, lit and cut.
 
-A canvas has one to six tiles. Each shows one photograph under a similarity that puts one of its faces, at a size drawn
-evenly in logarithm, somewhere in the tile; in every fifth tile the tile's edge may cut through the face. Every face of
-the photograph comes along, with its vertices moved by the same similarity.
+A canvas has one to six tiles. Every fourth tile shows a whole photograph, as large as it fits: alone on its canvas, it
+is what the runtime's letterbox makes of it. The others show one under a similarity that puts one of its faces, at a
+size drawn evenly in logarithm, somewhere in the tile; in every fifth tile the tile's edge may cut through the face.
+Every face of the photograph comes along, with its vertices moved by the same similarity.
 """
 
 from __future__ import annotations
@@ -19,22 +20,29 @@ from ..runtime.topology import VERTICES, topology
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-LAYOUTS = ((1, 1), (1, 1), (2, 1), (2, 1), (2, 2), (3, 2))
+LAYOUTS = ((1, 1), (1, 1), (1, 1), (2, 1), (2, 1), (2, 1), (2, 2), (3, 2))
 LEAST_FACE = 24.0
 """Pixels; a face of a smaller box tells the features nothing of its shape."""
-MOST_ENLARGED = 1.6
+MOST_ENLARGED = 2.5
 SMALL_TURN, LARGE_TURN = np.deg2rad(12.0), np.deg2rad(45.0)
-LARGE_TURNS, HARD_CROPS, SMALL_FACES, MIRRORED, BLURRED, GREY = 0.25, 0.2, 0.5, 0.5, 0.25, 0.05
+LARGE_TURNS, HARD_CROPS, SMALL_FACES, MIRRORED, BLURRED, GREY = 0.25, 0.2, 0.4, 0.5, 0.25, 0.05
+WHOLE = 0.25
+MEAN_RGB = (123, 117, 104)
+"""What the runtime's letterbox fills the rest with."""
 
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """One picture (RGB) and what the teacher saw in it: `meshes` (n, 468, 3), `sizes` (n,) √(box area)."""
+    """One picture (RGB) and what the teacher saw in it: `meshes` (n, 468, 3), `sizes` (n,) √(box area).
+
+    `digest` is the SHA-256 of its file.
+    """
 
     name: str
     picture: Image
     meshes: NDArray[np.float64]
     sizes: NDArray[np.float64]
+    digest: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,29 +79,23 @@ def _tile(
 ) -> tuple[Image, list[NDArray[np.float64]]]:
     from PIL import Image
 
-    which = random.integers(len(photograph.meshes))
-    size, mesh = photograph.sizes[which], photograph.meshes[which]
-    most = max(min(0.9 * min(width, height), MOST_ENLARGED * size), LEAST_FACE + 1.0)
-    least = LEAST_FACE if random.random() < SMALL_FACES else max(0.4 * most, LEAST_FACE)
-    scale = np.exp(random.uniform(np.log(least), np.log(most))) / size
-    turn = random.uniform(-LARGE_TURN, LARGE_TURN) if random.random() < LARGE_TURNS else random.normal(0.0, SMALL_TURN)
+    room = np.array([width, height], np.float64)
     mirror = -1.0 if random.random() < MIRRORED else 1.0
     # Tile pixel = matrix · photograph pixel + shift.
-    cosine, sine = scale * np.cos(turn), scale * np.sin(turn)
-    matrix = np.array([[mirror * cosine, -sine], [mirror * sine, cosine]])
-    centre = 0.5 * (mesh[:, :2].min(axis=0) + mesh[:, :2].max(axis=0))
-    margin = -0.2 if random.random() < HARD_CROPS else 0.5
-    room = np.array([width, height], np.float64)
-    edge = np.minimum(margin * scale * size, 0.5 * room)
-    shift = random.uniform(edge, room - edge) - matrix @ centre
+    if random.random() < WHOLE:
+        matrix, shift = _whole(photograph, room, mirror)
+    else:
+        matrix, shift = _about_a_face(photograph, room, mirror, random)
     source, reduced = photograph.picture, 1
+    scale = float(np.sqrt(abs(np.linalg.det(matrix))))
     if scale < 0.5:  # bilinear sampling alone would skip pixels
         reduced = int(1.0 / scale)
         source = source.reduce(reduced)
     inverse = np.linalg.inv(matrix)
     offset = -inverse @ shift
     data = (*inverse[0] / reduced, offset[0] / reduced, *inverse[1] / reduced, offset[1] / reduced)
-    tile = source.transform((width, height), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+    form = Image.Transform.AFFINE, data, Image.Resampling.BILINEAR
+    tile = source.transform((width, height), *form, fillcolor=MEAN_RGB)
     meshes = []
     for other in photograph.meshes:
         moved = np.empty_like(other)
@@ -105,6 +107,34 @@ def _tile(
         if np.all(middle >= 0.0) and np.all(middle < room):
             meshes.append(moved)
     return _lit(tile, random), meshes
+
+
+def _whole(
+    photograph: Photograph, room: NDArray[np.float64], mirror: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Matrix and shift of the whole photograph at the top left of a tile of the size `room`."""
+    extent = np.array(photograph.picture.size, np.float64)
+    scale = float((room / extent).min())
+    shift = np.array([scale * extent[0] if mirror < 0.0 else 0.0, 0.0])
+    return np.diag([mirror * scale, scale]), shift
+
+
+def _about_a_face(
+    photograph: Photograph, room: NDArray[np.float64], mirror: float, random: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Matrix and shift that put one of the photograph's faces in a tile of the size `room`."""
+    which = random.integers(len(photograph.meshes))
+    size, mesh = photograph.sizes[which], photograph.meshes[which]
+    most = max(min(0.9 * float(room.min()), MOST_ENLARGED * size), LEAST_FACE + 1.0)
+    least = LEAST_FACE if random.random() < SMALL_FACES else max(0.4 * most, LEAST_FACE)
+    scale = np.exp(random.uniform(np.log(least), np.log(most))) / size
+    turn = random.uniform(-LARGE_TURN, LARGE_TURN) if random.random() < LARGE_TURNS else random.normal(0.0, SMALL_TURN)
+    cosine, sine = scale * np.cos(turn), scale * np.sin(turn)
+    matrix = np.array([[mirror * cosine, -sine], [mirror * sine, cosine]])
+    centre = 0.5 * (mesh[:, :2].min(axis=0) + mesh[:, :2].max(axis=0))
+    margin = -0.2 if random.random() < HARD_CROPS else 0.5
+    edge = np.minimum(margin * scale * size, 0.5 * room)
+    return matrix, random.uniform(edge, room - edge) - matrix @ centre
 
 
 def _lit(tile: Image, random: np.random.Generator) -> Image:

@@ -18,7 +18,8 @@ from ..runtime.bundle import Bundle
 from ..runtime.detector import Detector
 from ..runtime.images import find_images
 from ..runtime.mesh import head_pose
-from .samples import Labelled, label, mesh_of
+from .labels import Labelled, label
+from .samples import mesh_of
 from .teacher import Teacher
 
 

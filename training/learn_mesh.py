@@ -16,11 +16,16 @@ from ..runtime import backends
 from ..runtime.detector import Detector
 from ..runtime.images import find_images
 from ..runtime.spec import Mesh, Spec
+from .int8_forms import int8_forms
+from .labels import TrainingError, label
 from .mesh import accuracy, train
-from .samples import Samples, TrainingError, label, training_samples, validation_samples
+from .samples import Pictured, Samples, pictured_samples, training_samples, validation_samples
 from .teacher import Teacher
 
 BACKEND = "onnxruntime"
+PICTURED_CANVASES = 400
+VERSION = 1
+"""Of the augmentation: views in the cache that another one drew are not taken."""
 
 
 def learn_mesh(
@@ -42,12 +47,12 @@ def learn_mesh(
     Raises a `RetinaFaceEdgeError` when the checkpoint, the photographs or the teacher cannot be used.
     """
     teacher = Teacher(teacher_file)
-    samples, unseen, about = extract(
-        checkpoint, images, teacher, cache, canvases, seed, threads, stage=stage, progress=progress
+    samples, unseen, pictured, about = extract(
+        checkpoint, images, teacher, cache, canvases, seed, threads, decoder, stage=stage, progress=progress
     )
     mesh = Mesh(channels=checkpoint.model.channels)
     stage(f"train on {len(samples):,} views of faces, {epochs} epochs")
-    branch = train(samples, mesh, epochs, seed, decoder, progress)
+    branch = train(samples, mesh, epochs, seed, decoder, progress, pictured)
     return (
         branch,
         mesh,
@@ -68,11 +73,15 @@ def extract(
     canvases: int,
     seed: int,
     threads: int,
+    decoder: str = LinearBranch.kind,
     *,
     stage: Callable[[str], None] = lambda text: None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> tuple[Samples, Samples, dict[str, Any]]:
-    """Samples to learn from, samples of photographs kept back, and where both come from."""
+) -> tuple[Samples, Samples, Pictured | None, dict[str, Any]]:
+    """Samples to learn from, samples of photographs kept back, faces with pictures, and where they come from.
+
+    Only a graph decoder has a use for pictures.
+    """
     spec = Spec(mesh=Mesh(channels=checkpoint.model.channels))
     stage("export the detector")
     model = to_onnx(Deploy(checkpoint.model, spec).eval(), spec.with_features)
@@ -90,14 +99,33 @@ def extract(
     )
     if canvases < 1:
         raise TrainingError(f"training needs at least one canvas, not {canvases}")
-    network = backends.load(BACKEND, spec.with_features, content, threads)
+    stage("quantise the detector: half of what the branch learns is as INT8 sees it")
+    forms = int8_forms(model, spec, labelled.training)
+    files = [(BACKEND, content), forms[0], (BACKEND, content), forms[1]]
+    networks = [backends.load(backend, spec.with_features, form, threads) for backend, form in files]
+    network = networks[0]
     stage(f"describe faces on {canvases:,} augmented canvases")
-    samples = training_samples(labelled.training, spec, network, canvases, seed, progress)
+    digest = hashlib.sha256(b"".join(part for _, form in files for part in form)).hexdigest()
+    seen = hashlib.sha256("".join(photograph.digest for photograph in labelled.training).encode()).hexdigest()
+    samples = training_samples(
+        labelled.training,
+        spec,
+        networks,
+        canvases,
+        seed,
+        progress,
+        None if cache is None else cache / "views",
+        f"views {VERSION} {teacher.digest} {digest} {seen}",
+    )
+    pictured = None
+    if decoder == GraphBranch.kind:
+        pictured = pictured_samples(labelled.training, spec, network, min(canvases, PICTURED_CANVASES), seed)
     unseen = validation_samples(labelled.validation, spec, network)
     names = sorted(photograph.name for photograph in (*labelled.training, *labelled.validation))
     return (
         samples,
         unseen,
+        pictured,
         {
             "checkpoint": checkpoint.digest,
             "teacher": teacher.digest,

@@ -12,17 +12,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ..export.branch import LEAST_DEVIATION, LinearBranch
+from ..export.branch import LEAST_DEVIATION, LinearBranch, new_branch
 from ..export.graph_decoder import GraphBranch
-from ..runtime.mesh import head_pose
-from ..runtime.spec import Mesh
-from .samples import Samples, splits
+from ..runtime.mesh import OFFSET_UNITS, head_pose
+from ..runtime.spec import MESH_OFFSETS, Mesh
+from .render import pixel_loss
+from .samples import EXTENT, Pictured, Samples, splits
 
 BATCH = 512
-PEAK_RATE, WEIGHT_DECAY, DROPOUT = 4e-3, 0.02, 0.1
+PEAK_RATE, WEIGHT_DECAY = 2e-3, 0.02
+FEATURE_NOISE, OFFSET_NOISE = 0.25, 0.15
+"""Of each number's own deviation: about what INT8 changes them by."""
+BOX_NOISE = 0.01
+"""Of the box size: how far boxes are moved, and the logarithm of their size changed."""
 DEPTH_WEIGHT = 0.3
+PIXEL_WEIGHT, PICTURED = 0.01, 2
+"""The paper's weight, and of how many faces each step takes it: rendering is slow."""
 COMPONENT_SAMPLES = 8000
 YAW_BINS, SIZE_BINS = (0, 15, 30, 60, 180), (0, 64, 128, 256, 10_000)
 
@@ -67,23 +73,28 @@ def train(
     seed: int,
     decoder: str = LinearBranch.kind,
     progress: Progress = iter,
-    device: str = "cpu",
+    pictured: Pictured | None = None,
 ) -> LinearBranch | GraphBranch:
     """A branch that learnt `samples`; with the same samples, seed, threads and machine always the same.
 
     A linear decoder starts as the principal components of the vertices, a graph decoder at their mean. The loss is the
-    mean distance of vertices in the picture and, with less weight, their difference in depth.
+    mean distance of vertices in the picture and, with less weight, their difference in depth; with `pictured`, which
+    only a graph decoder's colours can learn from, the paper's pixel loss is added.
     """
     torch.manual_seed(seed)
-    branch = GraphBranch(mesh.inputs) if decoder == GraphBranch.kind else LinearBranch(mesh.inputs, mesh.vertices)
+    branch = new_branch(decoder, mesh)
     described, wanted = torch.from_numpy(samples.described), torch.from_numpy(samples.vertices)
-    branch.encoder.mean.copy_(described.mean(dim=0))
-    branch.encoder.deviation.copy_(described.std(dim=0).clamp_min(LEAST_DEVIATION))
+    branch.encoder.mean.copy_(torch.from_numpy(samples.described.mean(axis=0, dtype=np.float64)))
+    deviation = torch.from_numpy(samples.described.std(axis=0, dtype=np.float64)).clamp_min(LEAST_DEVIATION)
+    branch.encoder.deviation.copy_(deviation)
     if isinstance(branch, LinearBranch):
-        _start_with_components(branch.decoder, wanted.flatten(1))
+        _start_with_components(branch.decoder, wanted)
     else:
-        branch.decoder.mean.data[:, :3] = wanted.mean(dim=0)
-    branch.to(device).train()
+        branch.decoder.mean.data[:, :3] = torch.from_numpy(samples.vertices.mean(axis=0, dtype=np.float64))
+    noise = torch.full((mesh.inputs,), FEATURE_NOISE)
+    noise[-MESH_OFFSETS:] = OFFSET_NOISE
+    noise *= branch.encoder.deviation
+    branch.train()
     optimiser = torch.optim.AdamW(branch.parameters(), lr=PEAK_RATE, weight_decay=WEIGHT_DECAY)
     steps = max(epochs * (len(samples) // BATCH), 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, steps)
@@ -91,15 +102,42 @@ def train(
     for _ in progress(range(epochs)):
         for index in splits(samples, BATCH, random):
             rows = torch.from_numpy(index)
-            # Dropout on what describes the face, about its mean: no single feature may be relied upon.
-            given = described[rows].to(device)
-            kept = functional.dropout(given - branch.encoder.mean, DROPOUT) + branch.encoder.mean
-            value = loss(branch(kept), wanted[rows].to(device))
+            given = described[rows].float()
+            moved, target = move_boxes(given + torch.randn_like(given) * noise, wanted[rows].float())
+            value = loss(branch(moved), target)
+            if pictured is not None and isinstance(branch, GraphBranch):
+                shown = random.choice(len(pictured.pictures), PICTURED, replace=False)
+                value = value + PIXEL_WEIGHT * _pixels(branch, pictured, shown)
             optimiser.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-    return branch.cpu().eval()
+    return branch.eval()
+
+
+def move_boxes(described: Tensor, wanted: Tensor, by: float = BOX_NOISE) -> tuple[Tensor, Tensor]:
+    """Faces as if each box had been found elsewhere, by `by` of its size at random; face and landmarks stay.
+
+    So the branch learns to look for the face where features and landmarks say, and not to believe the box alone.
+    """
+    shift, change = by * torch.randn(len(described), 1, 2), by * torch.randn(len(described), 1, 1)
+    smaller = torch.exp(-change)
+    landmarks = described[:, -MESH_OFFSETS:-2].reshape(len(described), -1, 2)
+    landmarks = (landmarks - OFFSET_UNITS * shift) * smaller
+    size = described[:, -2:-1] + change[:, :, 0] / math.log(2.0)
+    moved = torch.cat([described[:, :-MESH_OFFSETS], landmarks.flatten(1), size, described[:, -1:]], dim=1)
+    return moved, torch.cat([wanted[..., :2] - shift, wanted[..., 2:]], dim=2) * smaller
+
+
+def _pixels(branch: GraphBranch, pictured: Pictured, rows: NDArray[np.intp]) -> Tensor:
+    """The mean pixel loss of some faces, each rendered from its own code."""
+    scenes = branch.scene(torch.from_numpy(pictured.described[rows]))
+    pictures = torch.from_numpy(pictured.pictures[rows]).float() / 255.0
+    losses = [
+        pixel_loss(scene[:, :3] / EXTENT, scene[:, 3:], camera, illumination, picture)
+        for scene, camera, illumination, picture in zip(*scenes, pictures, strict=True)
+    ]
+    return torch.stack(losses).mean()
 
 
 def loss(vertices: Tensor, wanted: Tensor) -> Tensor:
@@ -135,11 +173,10 @@ def accuracy_text(result: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _start_with_components(decoder: nn.Linear, flat: Tensor) -> None:
-    step = math.ceil(len(flat) / COMPONENT_SAMPLES)
-    some = flat[::step]
+def _start_with_components(decoder: nn.Linear, vertices: Tensor) -> None:
+    some = vertices[:: math.ceil(len(vertices) / COMPONENT_SAMPLES)].flatten(1).float()
     latent = min(decoder.in_features, *some.shape)
     _, deviation, components = torch.pca_lowrank(some, latent)
     with torch.no_grad():
         decoder.weight[:, :latent] = components * (deviation / math.sqrt(len(some)))
-        decoder.bias.copy_(flat.mean(dim=0))
+        decoder.bias.copy_(some.mean(dim=0))

@@ -7,14 +7,17 @@ difference to the picture over the pixels that show the face (RetinaFace, arXiv 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ..runtime.mesh_files import barycentric
 from ..runtime.topology import topology
+
+Array = TypeVar("Array", Tensor, NDArray[np.float64])
 
 
 def look(vertices: Tensor, camera: Tensor) -> Tensor:
@@ -69,20 +72,30 @@ def rasterise(vertices: Tensor, colours: Tensor, side: int) -> tuple[Tensor, Ten
 
 
 def visible(vertices: NDArray[np.float64], side: int) -> NDArray[np.int64]:
-    """Which triangle each pixel (side, side) shows, by a depth buffer at pixel centres; −1 for none."""
-    shown, depth = np.full((side, side), -1, np.int64), np.full((side, side), np.inf)
-    for index, triangle in enumerate(topology().triangles):
-        corners = vertices[triangle]
-        low = np.clip(np.floor(corners[:, :2].min(axis=0)).astype(int), 0, side)
-        high = np.clip(np.ceil(corners[:, :2].max(axis=0)).astype(int) + 1, 0, side)
-        if np.any(high <= low):
-            continue
-        y, x = np.mgrid[low[1] : high[1], low[0] : high[0]]
-        weights = barycentric(corners[:, :2], np.stack([x, y], axis=-1) + 0.5)
-        z = weights @ corners[:, 2]
-        block = np.s_[low[1] : high[1], low[0] : high[0]]
-        nearer = np.all(weights >= 0.0, axis=-1) & (z < depth[block])
-        depth[block][nearer], shown[block][nearer] = z[nearer], index
+    """Which triangle each pixel (side, side) shows, by depth at pixel centres; −1 for none.
+
+    All triangles at once: each looks at a square of pixels that is as large as the largest triangle's.
+    """
+    corners = vertices[topology().triangles]
+    a, b, c = (corners[:, corner, :2] for corner in range(3))
+    area = _cross(b - a, c - a)
+    low = np.clip(np.floor(corners[..., :2].min(axis=1)).astype(np.int64), 0, side)
+    high = np.clip(np.ceil(corners[..., :2].max(axis=1)).astype(np.int64) + 1, 0, side)
+    reach = np.arange(max(int((high - low).max()), 0))
+    x, y = np.broadcast_arrays(low[:, :1, None] + reach, low[:, 1:, None] + reach[:, np.newaxis])
+    index = np.broadcast_to(np.arange(len(corners))[:, None, None], x.shape)
+    near = (x < high[:, :1, None]) & (y < high[:, 1:, None]) & (area != 0.0)[:, None, None]
+    x, y, index = x[near], y[near], index[near]
+    points = np.stack([x, y], axis=1) + 0.5
+    a, b, c = a[index], b[index], c[index]
+    weights = np.stack([_cross(b - points, c - points), _cross(c - points, a - points)], axis=1) / area[index, None]
+    weights = np.concatenate([weights, 1.0 - weights.sum(axis=1, keepdims=True)], axis=1)
+    inside = np.all(weights >= 0.0, axis=1)
+    x, y, index = x[inside], y[inside], index[inside]
+    depth = (weights[inside] * corners[index, :, 2]).sum(axis=1)
+    shown = np.full((side, side), -1, np.int64)
+    nearest_last = np.lexsort((-index, -depth))  # of values assigned to one pixel, the last stays
+    shown[y[nearest_last], x[nearest_last]] = index[nearest_last]
     return shown
 
 
@@ -99,5 +112,5 @@ def pixel_loss(vertices: Tensor, colours: Tensor, camera: Tensor, illumination: 
     return (rendered - picture).abs().mean(dim=2)[shown].sum() / max(count, 1)
 
 
-def _cross(a: Tensor, b: Tensor) -> Tensor:
+def _cross(a: Array, b: Array) -> Array:
     return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]

@@ -1,63 +1,54 @@
 """What the dense branch learns from: descriptions of faces by a frozen detector, and the teacher's vertices for them.
 
-Each photograph is looked at once by detector and teacher. Training samples come from canvases that augmentation makes
-of the photographs (`augment.py`): every candidate of the detector that lies on a face is one more view of it.
+Training samples come from canvases that augmentation makes of the photographs (`augment.py`): every candidate of the
+detector that lies on a face is one more view of it.
 Validation samples are the photographs as they are, at the letterboxed size that the runtime would give the detector.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.backends import Network
-from ..runtime.detector import Detector
-from ..runtime.errors import ImageError, RetinaFaceEdgeError
-from ..runtime.images import read_image
 from ..runtime.mesh import describe, relative
 from ..runtime.postprocess import Faces, postprocess
 from ..runtime.preprocess import letterbox, letterbox_for
 from ..runtime.spec import Spec
 from ..runtime.topology import VERTICES
-from .augment import Photograph, canvas
-from .teacher import LEAST_LOGIT, Teacher
+from .augment import Canvas, Photograph, canvas
+from .labels import Progress, TrainingError, write_arrays
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-LEAST_FACE = 40.0
-"""Pixels of the photograph; the teacher's crop of a smaller face is a blur."""
-VIEWS = 4
+VIEWS = 3
 """Most samples taken of one face of one canvas: its best candidate, and others at random."""
-VALIDATION_PART = 8
-"""Every eighth photograph, by its digest, is kept for validation."""
 FURTHEST, SMALLEST, LARGEST = 0.3, 0.55, 1.6
 """A box belongs to a mesh whose middle is at most so many box sizes away, and whose extent is so many box sizes."""
+EXTENT, SIDE = 1.5, 32
+"""The square that the pixel loss looks at, in box sizes and in pixels."""
+CHUNK = 100
+"""Canvases whose samples are kept in one file of the cache."""
 
-Progress = Callable[[Iterable[Any]], Iterable[Any]]
-
-
-class TrainingError(RetinaFaceEdgeError):
-    """Photographs or settings from which nothing can be learnt."""
+_Rows = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """`described` (n, inputs) float32 and `vertices` (n, 468, 3) float32 relative to the box; `sizes` (n,) float32.
+    """`described` (n, inputs) and `vertices` (n, 468, 3) relative to the box; `sizes` (n,) √(box area).
 
-    `sizes` are √(box area) in pixels of the detector's input.
+    Sizes are in pixels of the detector's input, float32; the others are float32, or float16 where there are many.
     """
 
-    described: NDArray[np.float32]
-    vertices: NDArray[np.float32]
+    described: NDArray[np.floating[Any]]
+    vertices: NDArray[np.floating[Any]]
     sizes: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -65,71 +56,75 @@ class Samples:
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
-    """Photographs with faces that the teacher trusts, split by photograph; the files that could not be read."""
+class Pictured:
+    """Descriptions (n, inputs) float32 of faces, and `pictures` (n, side, side, 3) uint8 RGB of `EXTENT` boxes each."""
 
-    training: tuple[Photograph, ...]
-    validation: tuple[Photograph, ...]
-    skipped: tuple[str, ...]
-
-
-def label(
-    paths: Sequence[Path], detector: Detector, teacher: Teacher, cache: Path | None, key: str, progress: Progress
-) -> Labelled:
-    """Let `detector` find faces in the photographs and `teacher` see their meshes.
-
-    What was seen is kept in `cache`, one file a photograph under the digest of its bytes and `key`, so that a run that
-    was interrupted goes on where it stopped. Raises `TrainingError` when no face is left on either side of the split.
-    """
-    sides: tuple[list[Photograph], list[Photograph]] = ([], [])
-    skipped = []
-    for path in progress(paths):
-        try:
-            content = path.read_bytes()
-            frame = read_image(path, content)
-        except (ImageError, OSError):
-            skipped.append(path.name)
-            continue
-        digest = hashlib.sha256(content).hexdigest()
-        entry = None if cache is None else cache / f"{hashlib.sha256((key + digest).encode()).hexdigest()}.npz"
-        picture = _picture(frame)
-        meshes, sizes = _seen(frame, picture, detector, teacher, entry)
-        if len(sizes):
-            sides[int(digest, 16) % VALIDATION_PART == 0].append(Photograph(path.name, picture, meshes, sizes))
-    training, validation = sides
-    if not training or not validation:
-        raise TrainingError(
-            f"{len(training)} photographs to learn from and {len(validation)} to validate on have a face of "
-            f"{LEAST_FACE:g} pixels that the teacher trusts; give a folder with a few hundred portraits"
-        )
-    return Labelled(tuple(training), tuple(validation), tuple(skipped))
+    described: NDArray[np.float32]
+    pictures: NDArray[np.uint8]
 
 
 def training_samples(
-    photographs: Sequence[Photograph], spec: Spec, network: Network, canvases: int, seed: int, progress: Progress
+    photographs: Sequence[Photograph],
+    spec: Spec,
+    networks: Sequence[Network],
+    canvases: int,
+    seed: int,
+    progress: Progress,
+    cache: Path | None = None,
+    key: str = "",
 ) -> Samples:
-    """Samples of `canvases` augmented canvases; the same for the same photographs, network and seed."""
-    rows: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]] = []
-    placement = letterbox_for(spec, spec.width, spec.height)
+    """Samples of `canvases` augmented canvases; the same for the same photographs, networks and seed.
 
-    def draw(index: int) -> tuple[np.random.Generator, Any]:
-        random = np.random.default_rng((seed, index))
-        return random, canvas(photographs, spec.width, spec.height, random)
-
+    The networks take turns. What was seen is kept in `cache`, one file for `CHUNK` canvases under `key`, which must
+    tell photographs and networks apart, so that a run that was interrupted goes on where it stopped.
+    """
+    starts = range(0, canvases, CHUNK)
+    chunks: list[_Rows] = []
     with ThreadPoolExecutor(1, "canvas") as pool:  # the next canvas is drawn while the network runs
-        ahead: Future[tuple[np.random.Generator, Any]] = pool.submit(draw, 0)
-        for index in progress(range(canvases)):
-            random, drawn = ahead.result()
-            ahead = pool.submit(draw, index + 1)
-            outputs = network.run(drawn.pixels[np.newaxis])
-            first = len(spec.outputs)
-            # With a threshold of 1 nothing is suppressed: all candidates, best first.
-            candidates = postprocess(spec, outputs[:first], network.grids[:first], placement, 0.5, 1.0)
-            chosen, meshes = _views(candidates, drawn.meshes, random)
-            if len(chosen):
-                rows.append(_row(spec, network, outputs[first:], candidates, chosen, meshes))
-        ahead.cancel()
-    return _joined(rows)
+
+        def views(start: int) -> Iterator[_Rows]:
+            def draw(index: int) -> tuple[np.random.Generator, Canvas]:
+                random = np.random.default_rng((seed, index))
+                return random, canvas(photographs, spec.width, spec.height, random)
+
+            end = min(start + CHUNK, canvases)
+            ahead = pool.submit(draw, start)
+            for index in range(start, end):
+                random, drawn = ahead.result()
+                if index + 1 < end:
+                    ahead = pool.submit(draw, index + 1)
+                yield from _of_canvas(spec, networks[index % len(networks)], drawn, random)
+
+        for start in progress(starts):
+            count = min(CHUNK, canvases - start)
+            name = hashlib.sha256(f"{key} {seed} {start} {count}".encode()).hexdigest()
+            chunks.append(_kept(None if cache is None else cache / f"{name}.npz", partial(views, start)))
+    return _joined(chunks)
+
+
+def pictured_samples(
+    photographs: Sequence[Photograph], spec: Spec, network: Network, canvases: int, seed: int
+) -> Pictured:
+    """Faces of `canvases` canvases with what they look like, for the pixel loss, which needs no teacher."""
+    from PIL import Image
+
+    described, pictures = [], []
+    for index in range(canvases):
+        random = np.random.default_rng((seed, index))
+        drawn = canvas(photographs, spec.width, spec.height, random)
+        outputs, first = network.run(drawn.pixels[np.newaxis]), len(spec.outputs)
+        placement = letterbox_for(spec, spec.width, spec.height)
+        faces = postprocess(spec, outputs[:first], network.grids[:first], placement)
+        chosen, _ = _views(faces, drawn.meshes, random)
+        boxes = faces.boxes[chosen]
+        described.append(describe(spec, outputs[first:], network.grids[first:], boxes, faces.landmarks[chosen]))
+        whole = Image.fromarray(np.ascontiguousarray(drawn.pixels[:, :, ::-1]))
+        for x1, y1, x2, y2 in boxes:
+            half = 0.5 * EXTENT * float(np.sqrt((x2 - x1) * (y2 - y1)))
+            x, y = 0.5 * (x1 + x2), 0.5 * (y1 + y2)
+            region = (SIDE, SIDE), Image.Transform.EXTENT, (x - half, y - half, x + half, y + half)
+            pictures.append(np.asarray(whole.transform(*region, Image.Resampling.BILINEAR)))
+    return Pictured(np.concatenate(described), np.array(pictures, np.uint8).reshape(-1, SIDE, SIDE, 3))
 
 
 def validation_samples(
@@ -154,31 +149,31 @@ def validation_samples(
     return _joined(rows)
 
 
-def _seen(
-    frame: NDArray[np.uint8], picture: Image, detector: Detector, teacher: Teacher, entry: Path | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _of_canvas(spec: Spec, network: Network, drawn: Canvas, random: np.random.Generator) -> Iterator[_Rows]:
+    outputs, first = network.run(drawn.pixels[np.newaxis]), len(spec.outputs)
+    placement = letterbox_for(spec, spec.width, spec.height)
+    # With a threshold of 1 nothing is suppressed: all candidates, best first.
+    candidates = postprocess(spec, outputs[:first], network.grids[:first], placement, 0.5, 1.0)
+    chosen, meshes = _views(candidates, drawn.meshes, random)
+    if len(chosen):
+        yield _row(spec, network, outputs[first:], candidates, chosen, meshes)
+
+
+def _kept(entry: Path | None, make: Callable[[], Iterator[_Rows]]) -> _Rows:
+    """The rows in the file `entry`, or those of `make`, joined, in half precision, and written there."""
     if entry is not None:
         try:
             with np.load(entry, allow_pickle=False) as known:
-                return known["meshes"], known["sizes"]
-        except (OSError, ValueError, KeyError):
+                return known["described"], known["vertices"], known["sizes"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             pass
-    meshes, sizes = [], []
-    for face in detector.detect(frame):
-        x1, y1, x2, y2 = face.box
-        if min(x2 - x1, y2 - y1) >= LEAST_FACE:
-            vertices, logit = teacher.mesh(picture, face)
-            if logit > LEAST_LOGIT:
-                meshes.append(vertices)
-                sizes.append(np.sqrt((x2 - x1) * (y2 - y1)))
-    result = np.array(meshes).reshape(len(meshes), VERTICES, 3), np.array(sizes)
+    rows = list(make())
+    if not rows:
+        return np.zeros((0, 0), np.float16), np.zeros((0, VERTICES, 3), np.float16), np.zeros(0, np.float32)
+    described, vertices, sizes = (np.concatenate(part) for part in zip(*rows, strict=True))
+    result = described.astype(np.float16), vertices.astype(np.float16), sizes
     if entry is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, meshes=result[0], sizes=result[1])
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        scratch = entry.with_suffix(".part")
-        scratch.write_bytes(buffer.getvalue())
-        scratch.replace(entry)
+        write_arrays(entry, described=result[0], vertices=result[1], sizes=result[2])
     return result
 
 
@@ -215,7 +210,7 @@ def _row(
     faces: Faces,
     chosen: NDArray[np.intp],
     meshes: NDArray[np.float64],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+) -> _Rows:
     boxes, landmarks = faces.boxes[chosen], faces.landmarks[chosen]
     grids = network.grids[len(spec.outputs) :]
     described = describe(spec, features, grids, boxes, landmarks)
@@ -223,17 +218,12 @@ def _row(
     return described, relative(boxes, meshes).astype(np.float32), sizes.astype(np.float32)
 
 
-def _joined(rows: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]) -> Samples:
-    if not rows:
+def _joined(rows: Sequence[_Rows]) -> Samples:
+    filled = [row for row in rows if len(row[2])]
+    if not filled:
         raise TrainingError("the detector finds none of the faces again; give a checkpoint that detects faces")
-    described, vertices, sizes = zip(*rows, strict=True)
+    described, vertices, sizes = zip(*filled, strict=True)
     return Samples(np.concatenate(described), np.concatenate(vertices), np.concatenate(sizes))
-
-
-def _picture(frame: NDArray[np.uint8]) -> Image:
-    from PIL import Image
-
-    return Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
 
 
 def splits(samples: Samples, parts: int, random: np.random.Generator) -> Iterator[NDArray[np.intp]]:

@@ -25,6 +25,7 @@ FIRST_MARGIN, NEXT_MARGIN = 1.3, 1.5
 """The crop's side over the detector's box, then over the extent of the vertices that were found in it."""
 LEAST_LOGIT = 2.0
 """Below this the teacher itself does not trust that it sees a face."""
+NEXT_STEP = "give MediaPipe's face_landmark.tflite"
 
 
 class TeacherError(RetinaFaceEdgeError):
@@ -55,9 +56,7 @@ class Teacher:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise TeacherError(
-                f"the teacher {path} cannot be read ({error.strerror}); give MediaPipe's face_landmark.tflite"
-            ) from error
+            raise TeacherError(f"the teacher {path} cannot be read ({error.strerror}); {NEXT_STEP}") from error
         self.digest = hashlib.sha256(content).hexdigest()
         self._interpreter = _interpreter(content, path)
         (source,) = self._interpreter.get_input_details()
@@ -66,7 +65,7 @@ class Teacher:
         if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or not {3 * VERTICES, 1} <= set(outputs):
             raise TeacherError(
                 f"{path} takes {shape} and gives {sorted(outputs)} values; a teacher takes (1, S, S, 3) and gives "
-                f"{3 * VERTICES} and 1"
+                f"{3 * VERTICES} and 1; {NEXT_STEP}"
             )
         self.pixels = shape[1]
         self._input, self._vertices, self._logit = source["index"], outputs[3 * VERTICES], outputs[1]
@@ -120,5 +119,5 @@ def _interpreter(content: bytes, path: Path) -> Any:
         interpreter = Interpreter(model_content=content, num_threads=1)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise TeacherError(f"{path} is not a TFLite network that runs here ({str(error)[:80]})") from error
+        raise TeacherError(f"{path} is not a TFLite network that runs here ({str(error)[:80]}); {NEXT_STEP}") from error
     return interpreter

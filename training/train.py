@@ -18,8 +18,8 @@ from ..export.model import RetinaFace
 from ..runtime.images import read_image
 from ..runtime.preprocess import letterbox, letterbox_for
 from ..runtime.spec import Spec
+from .labels import TrainingError
 from .losses import Losses, Targets, match, multi_task
-from .samples import TrainingError
 from .wider import Annotated
 
 MIRROR = [1, 0, 2, 4, 3]

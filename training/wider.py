@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .samples import TrainingError
+from .labels import TrainingError
 
 
 @dataclass(frozen=True, eq=False)
