@@ -21,7 +21,7 @@ GRIDS = "grids"
 """Where the IR's runtime information has the scale and zero point of each output that gives integers."""
 
 COPIED = 1 << 16
-"""Inputs of at most so many bytes are copied, far cheaper than giving the plugin their memory."""
+"""Inputs of at most so many bytes are copied, cheaper than giving the plugin their memory."""
 
 
 def load(spec: Contract, files: Sequence[bytes], threads: int) -> Network:
