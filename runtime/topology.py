@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 VERTICES = 468
 DATA = Path(__file__).parent / "face468.json"
-"""Column by column, which takes fewest bytes."""
+"""Column by column, triangles as differences from the one before: fewest bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,6 @@ def topology() -> Topology:
     data = json.loads(DATA.read_text(encoding="utf-8"))
     return Topology(
         canonical=np.array(data["canonical"]).T.copy(),
-        triangles=np.array(data["triangles"], np.intp).T.copy(),
+        triangles=np.cumsum(data["triangles"], axis=1, dtype=np.intp).T.copy(),
         uv=np.array(data["uv"]).T.copy(),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bars import mesh_cost as bar
 from PIL import Image
 
 from retinaface_edge.benchmarks import mesh_cost
@@ -79,8 +80,8 @@ def test_the_bar_says_in_a_line_why_it_cannot_be_measured(
 ) -> None:
     picture = tmp_path / "grey.png"
     Image.fromarray(np.full((480, 640, 3), 90, np.uint8)).save(picture)
-    assert mesh_cost.main([str(mesh_bundle.path), str(picture)]) == 2
+    assert bar.main([str(mesh_bundle.path), str(picture)]) == 2
     assert "no picture shows a face" in capsys.readouterr().err
     Image.fromarray(np.ascontiguousarray(portrait()[:, :, ::-1])).save(picture)
-    assert mesh_cost.main([str(bundle.path), str(picture), "--rounds", "2"]) == 2
+    assert bar.main([str(bundle.path), str(picture), "--rounds", "2"]) == 2
     assert "no dense branch" in capsys.readouterr().err

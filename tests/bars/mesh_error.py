@@ -1,4 +1,4 @@
-"""The bars of the dense branch: `python -m retinaface_edge.training.judge_mesh BUNDLE --images DIR --teacher FILE`.
+"""The bars of the dense branch: `python tests/bars/mesh_error.py BUNDLE --images DIR --teacher FILE`.
 
 Every artifact finds the faces of the photographs kept back from training, and its meshes are compared with the
 teacher's; FP32 and INT8 on the same faces, so that their difference is quantisation's.
@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..export.cache import default_folder
-from ..runtime.backends import installed
-from ..runtime.bundle import Bundle
-from ..runtime.detector import Detector
-from ..runtime.images import find_images
-from ..runtime.mesh import head_pose
-from .labels import Labelled, label
-from .samples import mesh_of
-from .teacher import Teacher
+from retinaface_edge.export.cache import default_folder
+from retinaface_edge.runtime.backends import installed
+from retinaface_edge.runtime.bundle import Bundle
+from retinaface_edge.runtime.detector import Detector
+from retinaface_edge.runtime.images import find_images
+from retinaface_edge.runtime.mesh import head_pose
+from retinaface_edge.training.labels import Labelled, label
+from retinaface_edge.training.samples import mesh_of
+from retinaface_edge.training.teacher import Teacher
 
 
 def judge(bundle: Bundle, labelled: Labelled) -> list[tuple[str, int, float, float]]:
