@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..calibration.images import ImageSource
 from ..calibration.observe import Progress
-from ..calibration.recipe import Recipe, recipe_from_json
+from ..calibration.recipe import Recipe, for_branch, recipe_from_json
 from ..runtime.bundle import Bundle
 from ..runtime.spec import Contract, Spec
 from ..runtime.twin import c_files
@@ -198,9 +198,9 @@ def _dense(
 ) -> dict[str, bytes]:
     """The dense branch as `mesh.fp32.onnx` and `mesh.int8.onnx`, quantised on the faces of the same images.
 
-    With `calibration.json` and `recipe.json` as of the detector; but no layer of the branch stays float.
+    With `calibration.json` and `recipe.json` as of the detector; but by the recipe that `for_branch` makes of it.
     """
-    recipe = replace(recipe, float_layers=())
+    recipe = for_branch(recipe)
 
     def make() -> Files:
         import onnx

@@ -19,7 +19,14 @@ from retinaface_edge.calibration.layers import format_fits, layer_fits, sensitiv
 from retinaface_edge.calibration.observe import Observation
 from retinaface_edge.calibration.quantise import quantise
 from retinaface_edge.calibration.ranges import ESTIMATORS, Range
-from retinaface_edge.calibration.recipe import PRESETS, Recipe, RecipeError, read_recipe, recipe_from_json
+from retinaface_edge.calibration.recipe import (
+    PRESETS,
+    Recipe,
+    RecipeError,
+    for_branch,
+    read_recipe,
+    recipe_from_json,
+)
 from retinaface_edge.calibration.rounding import round_together
 from retinaface_edge.calibration.scenes import scenes
 from retinaface_edge.export import cache
@@ -39,6 +46,15 @@ def test_presets_are_whole_and_survive_json(name: str, tmp_path: Path) -> None:
     assert preset.name == name
     (tmp_path / "mine.json").write_text(json.dumps({**preset.to_json(), "name": "mine"}))
     assert read_recipe(str(tmp_path / "mine.json")) == replace(preset, name="mine")
+
+
+def test_the_branch_is_integers_and_keeps_the_ranges_of_turned_heads() -> None:
+    recipe = for_branch(read_recipe("accurate"))
+    assert not recipe.is_float("backbone.stem")
+    # Four batches in twenty have turned heads, which reach three times as far.
+    high = np.array([1.0] * 16 + [3.0] * 4, np.float32)[:, None]
+    seen = Observation(-high, high, np.zeros((20, 1, 1), np.float32))
+    assert ESTIMATORS[recipe.estimator("encoder.0.activation")](seen).high == pytest.approx(3.0)
 
 
 def test_the_fast_preset_leaves_nothing_float(fp32: onnx.ModelProto, spec: Spec, calibration_images: ImageSet) -> None:
