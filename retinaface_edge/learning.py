@@ -79,7 +79,7 @@ def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], 
     parser.add_argument("--epochs", type=positive, default=40, help="passes over them (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=2, help="threads of each library (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of augmentation and training (default: %(default)s)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where the teacher's answers are kept")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where answers and views are kept (0.4 GB)")
 
     parser = verb(
         train,
