@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.bundle import Bundle
+from ..runtime.whole import write_whole
 from .gate import Outcome, apply_gate, failures, read_gate
 from .pictures import worst_pictures
 from .report_plots import drift_plots, eval_plots, latency_plot, set_name
@@ -53,12 +54,7 @@ def write_report(
         raise MeasurementError(
             f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"
         )
-    scratch = output.with_name(f".{output.name}.partial")
-    try:
-        scratch.write_bytes(page)
-        scratch.replace(output)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(output, page)
     return len(page)
 
 

@@ -5,6 +5,7 @@ A fork starts with its own copy of the folder of caches, so that what a mutant w
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.util
@@ -156,10 +157,8 @@ def ended(run: Run) -> bool:
     done, _ = os.waitpid(run.process, os.WNOHANG)
     if not done and time.monotonic() < run.until:
         return False
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(run.process, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     if not done:
         os.waitpid(run.process, 0)
     return True
