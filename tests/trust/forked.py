@@ -79,6 +79,14 @@ class Chosen:
     seconds: dict[str, float] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
+    def pytest_sessionstart(self) -> None:
+        """The same examples as ever; a property that fails is not worth a search for its simplest case."""
+        from hypothesis import Phase, settings
+
+        phases = (Phase.explicit, Phase.generate, Phase.target)
+        settings.register_profile("failing", settings.get_profile("tests"), phases=phases)
+        settings.load_profile("failing")
+
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         by_name = {item.nodeid: item for item in items}
         if self.names:
@@ -132,7 +140,6 @@ def start(base: Path, work: Callable[[Path], Any], seconds: float, quiet: bool =
     The folder holds `caches`, a copy of those of `base`; the copy's files are links, and a changed file is a new one.
     """
     folder = Path(tempfile.mkdtemp(dir=base, prefix="run-"))
-    (base / "caches").mkdir(exist_ok=True)
     shutil.copytree(base / "caches", folder / "caches", copy_function=os.link)
     sys.stdout.flush()
     process = os.fork()

@@ -8,8 +8,8 @@ mutated code is given to the importer of a forked process and never written. A m
 killed; one that takes more than a budget of tests to kill survives. At the end every test that killed one is run by
 itself on the code as it is: the kills of a test that fails then do not count.
 
-A map of which test runs which line can be kept (`--map FILE`): only changed test files are run again for it, and all of
-them when the code has changed.
+`--keep DIR` keeps what was found out before the first mutant: of it, only changed test files are run again, and
+everything when the code has changed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -77,17 +78,26 @@ def measured(base: Path, files: Sequence[Path], jobs: int) -> dict[str, Any]:
     return {files[number].name: outcome for number, outcome in each(tasks, jobs)}
 
 
-def known_tests(base: Path, jobs: int, kept: Path | None) -> tuple[list[Test], Test]:
-    """Every test, and what importing them runs (as a test without a name)."""
+def code_digest() -> str:
+    """Of all Python files but the test files themselves."""
+    tests = ROOT / "tests"
+    files = [
+        *(path for room in ROOMS for path in (ROOT / room).rglob("*.py")),
+        *tests.glob("c*.py"),
+        *tests.glob("fuzz/*"),
+    ]
     code = hashlib.sha256()
-    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+    for path in sorted(file for file in files if file.suffix == ".py"):
         code.update(path.read_bytes())
+    return code.hexdigest()
+
+
+def known_tests(base: Path, jobs: int) -> tuple[list[Test], Test]:
+    """Every test, and what importing them runs (as a test without a name)."""
     files = sorted((ROOT / "tests").glob("test_*.py"))
-    shared = [*sorted((ROOT / "tests").glob("c*.py")), *sorted((ROOT / "tests" / "fuzz").glob("*.py"))]
-    for path in shared:
-        code.update(path.read_bytes())
-    digests = {file.name: hashlib.sha256(code.digest() + file.read_bytes()).hexdigest() for file in files}
-    table = json.loads(kept.read_text()) if kept and kept.is_file() else {}
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    kept = base / "map.json"
+    table = json.loads(kept.read_text()) if kept.is_file() else {}
     table = {name: entry for name, entry in table.items() if entry["digest"] == digests.get(name)}
     missing = [file for file in files if file.name not in table]
     if missing:
@@ -96,9 +106,7 @@ def known_tests(base: Path, jobs: int, kept: Path | None) -> tuple[list[Test], T
         if outcome is None or "failed" in outcome:
             raise SystemExit(f"{name} fails without a mutant: {outcome and outcome['failed']}")
         table[name] = {"digest": digests[name], "tests": outcome}
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(table))
+    kept.write_text(json.dumps(table))
     found, importing = [], dict[str, frozenset[int]]()
     for entry in table.values():
         for name, test in entry["tests"].items():
@@ -140,8 +148,14 @@ def meet(base: Path, mutant: Mutant | None, chosen: Sequence[Test]) -> Run:
 
 
 def prepare(base: Path) -> None:
-    """Keep the fixtures and the stages of bundles that the code as it is makes."""
-    (base / "kept").mkdir()
+    """Keep the fixtures and the stages of bundles that the code as it is makes, unless it was what made those there."""
+    stamp, code = base / "code", code_digest()
+    if stamp.is_file() and stamp.read_text() == code:
+        return
+    for name in ("kept", "caches"):
+        shutil.rmtree(base / name, ignore_errors=True)
+        (base / name).mkdir(parents=True)
+    (base / "map.json").unlink(missing_ok=True)
 
     def work(folder: Path) -> int:
         os.environ["RETINAFACE_EDGE_TEST_CACHE"] = str(base / "caches")
@@ -150,6 +164,7 @@ def prepare(base: Path) -> None:
     for _, code in each([partial(start, base, work, 900.0)], 1):
         if code != 0:
             raise SystemExit(f"the tests that use the fixtures fail without a mutant: exit code {code}")
+    stamp.write_text(code_digest())
 
 
 def main() -> int:
@@ -159,7 +174,7 @@ def main() -> int:
     parser.add_argument("--only", help="mutants of files whose path contains this")
     parser.add_argument("--line", type=int, action="append", help="mutants of this line only")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="forks at a time")
-    parser.add_argument("--map", type=Path, help="keep which test runs which line in this file")
+    parser.add_argument("--keep", type=Path, help="keep what was found out before the first mutant in this folder")
     parser.add_argument("--survivors", type=Path, help="write the survivors to this file, one a line")
     parser.add_argument("--log", type=Path, help="write every mutant to this file, with what killed it")
     options = parser.parse_args()
@@ -176,9 +191,9 @@ def main() -> int:
     print(f"{len(everything)} mutants of {len(FILES)} files, {len(chosen)} chosen", flush=True)
     import_frameworks()
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
-        base, begin = Path(folder), time.monotonic()
+        base, begin = (options.keep or Path(folder)).absolute(), time.monotonic()
         prepare(base)
-        known, importing = known_tests(base, options.jobs, options.map)
+        known, importing = known_tests(base, options.jobs)
         print(f"  {len(known)} tests known, {time.monotonic() - begin:.0f} s", flush=True)
         met = [tests_of(mutant, known, importing) for mutant in chosen]
         killers, begin = dict[int, str](), time.monotonic()
