@@ -27,6 +27,12 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.column_stack([scale * rotation, target.mean(0) - scale * rotation @ source.mean(0)])
 
 
+def test_the_template_is_an_upright_face_in_the_middle_of_its_crop() -> None:
+    left, right, nose, mouth_left, mouth_right = TEMPLATE
+    assert np.abs([left[1] - right[1], mouth_left[1] - mouth_right[1]]).max() < 0.3
+    assert np.abs([(left[0] + right[0]) / 2 - 56, nose[0] - 56, (mouth_left[0] + mouth_right[0]) / 2 - 56]).max() < 0.2
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_the_similarity_is_umeyamas(seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -151,12 +151,17 @@ def start(base: Path, work: Callable[[Path], Any], seconds: float, quiet: bool =
         for stream in (0, 1, 2) if quiet else (0,):
             os.dup2(null, stream)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.environ["RETINAFACE_EDGE_TEST_CACHE"] = str(folder / "caches")
+        use_caches(folder)
         os.chdir(ROOT)
         sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
         (folder / "result.json").write_text(json.dumps(work(folder)))
     finally:
         os._exit(0)
+
+
+def use_caches(folder: Path) -> None:
+    """Have the tests of this process find and leave the stages of their builds in `folder`."""
+    os.environ["RETINAFACE_EDGE_TEST_CACHE"] = str(folder / "caches")
 
 
 def ended(run: Run) -> bool:

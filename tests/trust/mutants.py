@@ -75,20 +75,22 @@ def _places(tree: ast.Module) -> Iterator[tuple[int, ast.AST, str, int | None, a
     pending: list[tuple[ast.AST, ast.stmt | None]] = [(tree, None)]
     while pending:
         parent, statement = pending.pop()
-        if isinstance(parent, ast.If) and ast.unparse(parent.test) == "TYPE_CHECKING":
-            continue
         for field, value in ast.iter_fields(parent):
             if field in ("annotation", "returns", "decorator_list") or isinstance(parent, ast.JoinedStr):
                 continue
             if isinstance(parent, ast.Raise) and field in ("exc", "cause"):
                 continue
             for position, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                if not isinstance(child, ast.AST):
+                if not isinstance(child, ast.AST) or _is_for_type_checkers(child):
                     continue
                 inner = child if isinstance(child, ast.stmt) else statement
                 if inner is not None:
                     yield numbers[id(child)], parent, field, position, inner
                 pending.append((child, inner))
+
+
+def _is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def _own_lines(statement: ast.stmt) -> range:

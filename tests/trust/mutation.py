@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from forked import BUNDLES, FIXTURES, ROOT, Changed, Chosen, Run, each, import_frameworks, start, tests
+from forked import BUNDLES, FIXTURES, ROOT, Changed, Chosen, Run, each, import_frameworks, start, tests, use_caches
 from mutants import Mutant, mutants
 
 FILES = (*sorted((ROOT / "runtime").rglob("*.py")), ROOT / "export/lower_tflite.py", ROOT / "export/tflite_file.py")
@@ -59,6 +59,7 @@ def measured(base: Path, files: Sequence[Path], jobs: int) -> dict[str, Any]:
     def measure(file: Path, folder: Path) -> Any:
         import coverage
 
+        use_caches(base)  # what a test builds here is there for the runs with mutants
         traced = coverage.Coverage(data_file=None, config_file=False, include=include)
         plugin = Chosen(base / "kept", around=traced.switch_context)
         traced.start()
@@ -118,7 +119,7 @@ def known_tests(base: Path, jobs: int) -> tuple[list[Test], Test]:
     return sorted(found, key=lambda test: test.seconds), Test("", 0.0, importing)
 
 
-def tests_of(mutant: Mutant, known: Sequence[Test], importing: Test) -> list[Test]:
+def tests_of(mutant: Mutant, known: Sequence[Test], importing: Test, budget: float) -> list[Test]:
     """Those that run the mutant's line, quickest first; then, if importing runs it, too, those of its module."""
     path, lines = str(mutant.path.relative_to(ROOT)), frozenset(mutant.lines)
     direct = [test for test in known if lines & test.lines.get(path, frozenset())]
@@ -127,7 +128,7 @@ def tests_of(mutant: Mutant, known: Sequence[Test], importing: Test) -> list[Tes
     chosen, seconds = [], 0.0
     for test in direct:
         seconds += test.seconds
-        if chosen and seconds > BUDGET:
+        if chosen and seconds > budget:
             break
         chosen.append(test)
     return chosen
@@ -158,7 +159,7 @@ def prepare(base: Path) -> None:
     (base / "map.json").unlink(missing_ok=True)
 
     def work(folder: Path) -> int:
-        os.environ["RETINAFACE_EDGE_TEST_CACHE"] = str(base / "caches")
+        use_caches(base)
         return tests(folder, Chosen(base / "kept", first_of=(*FIXTURES, *BUNDLES)), ["tests"])
 
     for _, code in each([partial(start, base, work, 900.0)], 1):
@@ -173,6 +174,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="mutants of files whose path contains this")
     parser.add_argument("--line", type=int, action="append", help="mutants of this line only")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of tests a mutant (default: %(default)g)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="forks at a time")
     parser.add_argument("--keep", type=Path, help="keep what was found out before the first mutant in this folder")
     parser.add_argument("--survivors", type=Path, help="write the survivors to this file, one a line")
@@ -195,7 +197,7 @@ def main() -> int:
         prepare(base)
         known, importing = known_tests(base, options.jobs)
         print(f"  {len(known)} tests known, {time.monotonic() - begin:.0f} s", flush=True)
-        met = [tests_of(mutant, known, importing) for mutant in chosen]
+        met = [tests_of(mutant, known, importing, options.budget) for mutant in chosen]
         killers, begin = dict[int, str](), time.monotonic()
         tasks = [(number, partial(meet, base, chosen[number], run)) for number, run in enumerate(met) if run]
         for done, (index, outcome) in enumerate(each([task for _, task in tasks], options.jobs), start=1):
