@@ -63,6 +63,21 @@ def test_the_crop_is_that_of_another_warp(size: int, angle: float, grey: bool) -
     assert np.abs(crop - reference).max() <= 0.5 + 1e-6
 
 
+@pytest.mark.parametrize("shift", [(0, 0), (-40, -30), (100, 0), (0, 110), (140, 150)])
+def test_the_crop_at_each_edge_is_that_of_another_warp(shift: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(1, 256, (200, 190, 3), np.uint8)
+    crop = aligned(image, face_at(TEMPLATE + shift))
+    expected = np.zeros((112, 112, 3), np.uint8)
+    rows, columns = (np.arange(112) + shift[axis] for axis in (1, 0))
+    inside = np.ix_((rows >= 0) & (rows < 200), (columns >= 0) & (columns < 190))
+    expected[inside] = image[np.ix_(rows[(rows >= 0) & (rows < 200)], columns[(columns >= 0) & (columns < 190)])]
+    np.testing.assert_array_equal(crop, expected)
+
+
+def test_a_crop_may_be_one_pixel() -> None:
+    assert aligned(np.full((9, 9, 3), 7, np.uint8), face_at(TEMPLATE / 20), 1).shape == (1, 1, 3)
+
+
 def test_what_lies_outside_of_the_image_is_black() -> None:
     image = np.full((50, 50, 3), 200, np.uint8)
     crop = aligned(image, face_at(TEMPLATE - 56))

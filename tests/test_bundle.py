@@ -112,8 +112,7 @@ def test_any_bytes_as_manifest_give_one_clear_error(content: bytes) -> None:
 
 
 def test_the_spec_of_every_size_survives_the_manifest() -> None:
-    for width, height in ((64, 64), (640, 480), (1920, 1088)):
-        spec = Spec(width, height)
+    for spec in (Spec(64, 64), Spec(640, 480), Spec(1920, 1088), Spec(64, 64, mean=(0, 255, 104))):
         assert Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 

@@ -70,6 +70,8 @@ def test_the_report_names_rate_and_shares(detector: Detector, clip: Path) -> Non
     assert text.startswith(f"3 frames, {report.faces} faces, ")
     total = report.pre + report.inference + report.post
     assert f"inference {report.inference / total:.1%}" in text
+    assert f" {3 / report.seconds:.1f} frames/s" in text
+    assert total < 10 * report.seconds  # parts are times, and two of them overlap
 
 
 def test_what_cannot_be_read_or_written_is_said(detector: Detector, clip: Path, tmp_path: Path) -> None:
