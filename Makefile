@@ -64,7 +64,7 @@ soak: $(VENV)/dev.stamp  ## A hundred thousand frames from four threads through 
 
 .PHONY: mutation
 mutation: $(VENV)/dev.stamp  ## Mutants of the runtime and the lowering that the tests must kill (a sample of 300)
-	nice $(BIN)/python tests/trust/mutation.py --sample 300 --survivors build/survivors.txt $(MUTATION)
+	nice $(BIN)/python tests/trust/mutation.py --sample 300 --keep build/mutation --survivors build/survivors.txt $(MUTATION)
 
 .PHONY: docs
 docs: $(VENV)/dev.stamp  ## Build the documentation into build/site

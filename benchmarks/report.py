@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.bundle import Bundle
+from ..runtime.whole import write_whole
 from .gate import Outcome, apply_gate, failures, read_gate
 from .mesh_section import mesh_pictures, mesh_table
 from .pictures import worst_pictures
@@ -55,12 +56,7 @@ def write_report(
         raise MeasurementError(
             f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"
         )
-    scratch = output.with_name(f".{output.name}.partial")
-    try:
-        scratch.write_bytes(page)
-        scratch.replace(output)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(output, page)
     return len(page)
 
 

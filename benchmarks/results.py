@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime.postprocess import Faces
+from ..runtime.whole import write_whole
 from .accuracy import LEFT_OUT, RIGHT, WRONG, Judged
 from .subjects import MeasurementError, Subject, environment
 
@@ -39,13 +40,8 @@ def result_header(kind: str, subjects: Sequence[Subject]) -> dict[str, Any]:
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result as JSON, through a file beside it, so that no half of one is ever there."""
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        scratch.write_text(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    """Write a result as JSON, whole or not at all."""
+    write_whole(path, json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_result(path: Path, kinds: Sequence[str] = KINDS) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.postprocess import Faces
+from ..runtime.whole import write_whole
 from .datasets import WIDER, Annotated, Dataset, present
 from .subjects import MeasurementError
 from .wider import SETTINGS
@@ -69,7 +70,7 @@ def write_predictions(folder: Path, name: str, faces: Faces) -> None:
     path = folder / text_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [f"{x1:.3f} {y1:.3f} {x2 - x1:.3f} {y2 - y1:.3f} {s:.6f}" for (x1, y1, x2, y2), s in _rows(faces)]
-    path.write_text("\n".join([name.removesuffix(SUFFIX), str(len(rows)), *rows]) + "\n", encoding="utf-8")
+    write_whole(path, "\n".join([name.removesuffix(SUFFIX), str(len(rows)), *rows]) + "\n")
 
 
 def read_predictions(folder: Path, names: Iterable[str]) -> tuple[dict[str, Faces], list[str]]:

@@ -33,6 +33,8 @@ WIDTHS = (240, 128)
 LATENT = 40
 LEAST_DEVIATION = 1e-3
 META = "branch.json"
+MOST, LARGEST_BYTES = 1 << 12, 64 << 20
+"""Of what a branch has; more is an attempt on the memory of who reads it."""
 DECODERS = ("linear", "graph")
 
 
@@ -156,19 +158,27 @@ def read_branch(path: Path) -> Branch:
         content = path.read_bytes()
         if not zipfile.is_zipfile(io.BytesIO(content)):  # NumPy would offer to unpickle it
             raise ValueError("no archive")
+        if sum(entry.file_size for entry in zipfile.ZipFile(io.BytesIO(content)).infolist()) > LARGEST_BYTES:
+            raise ValueError(f"it unpacks to more than {LARGEST_BYTES:,} bytes")
         archive = np.load(io.BytesIO(content), allow_pickle=False)
         meta = json.loads(bytes(archive[META]).decode())
         mesh = Mesh(channels=int(meta["channels"]), vertices=int(meta["vertices"]))
+        if max(mesh.channels, mesh.vertices) > MOST:
+            raise ValueError(f"it has more than {MOST} channels or vertices")
         model = new_branch(meta["kind"], mesh)
-        state = {name: torch.from_numpy(archive[name].astype(np.float32)) for name in model.state_dict()}
+        state = {name: torch.from_numpy(np.asarray(archive[name], np.float32)) for name in model.state_dict()}
+        if not all(torch.isfinite(value).all() for value in state.values()):
+            raise ValueError("a weight is not finite")
         model.load_state_dict(state)
+        about = dict(meta["about"])
     except OSError as error:
         raise BranchError(f"{path} cannot be read ({error.strerror}); give a file that train-mesh wrote") from error
-    except (EOFError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
-        raise BranchError(
-            f"{path} is not a dense branch ({str(error)[:80]}); give a file that train-mesh wrote"
-        ) from error
-    return Branch(model.eval(), mesh, meta["about"], hashlib.sha256(content).hexdigest())
+    except BranchError:
+        raise
+    except Exception as error:  # what readers of archives, arrays and JSON raise is as varied as what a file can hold
+        said = " ".join(str(error).split())[:80]
+        raise BranchError(f"{path} is not a dense branch ({said}); give a file that train-mesh wrote") from error
+    return Branch(model.eval(), mesh, about, hashlib.sha256(content).hexdigest())
 
 
 def encoder_convolutions(encoder: Encoder) -> nn.ModuleList:

@@ -21,8 +21,8 @@ from .runtime.bundle import PRECISIONS, Bundle
 from .runtime.errors import BackendError, ImageError, RetinaFaceEdgeError
 from .runtime.postprocess import Face, Faces
 from .runtime.target import TARGETS
+from .runtime.whole import write_whole
 from .timing import add_bench, bench
-from .whole import write_whole
 
 if TYPE_CHECKING:
     from .export.branch import Branch
@@ -183,9 +183,13 @@ def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
                 lines.append(line)
 
     with Detector.load(bundle, options.backend, options.precision, options.threads) as detector:
-        report = detect_video(
-            detector, source, each, output, options.show, options.score_threshold, options.frames, options.mesh
-        )
+        try:
+            report = detect_video(
+                detector, source, each, output, options.show, options.score_threshold, options.frames, options.mesh
+            )
+        except KeyboardInterrupt:  # how a camera is stopped: the frames so far are whole, and there is no second try
+            _write_lines(options.json, lines)
+            raise
     print(report, file=sys.stderr if options.json == "-" else sys.stdout)
     if output and options.json != "-":
         print(f"  drawn: {output}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .runtime.bundle import Bundle
+from .runtime.whole import write_whole
 
 GOOD, FAILED = 0, 1
 
@@ -219,7 +220,7 @@ def _finish(options: argparse.Namespace, result: Mapping[str, Any], suite: str) 
         return GOOD
     outcomes = apply_gate(read_gate(None if options.gate == "default" else Path(options.gate)), result)
     if options.junit:
-        options.junit.write_bytes(junit(outcomes, suite))
+        write_whole(options.junit, junit(outcomes, suite))
     print(gate_text(outcomes))
     return FAILED if failures(outcomes) else GOOD
 

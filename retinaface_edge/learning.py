@@ -29,7 +29,7 @@ def train_mesh(options: argparse.Namespace) -> int:
         raise BackendError(f"training needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
     from .export.cache import default_folder
     from .progress import bar, say
-    from .whole import write_whole
+    from .runtime.whole import write_whole
 
     torch.set_num_threads(options.threads)
     checkpoint = read_checkpoint(options.checkpoint) if options.checkpoint else demo_checkpoint()

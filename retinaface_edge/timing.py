@@ -9,7 +9,7 @@ from typing import Any
 from .runtime.bundle import Bundle
 from .runtime.errors import ImageError
 from .runtime.target import BUDGETS, read_budget
-from .whole import write_whole
+from .runtime.whole import write_whole
 
 GOOD, FAILED = 0, 1
 DRIFT = 10.0
@@ -80,7 +80,7 @@ def bench(options: argparse.Namespace) -> int:
     if options.markdown:
         write_whole(options.markdown, bench_markdown(result))
     if options.junit:
-        options.junit.write_bytes(junit(outcomes, "bench"))
+        write_whole(options.junit, junit(outcomes, "bench"))
     if options.pick:
         best, why = pick(result, options.max_drift)
         print(f"pick: {best['name'] if best else 'none'}: {why}")

@@ -1,5 +1,12 @@
 """What ships on the device: NumPy and one backend."""
 
+import sys
+
+# Importing OpenVINO tells a web analytics service so, from a process that it forks, unless its telemetry is missing.
+# Who finds faces in pictures is nobody else's business.
+if "openvino" not in sys.modules:
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
 from .align import aligned
 from .bundle import Bundle
 from .detector import Detector

@@ -6,16 +6,14 @@ the build. On another kind of processor it is as if it were not there.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from .backends import installed
 from .bundle import DEVICE, Artifact, Bundle
 from .errors import BackendError, BundleError
 from .target import choose_target, this_processor
+from .whole import write_whole
 
 FORMAT_VERSION = 1
 
@@ -61,16 +59,7 @@ def store_pick(bundle: Bundle, backend: str, precision: str) -> Path:
     }
     path = bundle.path / DEVICE
     try:
-        handle, scratch = tempfile.mkstemp(dir=bundle.path.absolute().parent, prefix=f".{DEVICE}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
-            os.chmod(scratch, 0o644)
-            os.replace(scratch, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(scratch)
-            raise
+        write_whole(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
     except OSError as error:
         raise BundleError(f"{path} cannot be written ({error.strerror}); store the pick where it can be") from error
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from .errors import ImageError
 from .postprocess import Faces
 from .topology import topology
+from .whole import write_whole
 
 BOX = (0, 230, 118)
 WIRE = (120, 255, 220)
@@ -17,7 +19,8 @@ LANDMARKS = ((255, 82, 82), (255, 82, 82), (255, 214, 0), (64, 156, 255), (64, 1
 
 
 def draw_faces(frame: NDArray[np.uint8], faces: Faces, path: Path) -> None:
-    """Write `frame` (uint8 BGR, (h, w, 3)) with its faces to `path`, whose suffix names the format.
+    """Write `frame` (uint8 BGR, (h, w, 3)) with its faces to `path`, whole or not at all; its suffix names the
+    format, PNG if it names none.
 
     Where faces have vertices, their wireframe is drawn instead of the landmarks.
 
@@ -44,7 +47,9 @@ def draw_faces(frame: NDArray[np.uint8], faces: Faces, path: Path) -> None:
         left, top, right, bottom = pen.textbbox((x1, y1), label, font=font, anchor="lb")
         pen.rectangle((left - line, top - line, right + line, bottom + line), fill=BOX)
         pen.text((x1, y1), label, fill=(0, 0, 0), font=font, anchor="lb")
+    content = io.BytesIO()
     try:
-        picture.save(path)
+        picture.save(content, Image.registered_extensions().get(path.suffix.lower(), "PNG"))
+        write_whole(path, content.getvalue())
     except OSError as error:
         raise ImageError(f"{path} cannot be written ({error.strerror or error})") from error

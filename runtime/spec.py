@@ -245,7 +245,7 @@ class Spec:
                 else None,
             )
             _check(spec)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise SpecError(f"the manifest's spec cannot be read ({error!r}); build the bundle again") from error
         return spec
 
@@ -263,6 +263,8 @@ def _check(spec: Spec) -> None:
         raise ValueError("a variance is not between 0 and 1")
     if spec.heads[: len(DECODED)] != DECODED or any(not 0 < head.channels <= MOST_CHANNELS for head in spec.heads):
         raise ValueError(f"the heads do not begin with {', '.join(head.name for head in DECODED)}")
+    if spec.mesh and max(spec.mesh.channels, spec.mesh.batch, spec.mesh.vertices) > MOST_CHANNELS:
+        raise ValueError(f"the mesh has more than {MOST_CHANNELS} channels, faces or vertices")
     positions = (spec.width // stride * (spec.height // stride) for stride in spec.strides)
     if sum(n * len(level) for n, level in zip(positions, spec.anchor_sizes, strict=True)) > MOST_ANCHORS:
         raise ValueError(f"there are more than {MOST_ANCHORS} anchors")

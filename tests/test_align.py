@@ -27,6 +27,12 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.column_stack([scale * rotation, target.mean(0) - scale * rotation @ source.mean(0)])
 
 
+def test_the_template_is_an_upright_face_in_the_middle_of_its_crop() -> None:
+    left, right, nose, mouth_left, mouth_right = TEMPLATE
+    assert np.abs([left[1] - right[1], mouth_left[1] - mouth_right[1]]).max() < 0.3
+    assert np.abs([(left[0] + right[0]) / 2 - 56, nose[0] - 56, (mouth_left[0] + mouth_right[0]) / 2 - 56]).max() < 0.2
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_the_similarity_is_umeyamas(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -55,6 +61,21 @@ def test_the_crop_is_that_of_another_warp(size: int, angle: float, grey: bool) -
     to_frame = SimilarityTransform(np.vstack([umeyama(TEMPLATE * size / 112, points), [0, 0, 1]]))
     reference = warp(image, to_frame, output_shape=(size, size), order=1, preserve_range=True)
     assert np.abs(crop - reference).max() <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (-40, -30), (100, 0), (0, 110), (140, 150)])
+def test_the_crop_at_each_edge_is_that_of_another_warp(shift: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(1, 256, (200, 190, 3), np.uint8)
+    crop = aligned(image, face_at(TEMPLATE + shift))
+    expected = np.zeros((112, 112, 3), np.uint8)
+    rows, columns = (np.arange(112) + shift[axis] for axis in (1, 0))
+    inside = np.ix_((rows >= 0) & (rows < 200), (columns >= 0) & (columns < 190))
+    expected[inside] = image[np.ix_(rows[(rows >= 0) & (rows < 200)], columns[(columns >= 0) & (columns < 190)])]
+    np.testing.assert_array_equal(crop, expected)
+
+
+def test_a_crop_may_be_one_pixel() -> None:
+    assert aligned(np.full((9, 9, 3), 7, np.uint8), face_at(TEMPLATE / 20), 1).shape == (1, 1, 3)
 
 
 def test_what_lies_outside_of_the_image_is_black() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from retinaface_edge.export import write
 from retinaface_edge.export.write import Content, check_output, write_bundle
-from retinaface_edge.runtime import Bundle, BundleError, Detector, Spec
+from retinaface_edge.runtime import Bundle, BundleError, Detector, Spec, SpecError
 from retinaface_edge.runtime.bundle import MANIFEST, serialise
 
 
@@ -112,9 +112,23 @@ def test_any_bytes_as_manifest_give_one_clear_error(content: bytes) -> None:
 
 
 def test_the_spec_of_every_size_survives_the_manifest() -> None:
-    for width, height in ((64, 64), (640, 480), (1920, 1088)):
-        spec = Spec(width, height)
+    for spec in (Spec(64, 64), Spec(640, 480), Spec(1920, 1088), Spec(64, 64, mean=(0, 255, 104))):
         assert Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"strides": [1, 2, 4]}, "anchors"),
+        ({"mesh": 5}, "spec"),
+        ({"mesh": {"channels": 1 << 20}}, "mesh"),
+        ({"mesh": {"batch": 0}}, "mesh"),
+        ({"strides": [7, 16, 32]}, "stride"),
+    ],
+)
+def test_a_spec_that_would_take_all_memory_or_makes_no_sense_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        Spec.from_json({**Spec().to_json(), **changes})
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,6 +177,41 @@ def test_the_file_of_a_branch_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert again.digest == branch.digest
     for name, value in branch.model.state_dict().items():
         np.testing.assert_array_equal(again.model.state_dict()[name].numpy(), value.numpy())
+
+
+def repacked(changes: dict[str, bytes]) -> bytes:
+    """The demo's branch with some entries of its archive exchanged."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(DENSE_BRANCH) as archive, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as changed:
+        for name in archive.namelist():
+            changed.writestr(name, changes.get(name, archive.read(name)))
+    return buffer.getvalue()
+
+
+def infinite() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.full(3 * 468, np.inf, np.float16))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"decoder.bias.npy": b"no array"}, "train-mesh wrote"),
+        ({"decoder.bias.npy": infinite()}, "not finite"),
+        ({"decoder.bias.npy": bytes(65 << 20)}, "unpacks to more"),
+        ({"branch.json": b'{"kind": "linear", "channels": 1000000000, "vertices": 468, "about": {}}'}, "more than"),
+        ({"branch.json": b'{"kind": "linear", "channels": 1e999, "vertices": 468, "about": {}}'}, "train-mesh wrote"),
+        ({"branch.json": b'{"kind": "linear", "channels": 64, "vertices": 468}'}, "about"),
+        ({"branch.json": b"[" * 100_000}, "train-mesh wrote"),
+    ],
+)
+def test_a_hostile_branch_is_refused_in_one_line(tmp_path: Path, changes: dict[str, bytes], words: str) -> None:
+    file = tmp_path / "mesh.npz"
+    file.write_bytes(repacked(changes))
+    with pytest.raises(BranchError, match=words) as raised:
+        read_branch(file)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

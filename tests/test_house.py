@@ -130,6 +130,17 @@ def test_the_wheel_detects_where_only_numpy_and_litert_are(wheel: Path, bundle: 
     assert run_outside(code, [site], tmp_path).split() == ["0", "2"]
 
 
+def test_importing_openvino_tells_nobody() -> None:
+    """Its telemetry would send an event to a web service from a process that it forks."""
+    code = (
+        "import sys; from retinaface_edge.export import kernels, lower_openvino; import openvino;"
+        "assert openvino.Core().available_devices;"
+        "assert sys.modules.get('openvino_telemetry') is None;"
+        "assert not [m for m in sys.modules if m.startswith('openvino_telemetry.')]"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
 def test_every_make_target_is_described() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = {

@@ -235,6 +235,15 @@ def test_a_ply_counts_what_it_holds() -> None:
     np.testing.assert_allclose(first[5:], (x - 0.5, y - 0.5, 0), atol=1.0)
 
 
+@pytest.mark.parametrize("shift", [(-150, 0), (150, 0), (0, -150), (0, 150), (900, -900)])
+def test_a_face_that_leaves_the_picture_has_the_colours_of_its_edge(shift: tuple[int, int]) -> None:
+    vertices = flat_face() + np.array((*shift, 0.0))
+    rows = mesh_files("ply", "face", vertices, gradient())["face.ply"].decode().split("end_header\n")[1].splitlines()
+    colours = np.array([row.split()[5:] for row in rows[:468]], float)
+    nearest = np.clip(vertices[:, :2] - 0.5, 0, 199)
+    np.testing.assert_allclose(colours[:, :2], nearest, atol=0.51)
+
+
 def test_json_has_pixels_of_the_frame_and_the_pose() -> None:
     content = mesh_json(flat_face())
     np.testing.assert_allclose(content["vertices"], flat_face(), atol=1e-3)

@@ -15,9 +15,9 @@ from retinaface_edge.runtime.backends import BACKENDS
 
 
 @pytest.fixture(scope="module")
-def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def small_bundle(stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("small")
-    command = ["build", "--images", "8", "--size", "160x128", "--recipe", "fast", "--cache", str(folder / "cache")]
+    command = ["build", "--images", "8", "--size", "160x128", "--recipe", "fast", "--cache", str(stages)]
     assert main([*command, "--output", str(folder / "bundle")]) == 0
     return Bundle.load(folder / "bundle")
 

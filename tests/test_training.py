@@ -172,6 +172,25 @@ def label_text() -> str:
     return f"# a.png\n10 10 20 30 {points}\n60 50 10 10 {' '.join(['-1 -1 -1'] * 5)} 0\n5 5 0 4\n"
 
 
+@pytest.mark.parametrize(
+    "faces",
+    [
+        [{"box_xyxy": [1, 2, 3]}],
+        [{"box_xyxy": [1, 2, 3, 4], "landmarks_xy": [1, 2]}],
+        [{"box_xyxy": [1, 2, 3, float("nan")]}],
+        [{"box_xyxy": [1, 2, 3, 10**400]}],
+        [5],
+        {"a": 1},
+    ],
+)
+def test_labels_that_are_no_faces_are_one_line(tmp_path: Path, faces: object) -> None:
+    Image.new("RGB", (96, 64)).save(tmp_path / "a.png")
+    (tmp_path / "label.json").write_text(json.dumps([{"file": "a.png", "faces": faces}]))
+    with pytest.raises(TrainingError, match=r"label\.json") as raised:
+        read_labels(tmp_path / "label.json")
+    assert "\n" not in str(raised.value)
+
+
 def test_labels_are_read_in_both_forms(tmp_path: Path) -> None:
     Image.new("RGB", (96, 64)).save(tmp_path / "a.png")
     (tmp_path / "label.txt").write_text(label_text())

@@ -149,6 +149,10 @@ def test_the_bill_of_materials_follows_the_schema_and_names_everything(bundle: B
     references = {component["bom-ref"] for component in content["components"]} | {"bundle"}
     for dependency in content["dependencies"]:
         assert {dependency["ref"], *dependency["dependsOn"]} <= references
+    needs = {dependency["ref"]: set(dependency["dependsOn"]) for dependency in content["dependencies"]}
+    (calibration,) = (c["bom-ref"] for c in content["components"] if c["name"].endswith("calibration images"))
+    for artifact in needs.pop("bundle"):
+        assert (calibration in needs[artifact]) == ("int8" in artifact), artifact
 
 
 def test_the_model_card_says_what_it_was_made_from(bundle: Bundle, tmp_path: Path) -> None:
@@ -253,6 +257,16 @@ def test_image_bombs_are_refused_before_they_are_decoded(
 ) -> None:
     (tmp_path / "bomb.png").write_bytes(bomb(*size))
     with pytest.raises(ImageError, match=r"bomb\.png"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_the_limit_of_pictures_is_ours_when_pillows_is_off(
+    tmp_path: Path, no_decoding: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may have set its own limit, or none."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    (tmp_path / "bomb.png").write_bytes(bomb(30_000, 30_000))
+    with pytest.raises(ImageError, match="30000x30000"):
         read_image(tmp_path / "bomb.png")
 
 

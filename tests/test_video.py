@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,8 @@ def test_the_report_names_rate_and_shares(detector: Detector, clip: Path) -> Non
     assert text.startswith(f"3 frames, {report.faces} faces, ")
     total = report.pre + report.inference + report.post
     assert f"inference {report.inference / total:.1%}" in text
+    assert f" {3 / report.seconds:.1f} frames/s" in text
+    assert total < 10 * report.seconds  # parts are times, and two of them overlap
 
 
 def test_what_cannot_be_read_or_written_is_said(detector: Detector, clip: Path, tmp_path: Path) -> None:
@@ -148,3 +151,25 @@ def test_json_on_standard_output_comes_frame_by_frame(
     monkeypatch.setattr("retinaface_edge.runtime.video.detect_video", seen)
     assert main(["detect", str(bundle.path), str(clip), "--json", "-"]) == 0
     assert lines == [1, 1]
+
+
+def test_an_interrupted_camera_leaves_what_it_saw(
+    bundle: Bundle, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C is how a camera is stopped: its frames so far are in the file, and the drawn video can be played."""
+    whole = Detector.detect_many
+
+    def interrupted(*arguments: object, **options: object) -> Iterator[Faces]:
+        yield from islice(whole(*arguments, **options), 3)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Detector, "detect_many", interrupted)
+    target = tmp_path / "faces.jsonl"
+    command = ["detect", str(bundle.path), str(clip), "--json", str(target), "--draw", str(tmp_path / "drawn")]
+    assert main(command) == 130
+    assert capsys.readouterr().err.splitlines() == ["retinaface-edge: interrupted; nothing was left half-written"]
+    records = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [record["frame"] for record in records] == [0, 1, 2]
+    assert all(len(record["faces"]) == 1 for record in records)
+    drawn = cv2.VideoCapture(str(tmp_path / "drawn" / "clip.mp4"))
+    assert [drawn.read()[0] for _ in range(4)] == [True, True, True, False]

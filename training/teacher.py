@@ -119,5 +119,6 @@ def _interpreter(content: bytes, path: Path) -> Any:
         interpreter = Interpreter(model_content=content, num_threads=1)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise TeacherError(f"{path} is not a TFLite network that runs here ({str(error)[:80]}); {NEXT_STEP}") from error
+        said = " ".join(str(error).split())[:80]
+        raise TeacherError(f"{path} is not a TFLite network that runs here ({said}); {NEXT_STEP}") from error
     return interpreter

@@ -8,6 +8,7 @@ each with `box_xyxy` and, where known, `landmarks_xy`.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,16 +36,18 @@ def read_labels(file: Path) -> list[Annotated]:
         pictures = _json(json.loads(text)) if file.suffix == ".json" else _text(text)
     except OSError as error:
         raise TrainingError(f"{file} cannot be read ({error.strerror}); give a label file") from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise TrainingError(
             f"{file} is not a label file ({str(error)[:80]}); give WIDER FACE labels with landmarks, .txt or .json"
         ) from error
     found = []
     for name, faces in pictures:
         # `path` is beside the file, or in the folder `images` beside it, as the data set is unpacked.
-        path = next((p for p in (file.parent / name, file.parent / "images" / name) if p.is_file()), None)
+        path = next((p for p in (file.parent / name, file.parent / "images" / name) if os.path.isfile(p)), None)
         if path is None:
             raise TrainingError(f"{file} names the picture {name}, which is not in {file.parent}")
+        if not all(len(face) == 14 for face in faces) or not np.isfinite(faces).all():
+            raise TrainingError(f"{file}: a face of {name} is not a box and five landmarks, all of them numbers")
         rows = np.array(faces, np.float64).reshape(len(faces), 14)
         kept = np.all(rows[:, 2:4] > rows[:, :2], axis=1)
         points = rows[kept, 4:].reshape(-1, 5, 2)

@@ -10,7 +10,9 @@ import io
 import json
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,19 @@ from retinaface_edge.runtime import Bundle, Detector, Spec
 from retinaface_edge.runtime.align import aligned
 from retinaface_edge.runtime.bundle import MANIFEST, serialise
 from retinaface_edge.runtime.images import read_image
+from retinaface_edge.runtime.mesh import describe, head_pose, place
+from retinaface_edge.runtime.mesh_files import FORMATS, mesh_files
 from retinaface_edge.runtime.model_card import model_card
 from retinaface_edge.runtime.postprocess import Grid, postprocess
 from retinaface_edge.runtime.preprocess import letterbox_for
 from retinaface_edge.runtime.sbom import sbom
+from retinaface_edge.runtime.spec import Mesh
 
 MEMORY = Path("/dev/shm")
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 SMALL = Spec(64, 64)
+DENSE = Spec(64, 64, mesh=Mesh(channels=4, batch=2, vertices=468))
 
 
 def _written(name: str, content: bytes) -> Path:
@@ -57,7 +63,9 @@ def _valid_manifest() -> dict[str, Any]:
         "tools": {"numpy": "2"},
         "licences": {"numpy": "BSD"},
     }
-    content = Content(SMALL, {"onnx/model.onnx": b"abc"}, {("onnxruntime", "fp32"): ["onnx/model.onnx"]}, provenance)
+    files = {"onnx/model.onnx": b"abc", "onnx/mesh.onnx": b"def"}
+    artifact = ("onnxruntime", "fp32")
+    content = Content(DENSE, files, {artifact: ["onnx/model.onnx"]}, provenance, {artifact: ["onnx/mesh.onnx"]})
     folder = FOLDER / "bundle"
     write_bundle(content, folder)
     return dict(json.loads((folder / MANIFEST).read_text()))
@@ -78,7 +86,7 @@ def manifest(data: bytes) -> None:
             return
     (folder / MANIFEST).write_bytes(content)
     bundle = Bundle.load(folder)
-    for artifact in bundle.artifacts:
+    for artifact in (*bundle.artifacts, *bundle.meshes):
         for file in artifact.files:
             bundle.read(file)
     sbom(bundle), model_card(bundle)
@@ -87,9 +95,10 @@ def manifest(data: bytes) -> None:
 
 def spec(data: bytes) -> None:
     """`Spec.from_json`, and what is worked out from a spec that it accepts."""
-    changed = edited(SMALL.to_json(), data)
+    changed = edited((DENSE if len(data) % 2 else SMALL).to_json(), data)
     read = Spec.from_json(changed)
     assert len(read.anchors) == read.level_bounds[-1]
+    assert all(min(output.shape) >= 1 for output in (*read.outputs, *read.features))
     assert Spec.from_json(json.loads(json.dumps(read.to_json()))) == read
 
 
@@ -339,6 +348,97 @@ def state_keys(data: bytes) -> None:
     checkpoints._build(state, "model.pth")
 
 
+# The dense branch, and what it learns from
+
+
+def _small_branch() -> bytes:
+    from retinaface_edge.export.branch import LinearBranch, branch_file
+
+    mesh = Mesh(channels=1, vertices=3)
+    return branch_file(LinearBranch(mesh.inputs, mesh.vertices), mesh, {"checkpoint": "0" * 64})
+
+
+@lru_cache(maxsize=1)
+def _branch_entries() -> tuple[tuple[str, bytes], ...]:
+    with zipfile.ZipFile(io.BytesIO(_small_branch())) as archive:
+        return tuple((name, archive.read(name)) for name in archive.namelist())
+
+
+def branch(data: bytes) -> None:
+    """`read_branch`: bytes; a small branch with bytes changed in an array, one gone, and its description edited."""
+    from retinaface_edge.export.branch import META, read_branch
+
+    content = data[1:]
+    if data and data[0] % 2 == 0:
+        entries = {name: bytearray(value) for name, value in _branch_entries()}
+        entries[META] = bytearray(as_json(json.loads(entries[META]), bytes([data[0] // 2 % 2]) + data[4:]))
+        name = sorted(entries)[data[1] % len(entries)] if len(data) > 1 else META
+        if len(data) > 3 and data[2] % 8 == 0:
+            del entries[name]
+        elif len(data) > 3 and entries[name]:
+            entries[name][data[2] % min(len(entries[name]), 128)] = data[3]
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, value in entries.items():
+                archive.writestr(zipfile.ZipInfo(name), bytes(value))
+        content = buffer.getvalue()
+    read_branch(_written("mesh.npz", content)).check("0" * 64)
+
+
+_LABELS = [{"file": "picture.png", "faces": [{"box_xyxy": [1, 2, 9, 8], "landmarks_xy": [3, 4] * 5}]}]
+
+
+def labels(data: bytes) -> None:
+    """`read_labels`, its text and its JSON."""
+    from retinaface_edge.training.wider import read_labels
+
+    _written("picture.png", b"")
+    suffix = "txt" if data and data[0] % 4 == 3 else "json"
+    for picture in read_labels(_written(f"labels.{suffix}", as_json(_LABELS, data))):
+        assert picture.boxes.shape == (len(picture.landmarks), 4)
+        assert np.isfinite(picture.boxes).all() and np.isfinite(picture.landmarks).all()
+
+
+def teacher(data: bytes) -> None:
+    """`Teacher`: bytes, and a small network with bytes changed."""
+    from retinaface_edge.training.teacher import Teacher
+
+    content = bytearray(data[1:])
+    if data and data[0] % 2 == 0:
+        content = bytearray(_tiny_tflite())
+        for start in range(1, len(data) - 2, 3):
+            content[int.from_bytes(data[start : start + 2], "big") % len(content)] = data[start + 2]
+    Teacher(_written("teacher.tflite", bytes(content)))
+
+
+@lru_cache(maxsize=1)
+def _tiny_tflite() -> bytes:
+    from retinaface_edge.export.lower_tflite import lower_tflite
+    from retinaface_edge.export.tflite_file import serialise as serialise_tflite
+
+    return serialise_tflite(lower_tflite(_TINY, {}))
+
+
+def vertices(data: bytes) -> None:
+    """`describe`, `place`, `head_pose` and `mesh_files` on faces anywhere, of any size, and any finite features."""
+    head, body = (data + bytes(8))[:8], data[8:] or b"\0"
+    raw = np.frombuffer(body + bytes(-len(body) % 4), np.float32)
+    values = np.clip(np.nan_to_num(raw), -1e6, 1e6)
+    assert DENSE.mesh
+    low = _filled(values, (1, 2)).astype(float)
+    boxes = np.concatenate([low, low + 1e-3 + np.abs(_filled(np.roll(values, 1), (1, 2)))], axis=1)
+    features = [_filled(np.roll(values, i), f.shape) for i, f in enumerate(DENSE.features)]
+    grids = [Grid((1 + head[4]) / 64, head[5])] * len(features)
+    described = describe(DENSE, features, grids, boxes, _filled(values[::-1], (1, 5, 2)).astype(float))
+    assert described.shape == (1, DENSE.mesh.inputs)
+    assert np.isfinite(described).all()
+    (mesh,) = place(boxes, _filled(values, (1, 468, 3)).astype(float))
+    assert np.isfinite(head_pose(mesh)).all()
+    if head[1] % 16 == 0:  # a texture takes a while
+        kind, frame = FORMATS[head[1] // 16 % len(FORMATS)], np.zeros((1 + head[2], 1 + head[3], 3), np.uint8)
+        assert all(mesh_files(kind, "face", mesh, frame).values())
+
+
 def _pictures() -> list[bytes]:
     made = []
     pixels = np.arange(16 * 12 * 3, dtype=np.uint8).reshape(12, 16, 3)
@@ -364,4 +464,8 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "onnx-checkpoint": (onnx_checkpoint, [*_EDITS, b"\1" + _TINY.SerializeToString()]),
     "pickled-checkpoint": (pickled_checkpoint, [*_EDITS, b"\1PK\3\4"]),
     "state-keys": (state_keys, _EDITS),
+    "branch": (branch, [*_EDITS, b"\1" + _small_branch(), *(bytes([2 * (i % 2), i, 1, i]) for i in range(10))]),
+    "labels": (labels, [*_EDITS, b"\1" + json.dumps(_LABELS).encode(), b"\3# picture.png\n1 2 3 4 " + b"1 2 0 " * 5]),
+    "teacher": (teacher, [*_EDITS, b"\1" + _tiny_tflite()]),
+    "vertices": (vertices, [*_EDITS, bytes(range(256)), np.linspace(0, 64, 60, dtype=np.float32).tobytes()]),
 }

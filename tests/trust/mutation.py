@@ -2,213 +2,170 @@
 
     python tests/trust/mutation.py --sample 300 --survivors survivors.txt
 
-Mutants of `runtime/` and the TFLite lowering: comparisons, arithmetic, conditions, constants, returns and statements.
-Each runs in a fork of a process that has imported the frameworks, against the tests of its module; the mutated source
-is given to the importer and never written. A mutant whose tests fail, or hang, is killed. Survivors are listed to be
-read.
+Mutants of `runtime/` and the TFLite lowering. First every test file is run once under coverage, which tells the tests
+that execute each line; then each mutant meets those that execute its line, the quick ones first, until one fails. The
+mutated code is given to the importer of a forked process and never written. A mutant whose tests fail, hang or crash is
+killed; one that takes more than a budget of tests to kill survives. At the end every test that killed one is run by
+itself on the code as it is: the kills of a test that fails then do not count.
+
+`--keep DIR` keeps what was found out before the first mutant: of it, only changed test files are run again, and
+everything when the code has changed.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import copy
-import importlib.abc
-import importlib.util
+import hashlib
+import json
 import os
 import random
-import resource
-import signal
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
+from functools import partial
 from pathlib import Path
-from types import CodeType, ModuleType
+from typing import Any
 
-ROOT = Path(__file__).parents[2]
-SECONDS = 240
-FRAMEWORKS = ("torch", "onnx", "onnxruntime", "openvino", "ai_edge_litert.interpreter", "skimage.data", "hypothesis")
+from forked import BUNDLES, FIXTURES, ROOT, Changed, Chosen, Run, each, import_frameworks, start, tests, use_caches
+from mutants import Mutant, mutants
 
-TESTS: dict[str, tuple[str, ...]] = {
-    "runtime/__init__.py": (),
-    "runtime/align.py": ("align",),
-    "runtime/backends/__init__.py": ("detector", "house"),
-    "runtime/backends/onnxruntime.py": ("detector", "soak"),
-    "runtime/backends/openvino.py": ("detector", "soak"),
-    "runtime/backends/tflite.py": ("detector", "soak", "tflite_legacy"),
-    "runtime/bundle.py": ("bundle", "trust", "fuzz"),
-    "runtime/detector.py": ("detector", "soak"),
-    "runtime/draw.py": ("draw",),
-    "runtime/errors.py": (),
-    "runtime/images.py": ("trust", "cli"),
-    "runtime/manifest_facts.py": ("trust", "fuzz"),
-    "runtime/model_card.py": ("trust",),
-    "runtime/postprocess.py": ("postprocess", "detector", "c_twin"),
-    "runtime/preprocess.py": ("preprocess", "detector", "c_twin"),
-    "runtime/resample.py": ("preprocess", "c_twin"),
-    "runtime/sbom.py": ("trust",),
-    "runtime/signature.py": ("trust",),
-    "runtime/spec.py": ("bundle", "fuzz", "postprocess", "preprocess", "detector", "c_twin"),
-    "runtime/target.py": ("recipe", "cli"),
-    "runtime/twin.py": ("c_twin",),
-    "runtime/video.py": ("video",),
-    "export/lower_tflite.py": ("fuzz", "lowering", "reference"),
-    "export/tflite_file.py": ("lowering",),
-}
-"""The test files of a module, the quick ones first."""
-
-COMPARISONS = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
-}  # fmt: skip
-ARITHMETIC = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
-    ast.LShift: ast.RShift, ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
-}  # fmt: skip
-
-
-DELETED = (ast.Raise, ast.AugAssign, ast.Continue, ast.Break)
+FILES = (*sorted((ROOT / "runtime").rglob("*.py")), ROOT / "export/lower_tflite.py", ROOT / "export/tflite_file.py")
+"""What is mutated."""
+ROOMS = ("runtime", "calibration", "export", "benchmarks", "training", "retinaface_edge")
+BUDGET = 12.0
+"""Seconds of tests, as measured without a mutant, that a mutant may take."""
+SLACK = 20.0
+"""Seconds that a fork gets on top of four times its tests' own."""
+LEAST = 85.0
+"""Percent of the mutants that have to be killed."""
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """A module with one change: where it is, and what was there before and after."""
+class Test:
+    """A test: how long it takes, and the lines that it runs of the files of `FILES`, by their path from the root."""
 
-    path: str
-    line: int
-    before: str
-    after: str
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.before}  ->  {self.after}"
+    name: str
+    seconds: float
+    lines: Mapping[str, frozenset[int]]
 
 
-def mutants(path: str) -> list[Mutant]:
-    """Every mutant of a file."""
-    text = (ROOT / path).read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    found = []
-    for index, node in enumerate(ast.walk(tree)):
-        for change in range(len(list(_changes(copy.deepcopy(node))))):
-            changed = copy.deepcopy(tree)
-            for place, parent, field, position in _places(changed):
-                if place == index:
-                    target = getattr(parent, field) if position is None else getattr(parent, field)[position]
-                    before = ast.unparse(target)
-                    replacement = list(_changes(target))[change]
-                    if position is None:
-                        setattr(parent, field, replacement)
-                    else:
-                        getattr(parent, field)[position] = replacement
-                    source = ast.unparse(ast.fix_missing_locations(changed))
-                    found.append(
-                        Mutant(path, getattr(node, "lineno", 0), _line(before), _line(ast.unparse(replacement)), source)
-                    )
-                    break
-    return found
+def measured(base: Path, files: Sequence[Path], jobs: int) -> dict[str, Any]:
+    """The tests of each file with the lines that they run; the first entry of each is what importing runs."""
+    include = [str(path) for path in FILES]
+
+    def measure(file: Path, folder: Path) -> Any:
+        import coverage
+
+        use_caches(base)  # what a test builds here is there for the runs with mutants
+        traced = coverage.Coverage(data_file=None, config_file=False, include=include)
+        plugin = Chosen(base / "kept", around=traced.switch_context)
+        traced.start()
+        code = tests(folder, plugin, [str(file)])
+        traced.stop()
+        if code not in (0, 5):
+            return {"failed": plugin.failed}
+        data = traced.get_data()
+        found: dict[str, dict[str, list[int]]] = {name: {} for name in ("", *plugin.seconds)}
+        for path in data.measured_files():
+            for line, names in data.contexts_by_lineno(path).items():
+                for name in names:
+                    found.setdefault(name, {}).setdefault(os.path.relpath(path, ROOT), []).append(line)
+        return {name: {"seconds": plugin.seconds.get(name, 0.0), "lines": found[name]} for name in found}
+
+    tasks = [partial(start, base, partial(measure, file), 900.0) for file in files]
+    return {files[number].name: outcome for number, outcome in each(tasks, jobs)}
 
 
-def _places(tree: ast.AST) -> Iterator[tuple[int, ast.AST, str, int | None]]:
-    """Where each node of `ast.walk` hangs, by its number; annotations and messages of errors are left out."""
-    numbers = {id(node): index for index, node in enumerate(ast.walk(tree))}
-    pending: list[ast.AST] = [tree]
-    while pending:
-        parent = pending.pop()
-        for field, value in ast.iter_fields(parent):
-            if field in ("annotation", "returns", "decorator_list") or isinstance(parent, ast.JoinedStr):
-                continue
-            if isinstance(parent, ast.Raise) and field in ("exc", "cause"):
-                continue
-            for position, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                if isinstance(child, ast.AST):
-                    yield numbers[id(child)], parent, field, position
-                    pending.append(child)
+def code_digest() -> str:
+    """Of all Python files but the test files themselves."""
+    tests = ROOT / "tests"
+    files = [
+        *(path for room in ROOMS for path in (ROOT / room).rglob("*.py")),
+        *tests.glob("c*.py"),
+        *tests.glob("fuzz/*"),
+    ]
+    code = hashlib.sha256()
+    for path in sorted(file for file in files if file.suffix == ".py"):
+        code.update(path.read_bytes())
+    return code.hexdigest()
 
 
-def _changes(node: ast.AST) -> Iterator[ast.AST]:
-    """The changed forms of a node, each a new node."""
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARISONS:
-        yield ast.Compare(node.left, [COMPARISONS[type(node.ops[0])](), *node.ops[1:]], node.comparators)
-    elif isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
-        yield ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right)
-    elif isinstance(node, ast.BoolOp):
-        yield ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
-        yield node.operand
-    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        yield ast.Constant(not node.value)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        yield ast.Constant(node.value + 1)
-    elif isinstance(node, ast.IfExp):
-        yield ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse)
-    elif isinstance(node, ast.If):
-        yield ast.If(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse)
-    elif isinstance(node, ast.Return) and node.value is not None:
-        yield ast.Return(ast.Constant(None))
-    elif isinstance(node, DELETED) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
-        yield ast.Pass()
+def known_tests(base: Path, jobs: int) -> tuple[list[Test], Test]:
+    """Every test, and what importing them runs (as a test without a name)."""
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    kept = base / "map.json"
+    table = json.loads(kept.read_text()) if kept.is_file() else {}
+    table = {name: entry for name, entry in table.items() if entry["digest"] == digests.get(name)}
+    missing = [file for file in files if file.name not in table]
+    if missing:
+        print(f"which test runs which line: {len(missing)} of {len(files)} test files are run", flush=True)
+    for name, outcome in measured(base, missing, jobs).items():
+        if outcome is None or "failed" in outcome:
+            raise SystemExit(f"{name} fails without a mutant: {outcome and outcome['failed']}")
+        table[name] = {"digest": digests[name], "tests": outcome}
+    kept.write_text(json.dumps(table))
+    found, importing = [], dict[str, frozenset[int]]()
+    for entry in table.values():
+        for name, test in entry["tests"].items():
+            lines = {path: frozenset(numbers) for path, numbers in test["lines"].items()}
+            if name:
+                found.append(Test(name, test["seconds"], lines))
+            else:
+                importing = {p: importing.get(p, frozenset()) | lines.get(p, frozenset()) for p in {*importing, *lines}}
+    return sorted(found, key=lambda test: test.seconds), Test("", 0.0, importing)
 
 
-def _line(code: str) -> str:
-    first = code.strip().splitlines()[0]
-    return first if len(first) <= 90 else first[:87] + "..."
+def tests_of(mutant: Mutant, known: Sequence[Test], importing: Test, budget: float) -> list[Test]:
+    """Those that run the mutant's line, quickest first; then, if importing runs it, too, those of its module."""
+    path, lines = str(mutant.path.relative_to(ROOT)), frozenset(mutant.lines)
+    direct = [test for test in known if lines & test.lines.get(path, frozenset())]
+    if lines & importing.lines.get(path, frozenset()):
+        direct += [test for test in known if test.lines.get(path) and test not in direct]
+    chosen, seconds = [], 0.0
+    for test in direct:
+        seconds += test.seconds
+        if chosen and seconds > budget:
+            break
+        chosen.append(test)
+    return chosen
 
 
-class _Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives one module of the package from a mutant's source."""
+def meet(base: Path, mutant: Mutant | None, chosen: Sequence[Test]) -> Run:
+    """Start a fork that runs these tests with the mutant, up to the first that fails; without one, all of them."""
 
-    def __init__(self, mutant: Mutant) -> None:
-        parts = Path(mutant.path).with_suffix("").parts
-        self.package = parts[-1] == "__init__"
-        self.name = ".".join(("retinaface_edge", *(parts[:-1] if self.package else parts)))
-        self.file = ROOT / "retinaface_edge" / mutant.path
-        self.code: CodeType = compile(mutant.source, str(self.file), "exec")
+    def work(folder: Path) -> Any:
+        if mutant:
+            sys.meta_path.insert(0, Changed(mutant.path, mutant.code()))
+        names = [test.name for test in chosen]
+        plugin = Chosen(base / "kept", names)
+        code = tests(folder, plugin, dict.fromkeys(name.split("::")[0] for name in names), *(["-x"] if mutant else []))
+        return {"code": code, "failed": plugin.failed}
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != self.name:
-            return None
-        return importlib.util.spec_from_file_location(
-            name, self.file, loader=self, submodule_search_locations=[str(self.file.parent)] if self.package else None
-        )
-
-    def exec_module(self, module: ModuleType) -> None:
-        exec(self.code, module.__dict__)
+    return start(base, work, SLACK + 4.0 * sum(test.seconds for test in chosen))
 
 
-def survives(mutant: Mutant | None, tests: Sequence[str]) -> bool:
-    """Whether all `tests` pass with the mutant, or with the code as it is, in a fork of this process."""
-    child = os.fork()
-    if child == 0:
-        os.setpgid(0, 0)
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2) if mutant else (0,):
-            os.dup2(null, stream)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        code = 1
-        try:
-            import pytest
+def prepare(base: Path) -> None:
+    """Keep the fixtures and the stages of bundles that the code as it is makes, unless it was what made those there."""
+    stamp, code = base / "code", code_digest()
+    if stamp.is_file() and stamp.read_text() == code:
+        return
+    for name in ("kept", "caches"):
+        shutil.rmtree(base / name, ignore_errors=True)
+        (base / name).mkdir(parents=True)
+    (base / "map.json").unlink(missing_ok=True)
 
-            os.chdir(ROOT)
-            sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-            if mutant:
-                sys.meta_path.insert(0, _Importer(mutant))
-            options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
-            code = int(pytest.main([*options, *(f"tests/test_{name}.py" for name in tests)]))
-        finally:
-            os._exit(min(code, 255))
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status) == 0
-        time.sleep(0.05)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+    def work(folder: Path) -> int:
+        use_caches(base)
+        return tests(folder, Chosen(base / "kept", first_of=(*FIXTURES, *BUNDLES)), ["tests"])
+
+    for _, code in each([partial(start, base, work, 900.0)], 1):
+        if code != 0:
+            raise SystemExit(f"the tests that use the fixtures fail without a mutant: exit code {code}")
+    stamp.write_text(code_digest())
 
 
 def main() -> int:
@@ -216,37 +173,61 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="how many mutants to run (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="mutants of files whose path contains this")
-    parser.add_argument("--minutes", type=float, help="stop after so long")
-    parser.add_argument("--unchecked", action="store_true", help="take it that the tests pass without a mutant")
+    parser.add_argument("--line", type=int, action="append", help="mutants of this line only")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of tests a mutant (default: %(default)g)")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="forks at a time")
+    parser.add_argument("--keep", type=Path, help="keep what was found out before the first mutant in this folder")
     parser.add_argument("--survivors", type=Path, help="write the survivors to this file, one a line")
+    parser.add_argument("--log", type=Path, help="write every mutant to this file, with what killed it")
     options = parser.parse_args()
-    for name in FRAMEWORKS:
-        importlib.import_module(name)
-    everything = [m for path, tests in TESTS.items() if tests and (options.only or "") in path for m in mutants(path)]
+    everything = [
+        mutant
+        for path in FILES
+        if (options.only or "") in str(path.relative_to(ROOT))
+        for mutant in mutants(path)
+        if not options.line or mutant.line in options.line
+    ]
     chosen = everything
     if options.sample and options.sample < len(everything):
         chosen = random.Random(options.seed).sample(everything, options.sample)
-    print(f"{len(everything)} mutants, {len(chosen)} chosen", flush=True)
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ.setdefault("RETINAFACE_EDGE_TEST_CACHE", cache)
-        for tests in () if options.unchecked else sorted({TESTS[mutant.path] for mutant in chosen}):
-            if not survives(None, tests):
-                print(f"the tests {', '.join(tests)} fail without a mutant")
-                return 1
-        begin, survivors, ran = time.monotonic(), [], 0
-        for mutant in chosen:
-            if options.minutes and time.monotonic() - begin > options.minutes * 60:
-                break
-            ran += 1
-            if survives(mutant, TESTS[mutant.path]):
-                survivors.append(str(mutant))
-                print(mutant, flush=True)
-                if options.survivors:
-                    options.survivors.write_text("\n".join(survivors) + "\n", encoding="utf-8")
-            if ran % 25 == 0:
-                print(f"  {ran} run, {ran - len(survivors)} killed, {time.monotonic() - begin:.0f} s", flush=True)
-    print(f"{ran - len(survivors)} of {ran} mutants killed: {100 * (ran - len(survivors)) / max(ran, 1):.1f} %")
-    return 0
+    print(f"{len(everything)} mutants of {len(FILES)} files, {len(chosen)} chosen", flush=True)
+    import_frameworks()
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        base, begin = (options.keep or Path(folder)).absolute(), time.monotonic()
+        prepare(base)
+        known, importing = known_tests(base, options.jobs)
+        print(f"  {len(known)} tests known, {time.monotonic() - begin:.0f} s", flush=True)
+        met = [tests_of(mutant, known, importing, options.budget) for mutant in chosen]
+        killers, begin = dict[int, str](), time.monotonic()
+        tasks = [(number, partial(meet, base, chosen[number], run)) for number, run in enumerate(met) if run]
+        for done, (index, outcome) in enumerate(each([task for _, task in tasks], options.jobs), start=1):
+            number = tasks[index][0]
+            if outcome is None:
+                killers[number] = "hung or crashed"
+            elif outcome["code"] != 0:
+                killers[number] = outcome["failed"][0] if outcome["failed"] else "not importable"
+            else:
+                print(f"survives {len(met[number])} tests: {chosen[number]}", flush=True)
+            if done % 25 == 0:
+                print(f"  {done} run, {len(killers)} killed, {time.monotonic() - begin:.0f} s", flush=True)
+        names = set(killers.values())
+        innocent = [test for test in known if test.name in names]
+        for _, outcome in each([partial(meet, base, None, innocent)], 1):
+            for name in outcome["failed"]:
+                print(f"fails without a mutant, too, so its kills do not count: {name}")
+                killers = {number: killer for number, killer in killers.items() if killer != name}
+    survivors = [
+        f"{mutant}{'' if met[n] else '  (no test runs it)'}" for n, mutant in enumerate(chosen) if n not in killers
+    ]
+    if options.survivors:
+        options.survivors.parent.mkdir(parents=True, exist_ok=True)
+        options.survivors.write_text("".join(f"{line}\n" for line in sorted(survivors)), encoding="utf-8")
+    if options.log:
+        lines = (f"{mutant}  | {killers.get(number, 'survives')}\n" for number, mutant in enumerate(chosen))
+        options.log.write_text("".join(lines), encoding="utf-8")
+    share = 100.0 * len(killers) / max(len(chosen), 1)
+    print(f"{len(killers)} of {len(chosen)} mutants killed: {share:.1f} % (at least {LEAST:g} %)")
+    return 0 if share >= LEAST else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,119 @@
+"""Ctrl-C, as a terminal sends it: to the command and all that it started. One line, 130, and nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from retinaface_edge.calibration.scenes import portrait, scenes
+from retinaface_edge.runtime import Bundle
+from retinaface_edge.runtime.draw import draw_faces
+from retinaface_edge.runtime.postprocess import Faces
+from retinaface_edge.runtime.whole import write_whole
+
+
+def tree(folder: Path) -> Mapping[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index, picture in enumerate([portrait(), *scenes(12, seed=3)]):
+        Image.fromarray(picture[:, :, ::-1]).save(folder / f"{index}.jpg")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("verb", "sign"),
+    [
+        ("build --output out/new --size 320x256 --cache cache", "calibrate on"),
+        ("train --labels photos/labels.txt --output out/model.pth --size 160x128 --batch 1 --every 1", "step 0"),
+        ("bench BUNDLE photos --json out/bench.json --markdown out/bench.md --frames 4000", ""),
+        ("drift BUNDLE --images photos --workers 2 --json out/drift.json --cache cache", ""),
+    ],
+    ids=["build", "train", "bench", "drift"],
+)
+def test_ctrl_c_is_one_line_and_leaves_nothing_half(
+    verb: str, sign: str, bundle: Bundle, photos: Path, tmp_path: Path
+) -> None:
+    """`sign` is what the command says on standard error when its work has begun; without one, it is given a moment."""
+    (photos / "labels.txt").write_text("# 0.jpg\n178 57 97 123 " + "200 100 0 " * 5 + "0.9\n")
+    (tmp_path / "out").mkdir()
+    before = tree(bundle.path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "retinaface_edge", *verb.replace("BUNDLE", str(bundle.path)).split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr
+    killer = threading.Timer(60.0, os.killpg, (process.pid, signal.SIGKILL))
+    killer.start()
+    said: list[str] = []
+    if sign:
+        while not said or sign not in said[-1]:
+            said.append(process.stderr.readline())
+            assert said[-1], f"it ended before it said {sign!r}: {''.join(said)}"
+    else:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate()
+    killer.cancel()
+    lines = errors.splitlines()
+    # An interrupt inside some C code has Python end by the signal itself, which a shell shows as the same 130.
+    assert process.returncode in (130, -signal.SIGINT), errors
+    assert lines[-1] == "retinaface-edge: interrupted; nothing was left half-written"
+    assert "Traceback" not in errors
+    assert tree(tmp_path / "out") == {}
+    assert tree(bundle.path) == before
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stops the writing; a drawing, too."""
+    path = tmp_path / "a.png"
+    path.write_text("old")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_whole(path, "new")
+        with pytest.raises(KeyboardInterrupt):
+            draw_faces(portrait(), Faces(np.zeros(0), np.zeros((0, 4)), np.zeros((0, 5, 2))), path)
+    assert tree(tmp_path) == {"a.png": b"old"}
+    write_whole(path, "new")
+    assert tree(tmp_path) == {"a.png": b"new"}
+
+
+def test_what_is_no_file_is_written_to_and_a_link_stays_one(tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    write_whole(pipe, "text")
+    reader.join(10)
+    assert got == [b"text"]
+    assert pipe.is_fifo()
+    link.symlink_to(file)
+    write_whole(link, b"bytes")
+    assert link.is_symlink()
+    assert file.read_bytes() == b"bytes"

@@ -1,0 +1,94 @@
+"""The mutation run: which mutants there are, and which tests each one meets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tests" / "trust"))
+
+import forked
+import mutation
+from mutants import mutants
+
+SOURCE = '''
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from a import B
+
+LIMIT = 3
+
+
+def grow(x: "int | None") -> int:
+    """Text with 1 < 2."""
+    if x is None or x < LIMIT:
+        raise ValueError(f"{x + 1} is too small")
+    return x + 1
+'''
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    path = tmp_path / "grow.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def test_every_small_change_is_a_mutant_and_nothing_else_is(module: Path) -> None:
+    assert [f"{m.line}: {m.before} -> {m.after}" for m in mutants(module)] == [
+        "7: 3 -> 4",
+        "12: if x is None or x < LIMIT: -> if not (x is None or x < LIMIT):",
+        "12: x is None or x < LIMIT -> x is None and x < LIMIT",
+        "12: x is None -> x is not None",
+        "12: x < LIMIT -> x <= LIMIT",
+        "13: raise ValueError(f'{x + 1} is too small') -> pass",
+        "14: return x + 1 -> return None",
+        "14: x + 1 -> x - 1",
+        "14: 1 -> 2",
+    ]
+
+
+def test_a_mutant_is_the_module_with_that_change(module: Path) -> None:
+    (change,) = (m for m in mutants(module) if m.after == "x - 1")
+    names: dict[str, object] = {}
+    exec(change.code(), names)
+    assert names["grow"](5) == 4  # type: ignore[operator]
+
+
+def test_all_of_the_runtime_is_mutated() -> None:
+    assert {path for path in mutation.FILES if "runtime" in path.parts} == set((ROOT / "runtime").rglob("*.py"))
+    assert all(path.is_file() for path in mutation.FILES)
+    silent = {path.name for path in mutation.FILES if not mutants(path)}
+    assert silent <= {"__init__.py", "errors.py"}
+
+
+def test_a_mutant_meets_the_tests_that_run_its_line_the_quick_ones_first() -> None:
+    path = ROOT / "runtime" / "drift.py"
+    name = str(path.relative_to(ROOT))
+    mutant = mutants(path)[-1]
+    known = [
+        mutation.Test("quick", 0.1, {name: frozenset(mutant.lines)}),
+        mutation.Test("elsewhere", 0.2, {name: frozenset({1})}),
+        mutation.Test("slow", 5.0, {name: frozenset(mutant.lines)}),
+        mutation.Test("slower", 9.0, {name: frozenset(mutant.lines)}),
+    ]
+    importing = mutation.Test("", 0.0, {})
+    assert [test.name for test in mutation.tests_of(mutant, known, importing, 12.0)] == ["quick", "slow"]
+    importing = mutation.Test("", 0.0, {name: frozenset(mutant.lines)})
+    met = [test.name for test in mutation.tests_of(mutant, known, importing, 20.0)]
+    assert met == ["quick", "slow", "slower", "elsewhere"]
+
+
+def test_a_fork_that_hangs_or_crashes_gives_no_result(tmp_path: Path) -> None:
+    (tmp_path / "caches").mkdir()
+    work = (lambda folder: 7, lambda folder: os.kill(os.getpid(), signal.SIGKILL), lambda folder: time.sleep(60))
+    tasks = [lambda each=each: forked.start(tmp_path, each, 1.0) for each in work]  # type: ignore[misc]
+    assert dict(forked.each(tasks, 3)) == {0: 7, 1: None, 2: None}
+    assert [path.name for path in tmp_path.iterdir()] == ["caches"]
