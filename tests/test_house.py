@@ -133,7 +133,7 @@ def test_the_wheel_detects_where_only_numpy_and_litert_are(wheel: Path, bundle: 
 def test_importing_openvino_tells_nobody() -> None:
     """Its telemetry would send an event to a web service from a process that it forks."""
     code = (
-        "import sys; from retinaface_edge.export import kernels, lower_openvino; import openvino;"
+        "import sys; from retinaface_edge.export import lower_openvino; import openvino;"
         "assert openvino.Core().available_devices;"
         "assert sys.modules.get('openvino_telemetry') is None;"
         "assert not [m for m in sys.modules if m.startswith('openvino_telemetry.')]"

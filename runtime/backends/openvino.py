@@ -10,8 +10,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BackendError
 from ..postprocess import Grid, RawOutput
 from ..spec import Contract
 from . import Network, check_output
@@ -63,8 +65,10 @@ class _OpenVino:
     def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:
         if self._input is None:
             self._request.set_input_tensor(self._tensor(image, shared_memory=True))
-        else:
-            self._input[:] = image
+        elif image.shape == self._input.shape:
+            np.copyto(self._input, image, casting="no")
+        else:  # copied, it would be repeated to fit
+            raise BackendError(f"the network takes an input of shape {self._input.shape}, not {image.shape}")
         self._request.infer(share_outputs=True)  # otherwise it copies them for a result that nobody reads
         return self._outputs
 
