@@ -43,7 +43,7 @@ LEAST = 85.0
 """Percent of the mutants that have to be killed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Test:
     """A test: how long it takes, and the lines that it runs of the files of `FILES`, by their path from the root."""
 
@@ -120,11 +120,17 @@ def known_tests(base: Path, jobs: int) -> tuple[list[Test], Test]:
 
 
 def tests_of(mutant: Mutant, known: Sequence[Test], importing: Test, budget: float) -> list[Test]:
-    """Those that run the mutant's line, quickest first; then, if importing runs it, too, those of its module."""
+    """Those that run the mutant's line, quickest first.
+
+    If importing runs it, too, then those that run any line of its module, then the others of their files: a test may
+    look at no more than a constant.
+    """
     path, lines = str(mutant.path.relative_to(ROOT)), frozenset(mutant.lines)
     direct = [test for test in known if lines & test.lines.get(path, frozenset())]
     if lines & importing.lines.get(path, frozenset()):
-        direct += [test for test in known if test.lines.get(path) and test not in direct]
+        of_module = [test for test in known if test.lines.get(path)]
+        files = {test.name.split("::")[0] for test in of_module}
+        direct = [*dict.fromkeys([*direct, *of_module, *(t for t in known if t.name.split("::")[0] in files)])]
     chosen, seconds = [], 0.0
     for test in direct:
         seconds += test.seconds
