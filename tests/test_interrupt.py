@@ -26,12 +26,19 @@ def tree(folder: Path) -> Mapping[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def heed_interrupts() -> None:
+    """A shell's background jobs ignore SIGINT, with all that they start; what a terminal starts does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     for index, picture in enumerate([portrait(), *scenes(12, seed=3)]):
         Image.fromarray(picture[:, :, ::-1]).save(folder / f"{index}.jpg")
+        for copy in range(1, 20):  # of other bytes, so that none is known already: work for longer than a moment
+            (folder / f"{index}-{copy}.jpg").write_bytes((folder / f"{index}.jpg").read_bytes() + bytes(copy))
     return folder
 
 
@@ -60,6 +67,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     assert process.stderr
     killer = threading.Timer(60.0, os.killpg, (process.pid, signal.SIGKILL))
