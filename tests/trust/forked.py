@@ -134,13 +134,15 @@ class Run:
     until: float
 
 
-def start(base: Path, work: Callable[[Path], Any], seconds: float, quiet: bool = True) -> Run:
+def start(base: Path, work: Callable[[Path], Any], seconds: float, shared: bool = False) -> Run:
     """Fork, and call `work` with the fork's folder, where its result is written as JSON.
 
     The folder holds `caches`, a copy of those of `base`; the copy's files are links, and a changed file is a new one.
+    With `shared`, what runs is the code as it is, and it uses and fills those of `base`.
     """
     folder = Path(tempfile.mkdtemp(dir=base, prefix="run-"))
-    shutil.copytree(base / "caches", folder / "caches", copy_function=os.link)
+    if not shared:
+        shutil.copytree(base / "caches", folder / "caches", copy_function=os.link)
     sys.stdout.flush()
     process = os.fork()
     if process:
@@ -148,20 +150,15 @@ def start(base: Path, work: Callable[[Path], Any], seconds: float, quiet: bool =
     try:
         os.setpgid(0, 0)
         null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2) if quiet else (0,):
+        for stream in (0, 1, 2):
             os.dup2(null, stream)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        use_caches(folder)
+        os.environ["RETINAFACE_EDGE_TEST_CACHE"] = str((base if shared else folder) / "caches")
         os.chdir(ROOT)
         sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
         (folder / "result.json").write_text(json.dumps(work(folder)))
     finally:
         os._exit(0)
-
-
-def use_caches(folder: Path) -> None:
-    """Have the tests of this process find and leave the stages of their builds in `folder`."""
-    os.environ["RETINAFACE_EDGE_TEST_CACHE"] = str(folder / "caches")
 
 
 def ended(run: Run) -> bool:

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from forked import BUNDLES, FIXTURES, ROOT, Changed, Chosen, Run, each, import_frameworks, start, tests, use_caches
+from forked import BUNDLES, FIXTURES, ROOT, Changed, Chosen, Run, each, import_frameworks, start, tests
 from mutants import Mutant, mutants
 
 FILES = (*sorted((ROOT / "runtime").rglob("*.py")), ROOT / "export/lower_tflite.py", ROOT / "export/tflite_file.py")
@@ -59,7 +59,6 @@ def measured(base: Path, files: Sequence[Path], jobs: int) -> dict[str, Any]:
     def measure(file: Path, folder: Path) -> Any:
         import coverage
 
-        use_caches(base)  # what a test builds here is there for the runs with mutants
         traced = coverage.Coverage(data_file=None, config_file=False, include=include)
         plugin = Chosen(base / "kept", around=traced.switch_context)
         traced.start()
@@ -75,7 +74,7 @@ def measured(base: Path, files: Sequence[Path], jobs: int) -> dict[str, Any]:
                     found.setdefault(name, {}).setdefault(os.path.relpath(path, ROOT), []).append(line)
         return {name: {"seconds": plugin.seconds.get(name, 0.0), "lines": found[name]} for name in found}
 
-    tasks = [partial(start, base, partial(measure, file), 900.0) for file in files]
+    tasks = [partial(start, base, partial(measure, file), 900.0, shared=True) for file in files]
     return {files[number].name: outcome for number, outcome in each(tasks, jobs)}
 
 
@@ -165,10 +164,9 @@ def prepare(base: Path) -> None:
     (base / "map.json").unlink(missing_ok=True)
 
     def work(folder: Path) -> int:
-        use_caches(base)
         return tests(folder, Chosen(base / "kept", first_of=(*FIXTURES, *BUNDLES)), ["tests"])
 
-    for _, code in each([partial(start, base, work, 900.0)], 1):
+    for _, code in each([partial(start, base, work, 900.0, shared=True)], 1):
         if code != 0:
             raise SystemExit(f"the tests that use the fixtures fail without a mutant: exit code {code}")
     stamp.write_text(code_digest())
