@@ -60,6 +60,8 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell has what it starts in the background ignore Ctrl-C, these tests' own command perhaps.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stderr
     killer = threading.Timer(60.0, os.killpg, (process.pid, signal.SIGKILL))
