@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_BYTES = 131072
+BLOCK_BYTES = 196608
 MAX_BLOCK_ROWS = 64
 PAIR = np.dtype("<u2")
 CHANNELS = 3
