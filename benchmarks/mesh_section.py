@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.errors import ImageError
-from ..runtime.images import read_image
 from ..runtime.topology import topology
-from .pictures import jpeg_href
+from .pictures import figure, read_or_say
 from .text import number
 
 MARGIN = 0.25
@@ -38,10 +35,9 @@ def mesh_pictures(meshes: Sequence[Mapping[str, Any]], folder: Path) -> Iterator
         for shown in row.get("shown", ()):
             kind = "worst face" if shown["which"] == "worst" else "face in the middle"
             caption = f"{row['artifact']}, {kind}, {shown['percent']:.2f} %: {shown['image']}"
-            try:
-                frame = read_image(folder / shown["image"])
-            except ImageError as error:
-                yield f"<p>{escape(caption)}: not drawn, {escape(str(error))}</p>"
+            frame = read_or_say(folder / shown["image"], caption)
+            if isinstance(frame, str):
+                yield frame
                 continue
             yield _figure(caption, frame, *(np.array(shown[key], np.float64) for key in ("reference", "artifact")))
 
@@ -54,17 +50,12 @@ def _figure(caption: str, frame: NDArray[np.uint8], expected: Points, found: Poi
     right, bottom = (
         np.clip(np.ceil(points.max(axis=0) + margin), (left + 2, top + 2), (width, height)).astype(int).tolist()
     )
-    across, down = right - left, bottom - top
-    stroke = f' stroke-width="{max(across, down) / 700:.3f}"'
+    stroke = f' stroke-width="{max(right - left, bottom - top) / 700:.3f}"'
     wires = (
         f'<path class="{name}"{stroke} d="{_wireframe(vertices - (left, top))}"/>'
         for name, vertices in (("fp32", expected), ("other", found))
     )
-    return (
-        f'<figure><figcaption>{escape(caption)}</figcaption><svg viewBox="0 0 {across} {down}" role="img" '
-        f'aria-label="{escape(caption, quote=True)}"><image width="{across}" height="{down}" '
-        f'href="{jpeg_href(frame[top:bottom, left:right])}"/>{"".join(wires)}</svg></figure>'
-    )
+    return figure(caption, frame[top:bottom, left:right], wires)
 
 
 def _wireframe(points: Points) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,35 @@ def worst_pictures(drift: Mapping[str, Any], folder: Path) -> Iterator[str]:
     """A figure for each of the result's worst pictures that is in `folder`; a sentence where one is not."""
     for worst in drift["worst_images"]:
         caption = f"{worst['image']}: {worst['artifact']} against {worst['reference']}"
-        try:
-            frame = read_image(folder / worst["image"])
-        except ImageError as error:
-            yield f"<p>{escape(caption)}: not drawn, {escape(str(error))}</p>"
+        frame = read_or_say(folder / worst["image"], caption)
+        if isinstance(frame, str):
+            yield frame
             continue
-        height, width = frame.shape[:2]
+        width = frame.shape[1]
         # Boxes are drawn by the page, not into the pixels: they stay sharp, and the picture stays small.
         boxes = [
             *_boxes(worst["reference_faces"], "fp32", width, ""),
             *_boxes(worst["artifact_faces"], "other", width, ' stroke-dasharray="6 4"'),
         ]
-        yield (
-            f'<figure><figcaption>{escape(caption)}</figcaption><svg viewBox="0 0 {width} {height}" role="img" '
-            f'aria-label="{escape(caption, quote=True)}"><image width="{width}" height="{height}" '
-            f'href="{jpeg_href(frame)}"/>{"".join(boxes)}</svg></figure>'
-        )
+        yield figure(caption, frame, boxes)
+
+
+def read_or_say(path: Path, caption: str) -> NDArray[np.uint8] | str:
+    """The picture, uint8 BGR (h, w, 3), or the report's sentence on why the figure of that caption is not there."""
+    try:
+        return read_image(path)
+    except ImageError as error:
+        return f"<p>{escape(caption)}: not drawn, {escape(str(error))}</p>"
+
+
+def figure(caption: str, frame: NDArray[np.uint8], marks: Iterable[str]) -> str:
+    """A frame, uint8 BGR (h, w, 3), with SVG elements in its pixels drawn over it."""
+    height, width = frame.shape[:2]
+    return (
+        f'<figure><figcaption>{escape(caption)}</figcaption><svg viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(caption, quote=True)}"><image width="{width}" height="{height}" '
+        f'href="{jpeg_href(frame)}"/>{"".join(marks)}</svg></figure>'
+    )
 
 
 def _boxes(faces: Sequence[Mapping[str, Any]], kind: str, width: int, dash: str) -> Iterator[str]:

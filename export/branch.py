@@ -173,8 +173,6 @@ def read_branch(path: Path) -> Branch:
         about = dict(meta["about"])
     except OSError as error:
         raise BranchError(f"{path} cannot be read ({error.strerror}); give a file that train-mesh wrote") from error
-    except BranchError:
-        raise
     except Exception as error:  # what readers of archives, arrays and JSON raise is as varied as what a file can hold
         said = " ".join(str(error).split())[:80]
         raise BranchError(f"{path} is not a dense branch ({said}); give a file that train-mesh wrote") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .runtime.errors import BackendError
+from .runtime.whole import write_whole
 
 GOOD = 0
 
@@ -143,9 +144,9 @@ def train(options: argparse.Namespace) -> int:
         progress=bar,
         report=report,
     )
-    scratch = options.output.with_name(f".{options.output.name}.part")
-    torch.save(model.state_dict(), scratch)
-    os.replace(scratch, options.output)
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    write_whole(options.output, buffer.getvalue())
     if last:
         print(f"loss {float(last[0].total):.4f} after {options.steps} steps")
     print(f"wrote {options.output}; build with --checkpoint {options.output}")

@@ -26,7 +26,7 @@ from retinaface_edge.runtime.spec import Mesh
 from retinaface_edge.runtime.topology import topology
 from retinaface_edge.training import augment, samples
 from retinaface_edge.training.augment import Photograph, canvas
-from retinaface_edge.training.labels import TrainingError
+from retinaface_edge.training.labels import TrainingError, read_arrays, write_arrays
 from retinaface_edge.training.losses import Losses
 from retinaface_edge.training.mesh import accuracy, move_boxes
 from retinaface_edge.training.mesh import train as train_branch
@@ -274,3 +274,12 @@ def test_the_loss_falls_on_annotated_photographs_and_the_result_is_a_checkpoint(
     assert np.mean(totals[-3:]) < 0.75 * totals[0]
     torch.save(model.state_dict(), tmp_path / "model.pth")
     assert read_checkpoint(tmp_path / "model.pth").family == "retinaface-edge"
+
+
+def test_a_damaged_answer_is_asked_again(tmp_path: Path) -> None:
+    entry = tmp_path / "answers" / "face.npz"
+    write_arrays(entry, meshes=np.ones((2, 3)), sizes=np.ones(2))
+    assert [array.shape for array in read_arrays(entry, "meshes", "sizes") or []] == [(2, 3), (2,)]
+    assert read_arrays(entry, "meshes", "another") is None
+    entry.write_bytes(entry.read_bytes()[:-40])
+    assert read_arrays(entry, "meshes", "sizes") is None

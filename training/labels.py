@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..runtime.detector import Detector
 from ..runtime.errors import ImageError, RetinaFaceEdgeError
 from ..runtime.images import read_image
 from ..runtime.topology import VERTICES
+from ..runtime.whole import write_whole
 from .augment import Photograph
 from .teacher import LEAST_LOGIT, Teacher
 
@@ -75,25 +77,35 @@ def label(
     return Labelled(tuple(training), tuple(validation), tuple(skipped))
 
 
+def labels_key(checkpoint_digest: str, teacher_digest: str) -> str:
+    """What `label` keeps its answers under: they are of one detector and one teacher."""
+    return f"labels 1 {checkpoint_digest} {teacher_digest}"
+
+
 def write_arrays(entry: Path, **arrays: NDArray[Any]) -> None:
     """Write the arrays as one `.npz`, whole or not at all; the folder is made."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     entry.parent.mkdir(parents=True, exist_ok=True)
-    scratch = entry.with_suffix(".part")
-    scratch.write_bytes(buffer.getvalue())
-    scratch.replace(entry)
+    write_whole(entry, buffer.getvalue())
+
+
+def read_arrays(entry: Path | None, *names: str) -> list[NDArray[Any]] | None:
+    """Arrays that `write_arrays` wrote; None where there is no such file, or a damaged one."""
+    if entry is None:
+        return None
+    try:
+        with np.load(entry, allow_pickle=False) as known:
+            return [known[name] for name in names]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
 
 
 def _seen(
     frame: NDArray[np.uint8], picture: Image, detector: Detector, teacher: Teacher, entry: Path | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if entry is not None:
-        try:
-            with np.load(entry, allow_pickle=False) as known:
-                return known["meshes"], known["sizes"]
-        except (OSError, ValueError, KeyError):
-            pass
+    if known := read_arrays(entry, "meshes", "sizes"):
+        return known[0], known[1]
     meshes, sizes = [], []
     for face in detector.detect(frame):
         x1, y1, x2, y2 = face.box

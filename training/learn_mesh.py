@@ -17,7 +17,7 @@ from ..runtime.detector import Detector
 from ..runtime.images import find_images
 from ..runtime.spec import Mesh, Spec
 from .int8_forms import int8_forms
-from .labels import TrainingError, label
+from .labels import TrainingError, label, labels_key
 from .mesh import accuracy, train
 from .samples import Pictured, Samples, pictured_samples, training_samples, validation_samples
 from .teacher import Teacher
@@ -88,7 +88,7 @@ def extract(
     content = [model.SerializeToString(deterministic=True)]
     paths = find_images(list(images))
     stage(f"find and label faces in {len(paths):,} photographs")
-    key = f"labels 1 {checkpoint.digest} {teacher.digest}"
+    key = labels_key(checkpoint.digest, teacher.digest)
     folder = None if cache is None else cache / "teacher"
     with Detector(spec, backends.load(BACKEND, spec, content, threads)) as detector:
         labelled = label(paths, detector, teacher, folder, key, progress)

@@ -8,7 +8,6 @@ Validation samples are the photographs as they are, at the letterboxed size that
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from ..runtime.preprocess import letterbox, letterbox_for
 from ..runtime.spec import Spec
 from ..runtime.topology import VERTICES
 from .augment import Canvas, Photograph, canvas
-from .labels import Progress, TrainingError, write_arrays
+from .labels import Progress, TrainingError, read_arrays, write_arrays
 
 VIEWS = 3
 """Most samples taken of one face of one canvas: its best candidate, and others at random."""
@@ -161,12 +160,8 @@ def _of_canvas(spec: Spec, network: Network, drawn: Canvas, random: np.random.Ge
 
 def _kept(entry: Path | None, make: Callable[[], Iterator[_Rows]]) -> _Rows:
     """The rows in the file `entry`, or those of `make`, joined, in half precision, and written there."""
-    if entry is not None:
-        try:
-            with np.load(entry, allow_pickle=False) as known:
-                return known["described"], known["vertices"], known["sizes"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            pass
+    if known := read_arrays(entry, "described", "vertices", "sizes"):
+        return known[0], known[1], known[2]
     rows = list(make())
     if not rows:
         return np.zeros((0, 0), np.float16), np.zeros((0, VERTICES, 3), np.float16), np.zeros(0, np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..export.model import RetinaFace
 from ..runtime.images import read_image
 from ..runtime.preprocess import letterbox, letterbox_for
 from ..runtime.spec import Spec
+from ..runtime.whole import write_whole
 from .labels import TrainingError
 from .losses import Losses, Targets, match, multi_task
 from .wider import Annotated
@@ -123,9 +124,9 @@ def _flat(levels: Sequence[Tensor], channels: int) -> Tensor:
 
 
 def _save(state: Path, run: str, step: int, model: RetinaFace, optimiser: torch.optim.Optimizer) -> None:
-    scratch = state.with_name(f".{state.name}.part")
-    torch.save({"run": run, "step": step, "model": model.state_dict(), "optimiser": optimiser.state_dict()}, scratch)
-    os.replace(scratch, state)
+    buffer = io.BytesIO()
+    torch.save({"run": run, "step": step, "model": model.state_dict(), "optimiser": optimiser.state_dict()}, buffer)
+    write_whole(state, buffer.getvalue())
 
 
 def _resume(state: Path, run: str, model: RetinaFace, optimiser: torch.optim.Optimizer, device: str) -> int:

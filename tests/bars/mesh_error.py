@@ -18,7 +18,7 @@ from retinaface_edge.runtime.bundle import Bundle
 from retinaface_edge.runtime.detector import Detector
 from retinaface_edge.runtime.images import find_images
 from retinaface_edge.runtime.mesh import head_pose
-from retinaface_edge.training.labels import Labelled, label
+from retinaface_edge.training.labels import Labelled, label, labels_key
 from retinaface_edge.training.samples import mesh_of
 from retinaface_edge.training.teacher import Teacher
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, metavar="DIR")
     options = parser.parse_args(arguments)
     bundle, teacher = Bundle.load(options.bundle), Teacher(options.teacher)
-    key = f"labels 1 {bundle.manifest['provenance']['checkpoint']['sha256']} {teacher.digest}"
+    key = labels_key(bundle.manifest["provenance"]["checkpoint"]["sha256"], teacher.digest)
     with Detector.load(bundle, "onnxruntime", "fp32") as detector:
         cache = (options.cache or default_folder().parent) / "teacher"
         labelled = label(find_images(options.images), detector, teacher, cache, key, iter)

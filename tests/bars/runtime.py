@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retinaface_edge.benchmarks.contestants import Clock, TimedNetwork
+from retinaface_edge.benchmarks.mesh_cost import WALL
 from retinaface_edge.runtime import Bundle, Detector
 from retinaface_edge.runtime.backends import Network, load
 from retinaface_edge.runtime.images import read_image
@@ -89,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def surroundings(bundle: Bundle, picture: Frame, size: tuple[int, int]) -> bool:
     """What a call of `detect` adds to OpenVINO INT8, and C against NumPy, for frames of that width and height."""
     spec, artifact = bundle.spec, bundle.artifact("openvino", "int8")
-    network = _Timed(load("openvino", spec, [bundle.read(file) for file in artifact.files], 1))
+    clock = Clock()
+    network = TimedNetwork(load("openvino", spec, [bundle.read(file) for file in artifact.files], 1), clock)
     detector = Detector(spec, network)
     frames = [_stretched(picture, *size) for _ in range(FRAMES)]
     pre, inference, post, faces = [], [], [], 0
@@ -97,9 +100,9 @@ def surroundings(bundle: Bundle, picture: Frame, size: tuple[int, int]) -> bool:
         begin = time.perf_counter()
         faces = len(detector.detect(frames[index % FRAMES]))
         end = time.perf_counter()
-        pre.append(network.begin - begin)
-        inference.append(network.end - network.begin)
-        post.append(end - network.end)
+        pre.append(clock.begin[WALL] - begin)
+        inference.append(clock.end[WALL] - clock.begin[WALL])
+        post.append(end - clock.end[WALL])
     before, network_alone, after = (statistics.median(seconds) for seconds in (pre, inference, post))
     name = f"{size[0]}x{size[1]}"
     detail = (
@@ -116,26 +119,12 @@ def surroundings(bundle: Bundle, picture: Frame, size: tuple[int, int]) -> bool:
             frame = frames[index % FRAMES]
             begin = time.perf_counter()
             found = detector.detect(frame)
-            ours.append(time.perf_counter() - begin - (network.end - network.begin))
+            ours.append(time.perf_counter() - begin - (clock.end[WALL] - clock.begin[WALL]))
             c.append(twin.seconds(network, frame, len(found)))
         numpy, twins = statistics.median(ours), statistics.median(c)
         detail = f"C {twins * 1e6:.0f} us (gcc -O3, {build}), NumPy {numpy * 1e6:.0f} us"
         met &= _report(f"C / NumPy, pre + post, {name}", twins / numpy, bar, detail)
     return met
-
-
-class _Timed:
-    """A network that notes when its last run began and ended."""
-
-    def __init__(self, network: Network) -> None:
-        self._network, self.grids = network, network.grids
-        self.begin = self.end = 0.0
-
-    def run(self, image: Frame) -> Sequence[RawOutput]:
-        self.begin = time.perf_counter()
-        outputs = self._network.run(image)
-        self.end = time.perf_counter()
-        return outputs
 
 
 class _Twin:
