@@ -10,9 +10,11 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from .subjects import MeasurementError
@@ -57,13 +59,14 @@ def _in_processes(
             waiting: deque[futures.Future[Any]] = deque()
             try:
                 for task in tasks:
-                    waiting.append(pool.submit(_work, task))
+                    with deaf_to_interrupts():  # submitting starts the workers
+                        waiting.append(pool.submit(_work, task))
                     if len(waiting) >= workers * TASKS_A_WORKER:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)  # waits for the tasks under way, so that no worker outlives this
                 raise
     except futures.process.BrokenProcessPool as error:
         raise MeasurementError(
@@ -76,6 +79,19 @@ def _in_processes(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """A process started inside never hears Ctrl-C, not even while it imports; this one hears it at the end."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _job: list[Any] = []

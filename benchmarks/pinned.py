@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .executor import THREAD_VARIABLES
+from .executor import THREAD_VARIABLES, deaf_to_interrupts
 from .subjects import MeasurementError
 
 Result = TypeVar("Result")
@@ -49,7 +48,7 @@ def run_pinned(function: Callable[..., Result], *arguments: object, cores: Seque
     context = multiprocessing.get_context("spawn")  # forked, it would have this process's threads' locks, not threads
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_work, args=(sender, function, arguments), daemon=True)
-    with _held(cores):
+    with _held(cores), deaf_to_interrupts():  # this process hears them, and ends that one
         child.start()
     sender.close()
     try:
@@ -115,7 +114,6 @@ def _held(cores: Sequence[int]) -> Iterator[None]:
 
 
 def _work(sender: Connection, function: Callable[..., Any], arguments: Sequence[object]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends this process
     try:
         outcome = (True, function(*arguments))
     except Exception as error:
