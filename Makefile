@@ -25,7 +25,7 @@ install: $(VENV)/dev.stamp  ## Make .venv with everything that building and test
 
 .PHONY: demo
 demo: $(VENV)/demo.stamp  ## Build a bundle, find a face with it, and compare its artifacts (in build/)
-	$(BIN)/python -m retinaface_edge.demo
+	$(BIN)/python docs/demo.py
 
 .PHONY: test
 test: $(VENV)/dev.stamp  ## Run the tests (PYTEST="-k name" chooses some)

@@ -118,11 +118,6 @@ def image_folder(spec: Spec, folder: Path, limit: int) -> ImageFolder:
     return ImageFolder(spec, folder, tuple(chosen), digest.hexdigest())
 
 
-def read_folder(spec: Spec, folder: Path, limit: int, warn: Warn) -> ImageSet:
-    """The images of `image_folder`, decoded. Raises its errors and those of `ImageFolder.read`."""
-    return image_folder(spec, folder, limit).read(warn)
-
-
 def _content(path: Path) -> bytes:
     """A file's bytes; none when it cannot be read, which then is no picture."""
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from ..runtime.errors import RetinaFaceEdgeError
 from .ranges import ESTIMATORS
 
-FOLDER = Path(__file__).parent / "recipes"
+PRESET_FILE = Path(__file__).parent / "recipes.json"
 PRESETS = ("accurate", "balanced", "fast")
 WEIGHT_LIMITS = (127, 63)
 
@@ -73,12 +73,13 @@ class Recipe:
 
 def read_recipe(name: str) -> Recipe:
     """The preset of that name, or the recipe in the JSON file of that path. Raises `RecipeError`."""
-    path = FOLDER / f"{name}.json" if name in PRESETS else Path(name)
+    if name in PRESETS:
+        return recipe_from_json({"name": name, **json.loads(PRESET_FILE.read_text(encoding="utf-8"))[name]}, name)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(Path(name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{name} is no preset ({', '.join(PRESETS)}) and no readable JSON file ({error})") from error
-    return recipe_from_json(content, str(path))
+    return recipe_from_json(content, name)
 
 
 def for_branch(recipe: Recipe) -> Recipe:

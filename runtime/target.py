@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import SpecError
 
-FOLDER = Path(__file__).parent / "targets"
+TARGET_FILE = Path(__file__).parent / "targets.json"
 BUDGET_FILE = Path(__file__).parent / "budgets.json"
 TARGETS = ("generic", "x86-avx2", "x86-vnni", "raspberry-pi-4", "raspberry-pi-5")
 BUDGETS = ("vga-30fps", "vga-paper", "pi4-vga", "pi5-vga")
@@ -60,8 +60,8 @@ def read_target(name: str) -> Target:
     """The target of that name. Raises `SpecError` naming those that there are."""
     if name not in TARGETS:
         raise SpecError(f"there is no target {name!r}; choose one of: {', '.join(TARGETS)}")
-    fields = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    return Target(**{**fields, "backends": tuple(fields["backends"])})
+    fields = json.loads(TARGET_FILE.read_text(encoding="utf-8"))[name]
+    return Target(name, **{**fields, "backends": tuple(fields["backends"])})
 
 
 def read_budget(name: str) -> Budget:

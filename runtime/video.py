@@ -97,7 +97,6 @@ def detect_video(
 
 class _Source:
     def __init__(self, cv: ModuleType, source: str) -> None:
-        self._name = source
         if not source.isdecimal() and not source.lower().startswith(SCHEMES) and not Path(source).is_file():
             raise ImageError(f"{source} does not exist; give a video file, a camera's index or the URL of a stream")
         self._capture = cv.VideoCapture(int(source) if source.isdecimal() else source)

@@ -176,7 +176,13 @@ def test_pose_has_the_signs_that_its_words_say() -> None:
 def test_the_topology_is_one_sheet_with_two_eyes_and_a_mouth_open() -> None:
     mesh = topology()
     assert mesh.triangles.shape == (898, 3) and mesh.uv.shape == (468, 2)
-    np.testing.assert_array_equal(mesh.mirror[mesh.mirror], np.arange(468))
+    across = np.linalg.norm(mesh.canonical[:, np.newaxis] * (-1.0, 1.0, 1.0) - mesh.canonical, axis=2)
+    np.testing.assert_array_equal(mesh.mirror, across.argmin(axis=1))
+    assert across.min(axis=1).max() == 0.0
+    normals = np.cross(*(np.diff(mesh.canonical[mesh.triangles], axis=1).transpose(1, 0, 2)))
+    assert normals[np.argmax(mesh.canonical[mesh.triangles].mean(axis=1)[:, 2]), 2] > 0.0, "anticlockwise from outside"
+    turned = {frozenset(triangle) for triangle in mesh.mirror[mesh.triangles].tolist()}
+    assert turned == {frozenset(triangle) for triangle in mesh.triangles.tolist()} and len(turned) == 898
     edges = {tuple(edge) for edge in mesh.edges.tolist()}
     uses = np.zeros(len(edges), int)
     place_of = {edge: index for index, edge in enumerate(sorted(edges))}

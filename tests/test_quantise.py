@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
-from retinaface_edge.calibration.images import CalibrationError, ImageSet, image_set, read_folder
+from retinaface_edge.calibration.images import CalibrationError, ImageSet, image_folder, image_set
 from retinaface_edge.calibration.observe import Observation, observe
 from retinaface_edge.calibration.quantise import QuantisationError, quantise
 from retinaface_edge.calibration.ranges import ESTIMATORS, MOST_LOSS, Range, before_activation
@@ -148,14 +148,14 @@ def test_unreadable_calibration_images_are_named_and_skipped(tmp_path, spec: Spe
     Image.fromarray(scenes(1)[0]).save(tmp_path / "good.png")
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
     said: list[str] = []
-    images = read_folder(spec, tmp_path, 10, said.append)
+    images = image_folder(spec, tmp_path, 10).read(said.append)
     assert len(images.inputs) == 1
     assert images.skipped == ("bad.jpg",)
     assert len(said) == 1
     assert "bad.jpg" in said[0]
     (tmp_path / "good.png").unlink()
     with pytest.raises(CalibrationError, match="holds no readable picture"):
-        read_folder(spec, tmp_path, 10, said.append)
+        image_folder(spec, tmp_path, 10).read(said.append)
     (tmp_path / "bad.jpg").unlink()
     with pytest.raises(CalibrationError, match="holds no JPEG or PNG"):
-        read_folder(spec, tmp_path, 10, said.append)
+        image_folder(spec, tmp_path, 10).read(said.append)

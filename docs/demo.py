@@ -1,4 +1,4 @@
-"""The demo, `python -m retinaface_edge.demo`: build a bundle, find a face, compare the artifacts, write a report.
+"""The demo, `make demo`: build a bundle, find a face, compare the artifacts, write a report.
 
 It runs the same commands that a user would, and shows each.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from .calibration.scenes import portrait, scenes
-from .cli import main
+from retinaface_edge.calibration.scenes import portrait, scenes
+from retinaface_edge.cli import main
 
 FOLDER = Path("build")
 SCENES, SEED = 11, 1  # another seed than calibration's: scenes that it has not seen
