@@ -19,13 +19,15 @@ MARGIN = 0.25
 Points = NDArray[np.float64]
 
 
-def mesh_table(meshes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of what `mesh_drift` found."""
-    header = ["artifact", "faces", "mean, %", "median, %", "worst, %", "pose, °"]
+def mesh_table(meshes: Sequence[Mapping[str, Any]], costs: Mapping[str, float]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of what `mesh_drift` found, and of `costs`, a frame's time with meshes over that without."""
+    header = ["artifact", "faces", "mean, %", "median, %", "worst, %", "pose, °", *(["time"] if costs else [])]
     figures = (("mean_percent", 3), ("median_percent", 3), ("worst_percent", 2), ("pose_degrees", 2))
     rows = [
         [row["artifact"], str(row["faces"]), *(number(row[key], digits) for key, digits in figures)] for row in meshes
     ]
+    if costs:
+        rows = [[*row, f"× {number(costs.get(row[0]), 3)}"] for row in rows]
     return header, rows
 
 

@@ -48,10 +48,10 @@ def write_report(
             )
     rules = read_gate(gate)
     outcomes = [outcome for result in results for outcome in apply_gate(rules, result)]
-    times = _read_bench(bench) if bench else {}
+    times, costs = _read_bench(bench) if bench else ({}, {})
     pictures = list(worst_pictures(drift, images)) if drift and images else []
     faces = list(mesh_pictures(drift.get("meshes", ()), images)) if drift and images else []
-    page = "".join(_page(bundle, drift, evals, times, outcomes, pictures, faces)).encode()
+    page = "".join(_page(bundle, drift, evals, times, costs, outcomes, pictures, faces)).encode()
     if len(page) > LARGEST_BYTES:
         raise MeasurementError(
             f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"
@@ -65,6 +65,7 @@ def _page(
     drift: Mapping[str, Any] | None,
     evals: Sequence[Mapping[str, Any]],
     times: Mapping[str, float],
+    costs: Mapping[str, float],
     outcomes: Sequence[Outcome],
     pictures: Sequence[str],
     faces: Sequence[str],
@@ -90,8 +91,9 @@ def _page(
         yield _table(*_by_size(drift))
         if drift.get("meshes"):
             yield "<h2>3D meshes against FP32</h2><p>Distance of the vertices in the picture, % of the face's size."
+            yield " Time: of a frame with meshes, over that without." if costs else ""
             yield " Green: FP32 on ONNX Runtime; magenta: the artifact.</p>" if faces else "</p>"
-            yield _table(*mesh_table(drift["meshes"]))
+            yield _table(*mesh_table(drift["meshes"], costs))
             yield f'<div class="pictures faces">{"".join(faces)}</div>'
     for result in evals:
         yield f"<h2>Recall by face size: {escape(set_name(result))}</h2>"
@@ -205,11 +207,13 @@ def _definitions(pairs: Iterator[tuple[str, str]]) -> str:
     return f"<dl>{''.join(f'<dt>{escape(key)}</dt><dd>{escape(value)}</dd>' for key, value in pairs)}</dl>"
 
 
-def _read_bench(path: Path) -> dict[str, float]:
-    """Median milliseconds by artifact, from what `bench --json` writes."""
+def _read_bench(path: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """By artifact, from what `bench --json` writes: median milliseconds, and a frame with meshes over one without."""
     try:
-        return {row["name"]: float(row["milliseconds"]) for row in read_result(path, ("bench",))["results"]}
-    except (ValueError, KeyError, TypeError) as error:
+        result = read_result(path, ("bench",))
+        times = {row["name"]: float(row["milliseconds"]) for row in result["results"]}
+        return times, {row["name"]: float(row["ratio"][0]) for row in result.get("meshes") or ()}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise MeasurementError(
             f"{path} is no result of bench ({error!r}); give a file that bench --json wrote"
         ) from error

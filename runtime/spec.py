@@ -24,6 +24,8 @@ MAX_SIZE = (1920, 1088)
 LARGEST_ANCHOR = 1 << 16
 MOST_ANCHORS = 1 << 18
 MOST_CHANNELS = 1 << 12
+VERTICES = 468
+"""Of a mesh, those of `topology`."""
 MESH_POINTS = 15
 MESH_OFFSETS = 12
 """A face is described by the features at five landmarks on three strides, and by twelve numbers more (`mesh.py`)."""
@@ -91,11 +93,13 @@ class Mesh:
 
     channels: int = 64
     batch: int = 8
-    vertices: int = 468
+    vertices: int = VERTICES
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.batch, self.vertices) < 1:
-            raise ValueError("a mesh has at least one channel, face and vertex")
+        if min(self.channels, self.batch) < 1:
+            raise ValueError("a mesh has at least one channel and one face a batch")
+        if self.vertices != VERTICES:
+            raise ValueError(f"a mesh has the {VERTICES} vertices of `topology`, not {self.vertices}")
 
     input_name: ClassVar[str] = "feature"
     strides: ClassVar[tuple[int, ...]] = ()
@@ -263,8 +267,8 @@ def _check(spec: Spec) -> None:
         raise ValueError("a variance is not between 0 and 1")
     if spec.heads[: len(DECODED)] != DECODED or any(not 0 < head.channels <= MOST_CHANNELS for head in spec.heads):
         raise ValueError(f"the heads do not begin with {', '.join(head.name for head in DECODED)}")
-    if spec.mesh and max(spec.mesh.channels, spec.mesh.batch, spec.mesh.vertices) > MOST_CHANNELS:
-        raise ValueError(f"the mesh has more than {MOST_CHANNELS} channels, faces or vertices")
+    if spec.mesh and max(spec.mesh.channels, spec.mesh.batch) > MOST_CHANNELS:
+        raise ValueError(f"the mesh has more than {MOST_CHANNELS} channels, or faces a batch")
     positions = (spec.width // stride * (spec.height // stride) for stride in spec.strides)
     if sum(n * len(level) for n, level in zip(positions, spec.anchor_sizes, strict=True)) > MOST_ANCHORS:
         raise ValueError(f"there are more than {MOST_ANCHORS} anchors")

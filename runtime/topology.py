@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-VERTICES = 468
+from .spec import VERTICES
+
 DATA = Path(__file__).parent / "face468.json"
 """One side of the face, since the other is its mirror image: the first vertices, and the triangles with negative x.
 

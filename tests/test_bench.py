@@ -176,7 +176,7 @@ def test_a_run_measures_artifacts_peers_and_baseline_and_names_what_is_absent(ru
         calls = np.sort(stages.sum(axis=0)) / 1e3
         work = np.array(result["samples"]["processor_microseconds"][name])
         assert row["cpu_ms"] == pytest.approx(np.median(work.sum(axis=0)) / 1e3, abs=0.003)
-        assert work.sum() <= 1.02 * stages.sum(), "one core does not work longer than the clock runs"
+        assert work.sum() <= 1.2 * stages.sum(), "one core does not work longer than the clock runs; two would, by far"
         assert row["best_ms"] <= row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
         # Nearest rank: of 12 calls the 6th, the 11th and the last.
         for key, rank in (("best_ms", 0), ("p50_ms", 5), ("p90_ms", 10), ("p99_ms", 11)):

@@ -123,6 +123,7 @@ def test_the_spec_of_every_size_survives_the_manifest() -> None:
         ({"mesh": 5}, "spec"),
         ({"mesh": {"channels": 1 << 20}}, "mesh"),
         ({"mesh": {"batch": 0}}, "mesh"),
+        ({"mesh": {"vertices": 467}}, "468 vertices"),
         ({"strides": [7, 16, 32]}, "stride"),
     ],
 )

@@ -136,9 +136,18 @@ def test_meshes_have_a_floor_and_their_wireframes_lie_on_each_other(mesh_bundle:
         assert expected.min() > 0 and (expected.reshape(-1, 2).max(axis=0) < (int(width), int(height))).all()
         assert 0 < np.abs(expected - found).mean() < 0.05 * int(width)
     (pictures / "a & b.png").unlink()
-    write_report(tmp_path / "r.html", mesh_bundle, drift=result, images=pictures)
+    timed = {
+        "kind": "bench",
+        "format_version": 1,
+        "results": [],
+        "meshes": [{"name": "tflite int8", "ratio": [1.0625, 1.0, 1.1]}],
+    }
+    (tmp_path / "bench.json").write_text(json.dumps(timed))
+    write_report(tmp_path / "r.html", mesh_bundle, drift=result, images=pictures, bench=tmp_path / "bench.json")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "worst face" in page and "not drawn" in page
+    costs = dict(re.findall(r"<tr><td>(\w+ \w+)</td>(?:<td>[^<]*</td>){5}<td>× (.*?)</td></tr>", page))
+    assert costs == {**dict.fromkeys(by_name, "-"), "tflite int8": "1.062"}
 
 
 def test_results_of_another_bundle_are_refused(bundle: Bundle, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.topology import VERTICES, topology
+from ..runtime.spec import VERTICES
+from ..runtime.topology import topology
 
 if TYPE_CHECKING:
     from PIL.Image import Image

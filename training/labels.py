@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..runtime.detector import Detector
 from ..runtime.errors import ImageError, RetinaFaceEdgeError
 from ..runtime.images import read_image
-from ..runtime.topology import VERTICES
+from ..runtime.spec import VERTICES
 from ..runtime.whole import write_whole
 from .augment import Photograph
 from .teacher import LEAST_LOGIT, Teacher

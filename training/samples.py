@@ -22,8 +22,7 @@ from ..runtime.backends import Network
 from ..runtime.mesh import describe, relative
 from ..runtime.postprocess import Faces, postprocess
 from ..runtime.preprocess import letterbox, letterbox_for
-from ..runtime.spec import Spec
-from ..runtime.topology import VERTICES
+from ..runtime.spec import VERTICES, Spec
 from .augment import Canvas, Photograph, canvas
 from .labels import Progress, TrainingError, read_arrays, write_arrays
 

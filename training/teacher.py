@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ..runtime.errors import RetinaFaceEdgeError
 from ..runtime.postprocess import Face
-from ..runtime.topology import VERTICES, topology
+from ..runtime.spec import VERTICES
+from ..runtime.topology import topology
 
 if TYPE_CHECKING:
     from PIL.Image import Image

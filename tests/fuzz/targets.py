@@ -118,7 +118,7 @@ def gate(data: bytes) -> None:
     apply_gate(read_gate(_written("gate.json", as_json(_GATE, data))), {"kind": "drift", "comparisons": []})
 
 
-_RECIPE = json.loads((Path(__file__).parents[2] / "calibration" / "recipes" / "balanced.json").read_text())
+_RECIPE = json.loads(json.dumps(read_recipe("balanced").to_json()))
 
 
 def recipe(data: bytes) -> None:
@@ -354,7 +354,7 @@ def state_keys(data: bytes) -> None:
 def _small_branch() -> bytes:
     from retinaface_edge.export.branch import LinearBranch, branch_file
 
-    mesh = Mesh(channels=1, vertices=3)
+    mesh = Mesh(channels=1)
     return branch_file(LinearBranch(mesh.inputs, mesh.vertices), mesh, {"checkpoint": "0" * 64})
 
 
