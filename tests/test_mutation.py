@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,46 @@ def test_a_mutant_meets_the_tests_that_run_its_line_the_quick_ones_first() -> No
     importing = mutation.Test("", 0.0, {name: frozenset(mutant.lines)})
     met = [test.name for test in mutation.tests_of(mutant, known, importing, 20.0)]
     assert met == ["quick", "slow", "slower", "elsewhere"]
+
+
+def test_the_kills_of_a_flaky_test_are_not_believed_and_those_of_one_that_passes_alone_are(tmp_path: Path) -> None:
+    """Of these tests, one fails at every second run, one only beside others, and one takes the process with it."""
+    (tmp_path / "caches").mkdir()
+    runs = Counter[str]()
+
+    def run(tests: Sequence[mutation.Test]) -> forked.Run:
+        names = [test.name for test in tests]
+        runs.update(names)
+        fails = {"flaky": runs["flaky"] % 2 == 0, "dependent": len(names) > 1, "crashing": False, "good": False}
+        failed = [name for name in names if fails[name]]
+
+        def work(folder: Path) -> dict[str, object]:
+            if "crashing" in names:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return {"code": int(bool(failed)), "failed": failed}
+
+        return forked.start(tmp_path, work, 30.0)
+
+    good, flaky, dependent, crashing = (mutation.Test(n, 0.0, {}) for n in ("good", "flaky", "dependent", "crashing"))
+    doubts = mutation.doubted([good, flaky, dependent], run, 2)
+    assert (doubts.flaky, doubts.dependent) == ({"flaky"}, {"dependent"})
+    assert runs["good"] == mutation.TOGETHER, "what passed in company is not run again"
+    doubts = mutation.doubted([good, crashing], run, 2)
+    assert (doubts.flaky, doubts.dependent) == ({"crashing"}, {"good"})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "killer"),
+    [
+        (None, "hung or crashed"),
+        ({"code": 0, "failed": []}, ""),
+        ({"code": 1, "failed": ["test_a", "test_b"]}, "test_a"),
+        ({"code": 2, "failed": ["tests/test_a.py"]}, "tests/test_a.py"),
+        ({"code": 5, "failed": []}, ""),
+    ],
+)
+def test_a_mutant_is_killed_by_what_failed_and_by_nothing_that_did_not_run(outcome: object, killer: str) -> None:
+    assert mutation.killer_in(outcome) == killer
 
 
 def test_a_fork_that_hangs_or_crashes_gives_no_result(tmp_path: Path) -> None:

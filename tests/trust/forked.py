@@ -68,8 +68,8 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 class Chosen:
     """A plugin of pytest: runs the tests of `names` in that order (all in theirs, if none), with kept fixtures.
 
-    `first_of` chooses by fixtures instead: the first test that uses each. Notes each test's seconds and the first that
-    fails.
+    `first_of` chooses by fixtures instead: the first test that uses each. Notes each test's seconds and, in order, the
+    tests that fail and the files that cannot be collected.
     """
 
     kept: Path
@@ -94,6 +94,10 @@ class Chosen:
         elif self.first_of:
             users = [next((i for i in items if name in i.fixturenames), None) for name in self.first_of]
             items[:] = dict.fromkeys(item for item in users if item)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         if self.around:

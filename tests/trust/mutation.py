@@ -5,8 +5,8 @@
 Mutants of `runtime/` and the TFLite lowering. First every test file is run once under coverage, which tells the tests
 that execute each line; then each mutant meets those that execute its line, the quick ones first, until one fails. The
 mutated code is given to the importer of a forked process and never written. A mutant whose tests fail, hang or crash is
-killed; one that takes more than a budget of tests to kill survives. At the end every test that killed one is run by
-itself on the code as it is: the kills of a test that fails then do not count.
+killed; one that takes more than a budget of tests to kill survives, and so does one whose line no test executes. At the
+end every test that killed is run on the code as it is: the kills of one that fails by itself then do not count.
 
 `--keep DIR` keeps what was found out before the first mutant: of it, only changed test files are run again, and
 everything when the code has changed.
@@ -23,7 +23,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,10 @@ SLACK = 20.0
 """Seconds that a fork gets on top of four times its tests' own."""
 LEAST = 85.0
 """Percent of the mutants that have to be killed."""
+TOGETHER, ALONE = 2, 3
+"""How often the tests that killed are run on the code as it is: all in one process; by itself one that failed there."""
+PASSED, FAILED, NOTHING_RAN = 0, 1, 5
+"""Exit codes of pytest. A mutant may change what parametrised tests are called; then nothing runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +158,59 @@ def meet(base: Path, mutant: Mutant | None, chosen: Sequence[Test]) -> Run:
     return start(base, work, SLACK + 4.0 * sum(test.seconds for test in chosen))
 
 
+@dataclass(frozen=True)
+class Doubted:
+    """Of the tests that killed, those to be doubted, by their names: `flaky` ones fail on the code as it is when run by
+    themselves, `dependent` ones only after other tests."""
+
+    flaky: frozenset[str]
+    dependent: frozenset[str]
+
+
+def doubted(tests: Sequence[Test], run: Callable[[Sequence[Test]], Run], jobs: int) -> Doubted:
+    """Run these tests on the code as it is, by `run`, all together and then those that failed by themselves."""
+    failed = set[str]()
+    for _, outcome in each([partial(run, tests)] * TOGETHER if tests else [], jobs):
+        whole = outcome and outcome["code"] in (PASSED, FAILED)
+        failed |= set(outcome["failed"]) if whole else {test.name for test in tests}
+    again = [test for test in tests if test.name in failed for _ in range(ALONE)]
+    tasks = [partial(run, [test]) for test in again]
+    flaky = {again[number].name for number, outcome in each(tasks, jobs) if not outcome or outcome["code"] != PASSED}
+    return Doubted(frozenset(flaky), frozenset(failed - flaky))
+
+
+def confirmed(
+    base: Path, chosen: Sequence[Mutant], killers: dict[int, str], known: Sequence[Test], jobs: int
+) -> dict[int, str]:
+    """Those of `killers`, the test that killed each mutant by its number, that may be believed; names the others.
+
+    The mutants of a test that fails after others only meet it again, by itself.
+    """
+    names = set(killers.values())
+    doubts = doubted([test for test in known if test.name in names], partial(meet, base, None), jobs)
+    for name in sorted(doubts.flaky):
+        kills = sum(killer == name for killer in killers.values())
+        print(f"fails without a mutant, too, so its kills ({kills}) do not count: {name}", flush=True)
+    for name in sorted(doubts.dependent):
+        print(f"fails without a mutant after other tests, so its mutants meet it by itself: {name}", flush=True)
+    by_name = {test.name: test for test in known}
+    again = [number for number, killer in killers.items() if killer in doubts.dependent]
+    tasks = [partial(meet, base, chosen[number], [by_name[killers[number]]]) for number in again]
+    lost = {again[index] for index, outcome in each(tasks, jobs) if not killer_in(outcome)}
+    for number in sorted(lost):
+        print(f"survives {killers[number]} by itself: {chosen[number]}", flush=True)
+    return {n: killer for n, killer in killers.items() if n not in lost and killer not in doubts.flaky}
+
+
+def killer_in(outcome: Any) -> str:
+    """What noticed the mutant in a run of `meet`; empty if nothing did."""
+    if outcome is None:
+        return "hung or crashed"
+    if outcome["code"] in (PASSED, NOTHING_RAN):
+        return ""
+    return str(outcome["failed"][0]) if outcome["failed"] else f"pytest ended with exit code {outcome['code']}"
+
+
 def prepare(base: Path) -> None:
     """Keep the fixtures and the stages of bundles that the code as it is makes, unless it was what made those there."""
     stamp, code = base / "code", code_digest()
@@ -203,24 +260,19 @@ def main() -> int:
         known, importing = known_tests(base, options.jobs)
         print(f"  {len(known)} tests known, {time.monotonic() - begin:.0f} s", flush=True)
         met = [tests_of(mutant, known, importing, options.budget) for mutant in chosen]
+        for mutant in (mutant for mutant, run in zip(chosen, met, strict=True) if not run):
+            print(f"survives, as no test runs it: {mutant}", flush=True)
         killers, begin = dict[int, str](), time.monotonic()
         tasks = [(number, partial(meet, base, chosen[number], run)) for number, run in enumerate(met) if run]
         for done, (index, outcome) in enumerate(each([task for _, task in tasks], options.jobs), start=1):
             number = tasks[index][0]
-            if outcome is None:
-                killers[number] = "hung or crashed"
-            elif outcome["code"] != 0:
-                killers[number] = outcome["failed"][0] if outcome["failed"] else "not importable"
+            if killer := killer_in(outcome):
+                killers[number] = killer
             else:
                 print(f"survives {len(met[number])} tests: {chosen[number]}", flush=True)
             if done % 25 == 0:
                 print(f"  {done} run, {len(killers)} killed, {time.monotonic() - begin:.0f} s", flush=True)
-        names = set(killers.values())
-        innocent = [test for test in known if test.name in names]
-        for _, outcome in each([partial(meet, base, None, innocent)], 1):
-            for name in outcome["failed"]:
-                print(f"fails without a mutant, too, so its kills do not count: {name}")
-                killers = {number: killer for number, killer in killers.items() if killer != name}
+        killers = confirmed(base, chosen, killers, known, options.jobs)
     survivors = [
         f"{mutant}{'' if met[n] else '  (no test runs it)'}" for n, mutant in enumerate(chosen) if n not in killers
     ]
