@@ -111,6 +111,20 @@ def test_int8_tflite_has_the_qdq_graphs_grids(int8: onnx.ModelProto, tflite_int8
         assert tensors[name].zeroPoint[0] == int(stored[zero_point]) - 128
 
 
+def test_int8_biases_are_on_the_grid_that_tflite_gives_them(tflite_int8: bytes) -> None:
+    """Zero point 0, and in each channel the input's scale times the weights' (TFLite's quantisation specification)."""
+    model, kernels = read(tflite_int8), 0
+    subgraph, kinds = model.subgraphs[0], (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
+    for operator in subgraph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode not in kinds:
+            continue
+        source, weights, bias = (subgraph.tensors[index].quantization for index in operator.inputs)
+        np.testing.assert_allclose(bias.scale, source.scale * weights.scale, rtol=1e-6)
+        assert not np.any(bias.zeroPoint) and not np.any(weights.zeroPoint)
+        kernels += 1
+    assert kernels > 30
+
+
 def test_float_layers_of_a_mixed_graph_are_counted(int8: onnx.ModelProto, calibration: Calibration) -> None:
     """A QDQ graph in which one activation is not quantised has float operators around it."""
     mixed = onnx.ModelProto()
@@ -172,13 +186,19 @@ def test_what_cannot_be_lowered_is_named(change: dict[str, object], message: str
 
 
 def network(
-    channels: int, kernel: int, stride: int, depthwise: bool, size: tuple[int, int], seed: int
+    channels: int,
+    kernel: int,
+    stride: int,
+    depthwise: bool,
+    size: tuple[int, int],
+    seed: int,
+    factors: tuple[int, int] = (2, 2),
 ) -> onnx.ModelProto:
     """A small graph of the operations that can be lowered, in the form that the exporter writes."""
     random = np.random.default_rng(seed)
     height, width = size
     pad = kernel // 2
-    out = [(side + 2 * pad - kernel) // stride + 1 for side in size]
+    out = [((side + 2 * pad - kernel) // stride + 1) * factor for side, factor in zip(size, factors, strict=True)]
 
     def conv(name: str, source: str, shape: list[int], group: int, step: int) -> list[onnx.NodeProto]:
         weights[f"{name}.w"] = random.normal(size=shape).astype(np.float32) / np.float32(np.sqrt(np.prod(shape[1:])))
@@ -198,7 +218,7 @@ def network(
 
     weights = {
         "mean": np.array([104, 117, 123], np.float32),
-        "scales": np.array([1, 1, 2, 2], np.float32),
+        "scales": np.array([1, 1, *factors], np.float32),
     }
     node = helper.make_node
     nodes = [
@@ -228,7 +248,7 @@ def network(
         nodes,
         "test",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 2 * out[0], 2 * out[1], 2 * channels])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, *out, 2 * channels])],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -243,19 +263,30 @@ NETWORKS = {
     "depthwise": st.booleans(),
     "size": st.tuples(st.integers(3, 17), st.integers(3, 17)),
     "seed": st.integers(0, 2**32 - 1),
+    "factors": st.tuples(st.integers(1, 4), st.integers(1, 4)),
 }
 
 
 @settings(max_examples=60)
 @given(**NETWORKS)
 def test_small_graphs_of_any_shape_are_lowered_exactly(
-    channels: int, kernel: int, stride: int, depthwise: bool, size: tuple[int, int], seed: int
+    channels: int,
+    kernel: int,
+    stride: int,
+    depthwise: bool,
+    size: tuple[int, int],
+    seed: int,
+    factors: tuple[int, int],
 ) -> None:
-    """Odd sizes, strides and kernels: padding must be where ONNX has it. The oracle is ONNX Runtime."""
-    model = network(channels, kernel, stride, depthwise, size, seed)
+    """Odd sizes, strides and kernels: padding must be where ONNX has it. The oracle is ONNX Runtime.
+
+    The shapes in the file are those that the interpreter finds by itself.
+    """
+    model = network(channels, kernel, stride, depthwise, size, seed, factors)
     image = np.random.default_rng(seed).integers(0, 256, (1, *size, 3), np.uint8)
     expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
-    content = serialise(lower_tflite(model, {}))
+    lowered = lower_tflite(model, {})
+    content = serialise(lowered)
     for resolver in (OpResolverType.AUTO, OpResolverType.BUILTIN_REF):
         interpreter = Interpreter(model_content=content, experimental_op_resolver_type=resolver)
         interpreter.allocate_tensors()
@@ -263,3 +294,22 @@ def test_small_graphs_of_any_shape_are_lowered_exactly(
         interpreter.invoke()
         got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
         assert np.abs(got - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
+    found = {detail["name"]: tuple(detail["shape"]) for detail in interpreter.get_tensor_details()}
+    assert {tensor.name: found[tensor.name] for tensor in lowered.tensors} == {t.name: t.shape for t in lowered.tensors}
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "pads"),
+    [
+        ((8, 9), 1, 0),
+        ((7, 9), 2, 0),  # the first and the last window reach one zero each
+        ((7, 8), 2, 1),  # of eight, PyTorch pads the first; SAME would pad the last
+        ((8, 8), 2, 1),
+        ((7, 10), 3, 0),
+        ((7, 8), 3, 1),
+        ((9, 9), 3, 1),  # SAME would pad nothing and begin a pixel later
+    ],
+)
+def test_a_pad_is_spent_only_where_same_pads_elsewhere(size: tuple[int, int], stride: int, pads: int) -> None:
+    model = network(channels=2, kernel=3, stride=stride, depthwise=False, size=size, seed=0)
+    assert operators(serialise(lower_tflite(model, {})))["PAD"] == pads
