@@ -85,7 +85,29 @@ def test_a_mutant_meets_the_tests_that_run_its_line_the_quick_ones_first() -> No
     assert [test.name for test in mutation.tests_of(mutant, known, importing, 12.0)] == ["quick", "slow"]
     importing = mutation.Test("", 0.0, {name: frozenset(mutant.lines)})
     met = [test.name for test in mutation.tests_of(mutant, known, importing, 20.0)]
-    assert met == ["quick", "slow", "slower", "elsewhere"]
+    assert met == ["quick", "elsewhere", "slow", "slower"]
+
+
+def test_what_a_shared_fixture_runs_counts_for_every_test_that_looks_at_it(tmp_path: Path) -> None:
+    """It is made for the first of them; told apart from what that test runs itself, it is known of the others, too."""
+    (tmp_path / "caches").mkdir()
+    (tmp_path / "test_a.py").write_text(
+        "import pytest\n"
+        "@pytest.fixture(scope='module')\ndef made(): return 1\n"
+        "@pytest.fixture\ndef own(made): return 2\n"
+        "def test_first(own): pass\n"
+        "def test_second(made): pass\n"
+    )
+
+    def work(folder: Path) -> dict[str, object]:
+        seen: list[str] = []
+        contexts = forked.Contexts(seen.append)
+        forked.tests(folder, [contexts], [str(tmp_path / "test_a.py")])
+        return {"seen": [name.split("::")[-1] for name in seen], "uses": [*contexts.uses.values()]}
+
+    ((_, found),) = forked.each([lambda: forked.start(tmp_path, work, 30.0)], 1)
+    assert found["seen"] == ["test_first", "fixture made", "test_first", "", "test_second", ""]
+    assert [set(uses) & {"made", "own"} for uses in found["uses"]] == [{"made", "own"}, {"made"}]
 
 
 def test_the_kills_of_a_flaky_test_are_not_believed_and_those_of_one_that_passes_alone_are(tmp_path: Path) -> None:

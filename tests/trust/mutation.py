@@ -26,10 +26,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from forked import BUNDLES, FIXTURES, ROOT, Changed, Chosen, Run, each, import_frameworks, start, tests
+from forked import (
+    BUNDLES,
+    FIXTURE,
+    FIXTURES,
+    ROOT,
+    Changed,
+    Chosen,
+    Contexts,
+    Run,
+    each,
+    import_frameworks,
+    start,
+    tests,
+)
 from mutants import Mutant, mutants
 
 FILES = (*sorted((ROOT / "runtime").rglob("*.py")), ROOT / "export/lower_tflite.py", ROOT / "export/tflite_file.py")
@@ -64,22 +78,31 @@ def measured(base: Path, files: Sequence[Path], jobs: int) -> dict[str, Any]:
         import coverage
 
         traced = coverage.Coverage(data_file=None, config_file=False, include=include)
-        plugin = Chosen(base / "kept", around=traced.switch_context)
+        plugin, contexts = Chosen(base / "kept"), Contexts(traced.switch_context)
         traced.start()
-        code = tests(folder, plugin, [str(file)])
+        code = tests(folder, [plugin, contexts], [str(file)])
         traced.stop()
         if code not in (0, 5):
             return {"failed": plugin.failed}
         data = traced.get_data()
-        found: dict[str, dict[str, list[int]]] = {name: {} for name in ("", *plugin.seconds)}
+        found: dict[str, dict[str, set[int]]] = {}
         for path in data.measured_files():
             for line, names in data.contexts_by_lineno(path).items():
                 for name in names:
-                    found.setdefault(name, {}).setdefault(os.path.relpath(path, ROOT), []).append(line)
-        return {name: {"seconds": plugin.seconds.get(name, 0.0), "lines": found[name]} for name in found}
+                    found.setdefault(name, {}).setdefault(os.path.relpath(path, ROOT), set()).add(line)
+        return {
+            name: {"seconds": plugin.seconds.get(name, 0.0), "lines": _with_fixtures(found, name, contexts)}
+            for name in ("", *plugin.seconds)
+        }
 
     tasks = [partial(start, base, partial(measure, file), 900.0, shared=True) for file in files]
     return {files[number].name: outcome for number, outcome in each(tasks, jobs)}
+
+
+def _with_fixtures(found: Mapping[str, Mapping[str, set[int]]], name: str, contexts: Contexts) -> dict[str, list[int]]:
+    """The lines of each file that a test or one of its shared fixtures runs."""
+    parts = [found.get(part, {}) for part in (name, *(FIXTURE + used for used in contexts.uses.get(name, ())))]
+    return {path: sorted(set().union(*(part.get(path, ()) for part in parts))) for path in {*chain(*parts)}}
 
 
 def code_digest() -> str:
@@ -126,17 +149,17 @@ def known_tests(base: Path, jobs: int) -> tuple[list[Test], Test]:
 def tests_of(mutant: Mutant, known: Sequence[Test], importing: Test, budget: float) -> list[Test]:
     """Those that run the mutant's line, quickest first.
 
-    If importing runs it, too, then those that run any line of its module, then the others of their files: a test may
-    look at no more than a constant.
+    If importing runs it, then those that run any line of its module, then the others of their files: a test may look at
+    no more than a constant, and one that is itself the first to import the module has nothing more to do with it.
     """
     path, lines = str(mutant.path.relative_to(ROOT)), frozenset(mutant.lines)
-    direct = [test for test in known if lines & test.lines.get(path, frozenset())]
+    met = [test for test in known if lines & test.lines.get(path, frozenset())]
     if lines & importing.lines.get(path, frozenset()):
         of_module = [test for test in known if test.lines.get(path)]
         files = {test.name.split("::")[0] for test in of_module}
-        direct = [*dict.fromkeys([*direct, *of_module, *(t for t in known if t.name.split("::")[0] in files)])]
+        met = [*dict.fromkeys([*of_module, *(t for t in known if t.name.split("::")[0] in files)])]
     chosen, seconds = [], 0.0
-    for test in direct:
+    for test in met:
         seconds += test.seconds
         if chosen and seconds > budget:
             break
@@ -152,7 +175,9 @@ def meet(base: Path, mutant: Mutant | None, chosen: Sequence[Test]) -> Run:
             sys.meta_path.insert(0, Changed(mutant.path, mutant.code()))
         names = [test.name for test in chosen]
         plugin = Chosen(base / "kept", names)
-        code = tests(folder, plugin, dict.fromkeys(name.split("::")[0] for name in names), *(["-x"] if mutant else []))
+        code = tests(
+            folder, [plugin], dict.fromkeys(name.split("::")[0] for name in names), *(["-x"] if mutant else [])
+        )
         return {"code": code, "failed": plugin.failed}
 
     return start(base, work, SLACK + 4.0 * sum(test.seconds for test in chosen))
@@ -222,7 +247,7 @@ def prepare(base: Path) -> None:
     (base / "map.json").unlink(missing_ok=True)
 
     def work(folder: Path) -> int:
-        return tests(folder, Chosen(base / "kept", first_of=(*FIXTURES, *BUNDLES)), ["tests"])
+        return tests(folder, [Chosen(base / "kept", first_of=(*FIXTURES, *BUNDLES))], ["tests"])
 
     for _, code in each([partial(start, base, work, 900.0, shared=True)], 1):
         if code != 0:
