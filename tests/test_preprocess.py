@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from retinaface_edge.runtime import ImageError, Spec
 from retinaface_edge.runtime.preprocess import check_frame, letterbox, letterbox_for
+from retinaface_edge.runtime.resample import taps
 
 SPECS = (Spec(96, 64), Spec(64, 64), Spec(64, 128))
 SIDES = st.one_of(st.integers(1, 40), st.integers(1, 6).map(lambda ratio: 64 * ratio), st.just(192))
@@ -93,6 +94,21 @@ def test_views_give_what_their_copies_give(spec: Spec, width: int, height: int, 
         np.testing.assert_array_equal(boxed(spec, view, rgb=True), boxed(spec, copy[:, :, ::-1].copy()))
         grey = view[:, :, 1]
         np.testing.assert_array_equal(boxed(spec, grey), boxed(spec, np.repeat(grey[:, :, None], 3, axis=2)))
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 300), st.integers(1, 100), st.booleans())
+def test_a_step_is_every_nth_pixel_with_one_weight_for_all(source: int, target: int, whole: bool) -> None:
+    """Every whole-number ratio has one, for which no array has to be widened, and no other ratio has."""
+    source = source * target if whole else source
+    axis_taps = taps(source, target)
+    assert axis_taps.step == (source // target if source % target == 0 else 0)
+    if axis_taps.step:
+        np.testing.assert_array_equal(axis_taps.first, axis_taps.first[0] + axis_taps.step * np.arange(target))
+        assert set(axis_taps.weight.tolist()) in ({0}, {128})
+    for index in (0, target // 2, target - 1):
+        expected = axis(source, target, index)
+        assert (axis_taps.first[index], axis_taps.second[index], axis_taps.weight[index]) == expected
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 8000), (8000, 1), (8000, 8000), (7999, 3), (2, 5000)])
