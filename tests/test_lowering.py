@@ -263,12 +263,11 @@ NETWORKS = {
     "depthwise": st.booleans(),
     "size": st.tuples(st.integers(3, 17), st.integers(3, 17)),
     "seed": st.integers(0, 2**32 - 1),
-    "factors": st.tuples(st.integers(1, 4), st.integers(1, 4)),
 }
 
 
 @settings(max_examples=60)
-@given(**NETWORKS)
+@given(**NETWORKS, factors=st.tuples(st.integers(1, 4), st.integers(1, 4)))
 def test_small_graphs_of_any_shape_are_lowered_exactly(
     channels: int,
     kernel: int,
