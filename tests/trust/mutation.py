@@ -53,6 +53,9 @@ BUDGET = 12.0
 """Seconds of tests, as measured without a mutant, that a mutant may take."""
 SLACK = 20.0
 """Seconds that a fork gets on top of four times its tests' own."""
+PATIENCE = 4.0
+"""How many times longer a fork that was out of time gets when it is run once more, with no other beside it."""
+HUNG = "hung or crashed"
 LEAST = 85.0
 """Percent of the mutants that have to be killed."""
 TOGETHER, ALONE = 2, 3
@@ -167,7 +170,7 @@ def tests_of(mutant: Mutant, known: Sequence[Test], importing: Test, budget: flo
     return chosen
 
 
-def meet(base: Path, mutant: Mutant | None, chosen: Sequence[Test]) -> Run:
+def meet(base: Path, mutant: Mutant | None, chosen: Sequence[Test], patience: float = 1.0) -> Run:
     """Start a fork that runs these tests with the mutant, up to the first that fails; without one, all of them."""
 
     def work(folder: Path) -> Any:
@@ -180,7 +183,7 @@ def meet(base: Path, mutant: Mutant | None, chosen: Sequence[Test]) -> Run:
         )
         return {"code": code, "failed": plugin.failed}
 
-    return start(base, work, SLACK + 4.0 * sum(test.seconds for test in chosen))
+    return start(base, work, patience * (SLACK + 4.0 * sum(test.seconds for test in chosen)))
 
 
 @dataclass(frozen=True)
@@ -205,11 +208,17 @@ def doubted(tests: Sequence[Test], run: Callable[[Sequence[Test]], Run], jobs: i
 
 
 def confirmed(
-    base: Path, chosen: Sequence[Mutant], killers: dict[int, str], known: Sequence[Test], jobs: int
+    base: Path,
+    chosen: Sequence[Mutant],
+    met: Sequence[Sequence[Test]],
+    killers: Mapping[int, str],
+    known: Sequence[Test],
+    jobs: int,
 ) -> dict[int, str]:
-    """Those of `killers`, the test that killed each mutant by its number, that may be believed; names the others.
+    """Those of `killers`, what killed each mutant by its number, that may be believed; names the others.
 
-    The mutants of a test that fails after others only meet it again, by itself.
+    The mutants of a test that fails after others only meet it again, by itself; and those that hung meet their tests
+    `met` again, with more time: the machine may have had other work.
     """
     names = set(killers.values())
     doubts = doubted([test for test in known if test.name in names], partial(meet, base, None), jobs)
@@ -218,19 +227,23 @@ def confirmed(
         print(f"fails without a mutant, too, so its kills ({kills}) do not count: {name}", flush=True)
     for name in sorted(doubts.dependent):
         print(f"fails without a mutant after other tests, so its mutants meet it by itself: {name}", flush=True)
-    by_name = {test.name: test for test in known}
-    again = [number for number, killer in killers.items() if killer in doubts.dependent]
-    tasks = [partial(meet, base, chosen[number], [by_name[killers[number]]]) for number in again]
-    lost = {again[index] for index, outcome in each(tasks, jobs) if not killer_in(outcome)}
+    by_name = {test.name: [test] for test in known}
+    again = [number for number, killer in killers.items() if killer in doubts.dependent or killer == HUNG]
+    tasks = [
+        partial(meet, base, chosen[number], by_name.get(killers[number], met[number]), PATIENCE) for number in again
+    ]
+    found = {again[index]: killer_in(outcome) for index, outcome in each(tasks, 1)}
+    killers = {**killers, **found}
+    lost = {number for number, killer in found.items() if not killer}
     for number in sorted(lost):
-        print(f"survives {killers[number]} by itself: {chosen[number]}", flush=True)
+        print(f"survives once more: {chosen[number]}", flush=True)
     return {n: killer for n, killer in killers.items() if n not in lost and killer not in doubts.flaky}
 
 
 def killer_in(outcome: Any) -> str:
     """What noticed the mutant in a run of `meet`; empty if nothing did."""
     if outcome is None:
-        return "hung or crashed"
+        return HUNG
     if outcome["code"] in (PASSED, NOTHING_RAN):
         return ""
     return str(outcome["failed"][0]) if outcome["failed"] else f"pytest ended with exit code {outcome['code']}"
@@ -297,7 +310,7 @@ def main() -> int:
                 print(f"survives {len(met[number])} tests: {chosen[number]}", flush=True)
             if done % 25 == 0:
                 print(f"  {done} run, {len(killers)} killed, {time.monotonic() - begin:.0f} s", flush=True)
-        killers = confirmed(base, chosen, killers, known, options.jobs)
+        killers = confirmed(base, chosen, met, killers, known, options.jobs)
     survivors = [
         f"{mutant}{'' if met[n] else '  (no test runs it)'}" for n, mutant in enumerate(chosen) if n not in killers
     ]
