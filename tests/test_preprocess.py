@@ -60,6 +60,16 @@ def test_every_byte_is_the_definitions(spec: Spec, width: int, height: int, seed
     np.testing.assert_array_equal(boxed(spec, frame), pixel_by_pixel(spec, frame))
 
 
+@pytest.mark.parametrize("size", [(256, 6), (384, 10), (64, 64), (128, 128), (192, 192)])
+@pytest.mark.parametrize("grey", [False, True])
+def test_rows_and_columns_of_whole_ratios_may_differ_in_kind(size: tuple[int, int], grey: bool) -> None:
+    """6 rows become 2, each third one as it is, while 256 columns become 64 means of two."""
+    frame = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    frame = np.repeat(frame[:, :, :1], 3, axis=2) if grey else frame
+    got = boxed(SPECS[1], frame[:, :, 0] if grey else frame)
+    np.testing.assert_array_equal(got, pixel_by_pixel(SPECS[1], frame))
+
+
 @settings(max_examples=100)
 @given(st.sampled_from(SPECS), SIDES, SIDES, st.integers(0, 2**32 - 1))
 def test_fixed_point_is_within_two_steps_of_real_interpolation(spec: Spec, width: int, height: int, seed: int) -> None:
