@@ -297,6 +297,45 @@ def test_small_graphs_of_any_shape_are_lowered_exactly(
     assert {tensor.name: found[tensor.name] for tensor in lowered.tensors} == {t.name: t.shape for t in lowered.tensors}
 
 
+def test_a_float_layer_on_the_image_of_a_quantised_graph_sees_centred_pixels() -> None:
+    """Their zero points differ by channel, which no TFLite tensor can say: the mean is subtracted."""
+    random, node = np.random.default_rng(0), helper.make_node
+    constants = {
+        "ones": np.ones(3, np.float32),
+        "mean": np.array([104, 117, 123], np.uint8),
+        "w": random.normal(size=(4, 3, 3, 3)).astype(np.float32),
+        "b": random.normal(size=4).astype(np.float32),
+        "scale": np.array(16.0, np.float32),
+        "zero": np.array(120, np.uint8),
+    }
+    graph = helper.make_graph(
+        [
+            node("DequantizeLinear", ["image", "ones", "mean"], ["centred"], "centred", axis=3),
+            node("Transpose", ["centred"], ["nchw"], "nchw", perm=[0, 3, 1, 2]),
+            node("Conv", ["nchw", "w", "b"], ["conv"], "conv", pads=[1, 1, 1, 1], strides=[2, 2]),
+            node("QuantizeLinear", ["conv", "scale", "zero"], ["integers"], "integers"),
+            node("DequantizeLinear", ["integers", "scale", "zero"], ["back"], "back"),
+            node("Transpose", ["back"], ["out"], "out", perm=[0, 2, 3, 1]),
+        ],
+        "mixed",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, 6, 3])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 4, 3, 4])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    image = random.integers(0, 256, (1, 8, 6, 3), np.uint8)
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
+    interpreter = Interpreter(model_content=serialise(lower_tflite(model, {})))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    interpreter.invoke()
+    (detail,) = interpreter.get_output_details()
+    scale, zero_point = detail["quantization"]
+    got = (interpreter.get_tensor(detail["index"]).astype(float) - zero_point) * scale
+    assert np.ptp(expected) > 50 * scale
+    assert np.abs(got - expected).max() <= scale  # a step, where rounding differs
+
+
 @pytest.mark.parametrize(
     ("size", "stride", "pads"),
     [
