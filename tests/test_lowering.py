@@ -297,33 +297,48 @@ def test_small_graphs_of_any_shape_are_lowered_exactly(
     assert {tensor.name: found[tensor.name] for tensor in lowered.tensors} == {t.name: t.shape for t in lowered.tensors}
 
 
-def test_a_float_layer_on_the_image_of_a_quantised_graph_sees_centred_pixels() -> None:
-    """Their zero points differ by channel, which no TFLite tensor can say: the mean is subtracted."""
+@pytest.mark.parametrize("size", [(8, 6), (7, 6), (8, 7)])
+@pytest.mark.parametrize("integers", [False, True])
+def test_a_layer_on_the_image_of_a_quantised_graph_sees_centred_pixels(size: tuple[int, int], integers: bool) -> None:
+    """Their zero points differ by channel, which no TFLite tensor can say: the mean is subtracted from the pixels, or
+    from the bias, and padded around them: one row or column of it, or two."""
     random, node = np.random.default_rng(0), helper.make_node
     constants = {
         "ones": np.ones(3, np.float32),
         "mean": np.array([104, 117, 123], np.uint8),
-        "w": random.normal(size=(4, 3, 3, 3)).astype(np.float32),
-        "b": random.normal(size=4).astype(np.float32),
+        "w": random.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8),
+        "b": random.integers(-9999, 9999, 4).astype(np.int32),
+        "steps": np.array([0.01, 0.02, 0.03, 0.01], np.float32),
+        "none": np.zeros(4, np.int8),
+        "none.b": np.zeros(4, np.int32),
         "scale": np.array(16.0, np.float32),
         "zero": np.array(120, np.uint8),
     }
+    weights = [
+        node("DequantizeLinear", ["w", "steps", "none"], ["w.real"], "w.real", axis=0),
+        node("DequantizeLinear", ["b", "steps", "none.b"], ["b.real"], "b.real", axis=0),
+    ]
+    if not integers:
+        weights = []
+        constants["w.real"] = constants["w"] * constants["steps"].reshape(4, 1, 1, 1)
+        constants["b.real"] = (constants["b"] * constants["steps"]).astype(np.float32)
     graph = helper.make_graph(
         [
             node("DequantizeLinear", ["image", "ones", "mean"], ["centred"], "centred", axis=3),
             node("Transpose", ["centred"], ["nchw"], "nchw", perm=[0, 3, 1, 2]),
-            node("Conv", ["nchw", "w", "b"], ["conv"], "conv", pads=[1, 1, 1, 1], strides=[2, 2]),
+            *weights,
+            node("Conv", ["nchw", "w.real", "b.real"], ["conv"], "conv", pads=[1, 1, 1, 1], strides=[2, 2]),
             node("QuantizeLinear", ["conv", "scale", "zero"], ["integers"], "integers"),
             node("DequantizeLinear", ["integers", "scale", "zero"], ["back"], "back"),
             node("Transpose", ["back"], ["out"], "out", perm=[0, 2, 3, 1]),
         ],
         "mixed",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, 6, 3])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 4, 3, 4])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, *size, 3])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    image = random.integers(0, 256, (1, 8, 6, 3), np.uint8)
+    image = random.integers(0, 256, (1, *size, 3), np.uint8)
     expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
     interpreter = Interpreter(model_content=serialise(lower_tflite(model, {})))
     interpreter.allocate_tensors()
@@ -334,6 +349,15 @@ def test_a_float_layer_on_the_image_of_a_quantised_graph_sees_centred_pixels() -
     got = (interpreter.get_tensor(detail["index"]).astype(float) - zero_point) * scale
     assert np.ptp(expected) > 50 * scale
     assert np.abs(got - expected).max() <= scale  # a step, where rounding differs
+
+
+@pytest.mark.parametrize("factors", [(1, 3), (3, 1), (3, 2)])
+def test_an_upsampling_has_a_factor_for_rows_and_one_for_columns(factors: tuple[int, int]) -> None:
+    lowered = lower_tflite(network(1, 1, 1, False, (4, 5), seed=0, factors=factors), {})
+    (resize,) = (operator for operator in lowered.operators if operator.name == "RESIZE_NEAREST_NEIGHBOR")
+    shapes = [lowered.tensors[index].shape for index in (resize.inputs[0], resize.outputs[0])]
+    assert shapes == [(1, 4, 5, 2), (1, 4 * factors[0], 5 * factors[1], 2)]
+    assert lowered.tensors[resize.inputs[1]].data.tolist() == [4 * factors[0], 5 * factors[1]]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
