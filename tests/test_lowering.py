@@ -277,11 +277,12 @@ def test_small_graphs_of_any_shape_are_lowered_exactly(
     seed: int,
     factors: tuple[int, int],
 ) -> None:
-    """Odd sizes, strides and kernels: padding must be where ONNX has it. The oracle is ONNX Runtime.
+    """Odd sizes, strides and kernels: padding must be where ONNX has it."""
+    assert_exact(network(channels, kernel, stride, depthwise, size, seed, factors), size, seed)
 
-    The shapes in the file are those that the interpreter finds by itself.
-    """
-    model = network(channels, kernel, stride, depthwise, size, seed, factors)
+
+def assert_exact(model: onnx.ModelProto, size: tuple[int, int], seed: int = 0) -> None:
+    """That LiteRT computes what ONNX Runtime does, and that the file's shapes are those that LiteRT finds by itself."""
     image = np.random.default_rng(seed).integers(0, 256, (1, *size, 3), np.uint8)
     expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
     lowered = lower_tflite(model, {})
@@ -353,7 +354,9 @@ def test_a_layer_on_the_image_of_a_quantised_graph_sees_centred_pixels(size: tup
 
 @pytest.mark.parametrize("factors", [(1, 3), (3, 1), (3, 2)])
 def test_an_upsampling_has_a_factor_for_rows_and_one_for_columns(factors: tuple[int, int]) -> None:
-    lowered = lower_tflite(network(1, 1, 1, False, (4, 5), seed=0, factors=factors), {})
+    model = network(1, 1, 1, False, (4, 5), seed=0, factors=factors)
+    assert_exact(model, (4, 5))
+    lowered = lower_tflite(model, {})
     (resize,) = (operator for operator in lowered.operators if operator.name == "RESIZE_NEAREST_NEIGHBOR")
     shapes = [lowered.tensors[index].shape for index in (resize.inputs[0], resize.outputs[0])]
     assert shapes == [(1, 4, 5, 2), (1, 4 * factors[0], 5 * factors[1], 2)]
