@@ -70,6 +70,15 @@ def test_rows_and_columns_of_whole_ratios_may_differ_in_kind(size: tuple[int, in
     np.testing.assert_array_equal(got, pixel_by_pixel(SPECS[1], frame))
 
 
+def test_rows_that_are_not_scaled_are_the_same_in_any_block() -> None:
+    """1923 × 100 becomes 1920 × 100, some thirty rows at a time; twenty rows alone are one block."""
+    spec, frame = Spec(1920, 1088), np.random.default_rng(2).integers(0, 256, (100, 1923, 3), dtype=np.uint8)
+    assert letterbox_for(spec, 1923, 100).rows.step == 1 < 20 < letterbox_for(spec, 1923, 100).scratch.rows < 50
+    whole = boxed(spec, frame)
+    for top in range(0, 100, 20):
+        np.testing.assert_array_equal(whole[top : top + 20], boxed(spec, frame[top : top + 20])[:20])
+
+
 @settings(max_examples=100)
 @given(st.sampled_from(SPECS), SIDES, SIDES, st.integers(0, 2**32 - 1))
 def test_fixed_point_is_within_two_steps_of_real_interpolation(spec: Spec, width: int, height: int, seed: int) -> None:
