@@ -103,11 +103,32 @@ def test_what_a_shared_fixture_runs_counts_for_every_test_that_looks_at_it(tmp_p
         seen: list[str] = []
         contexts = forked.Contexts(seen.append)
         forked.tests(folder, [contexts], [str(tmp_path / "test_a.py")])
-        return {"seen": [name.split("::")[-1] for name in seen], "uses": [*contexts.uses.values()]}
+        return {
+            "seen": [name.split("::")[-1] for name in seen],
+            "uses": [*contexts.uses.values()],
+            "made": [*contexts.made],
+            "paid": [name.split("::")[-1] for name in contexts.paid],
+        }
 
     ((_, found),) = forked.each([lambda: forked.start(tmp_path, work, 30.0)], 1)
     assert found["seen"] == ["test_first", "fixture made", "test_first", "", "test_second", ""]
     assert [set(uses) & {"made", "own"} for uses in found["uses"]] == [{"made", "own"}, {"made"}]
+    assert (found["made"], found["paid"]) == (["made"], ["test_first"])
+
+
+def test_a_shared_fixture_is_paid_once_for_each_file() -> None:
+    path = ROOT / "runtime" / "drift.py"
+    mutant = mutants(path)[-1]
+    lines = {str(path.relative_to(ROOT)): frozenset(mutant.lines)}
+    known = [
+        mutation.Test("a.py::plain", 1.0, lines),
+        mutation.Test("a.py::first", 0.1, lines, {"made": 5.0}),
+        mutation.Test("a.py::second", 0.2, lines, {"made": 5.0}),
+        mutation.Test("b.py::other", 0.3, lines, {"made": 5.0}),
+    ]
+    assert mutation.seconds_of(known) == pytest.approx(11.6)
+    met = mutation.tests_of(mutant, known, mutation.Test("", 0.0, {}), 7.0)
+    assert [test.name for test in met] == ["a.py::plain", "a.py::first", "a.py::second"]
 
 
 def test_the_kills_of_a_flaky_test_are_not_believed_and_those_of_one_that_passes_alone_are(tmp_path: Path) -> None:

@@ -131,11 +131,13 @@ class Contexts:
     """A plugin of pytest: tells `switch` what runs, a test by its name, a shared fixture by `FIXTURE` and its name.
 
     A fixture that several tests share is made for the first of them, and all of them look at it: `uses` has the names
-    of each test's fixtures.
+    of each test's fixtures, `made` the seconds of each shared one, `paid` the seconds that a test spent on making them.
     """
 
     switch: Callable[[str], None]
     uses: dict[str, list[str]] = field(default_factory=dict)
+    made: dict[str, float] = field(default_factory=dict)
+    paid: dict[str, float] = field(default_factory=dict)
     current: str = ""
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
@@ -151,11 +153,13 @@ class Contexts:
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[Any]:
         if fixturedef.scope == "function":
             return (yield)
-        around = self.current
+        around, begin = self.current, time.perf_counter()
         self._enter(FIXTURE + fixturedef.argname)
         try:
             return (yield)
         finally:
+            self.made[fixturedef.argname] = took = time.perf_counter() - begin
+            self.paid[around] = self.paid.get(around, 0.0) + took
             self._enter(around)
 
     def _enter(self, context: str) -> None:

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -54,7 +54,7 @@ BUDGET = 12.0
 SLACK = 20.0
 """Seconds that a fork gets on top of four times its tests' own."""
 PATIENCE = 4.0
-"""How many times longer a fork that was out of time gets when it is run once more, with no other beside it."""
+"""How many times longer a fork gets that checks a kill: one that was out of time may have been so by other work."""
 HUNG = "hung or crashed"
 LEAST = 85.0
 """Percent of the mutants that have to be killed."""
@@ -66,11 +66,29 @@ PASSED, FAILED, NOTHING_RAN = 0, 1, 5
 
 @dataclass(frozen=True, eq=False)
 class Test:
-    """A test: how long it takes, and the lines that it runs of the files of `FILES`, by their path from the root."""
+    """A test: how long it takes, the lines that it runs of the files of `FILES`, by their path from the root, and how
+    long the fixtures take that it shares with other tests of its file."""
 
     name: str
     seconds: float
     lines: Mapping[str, frozenset[int]]
+    fixtures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def alone(self) -> float:
+        """Seconds of the test by itself."""
+        return self.seconds + sum(self.fixtures.values())
+
+    @property
+    def file(self) -> str:
+        """The file it is in."""
+        return self.name.split("::")[0]
+
+
+def seconds_of(tests: Sequence[Test]) -> float:
+    """How long these tests take together; a fixture is made once for each file."""
+    fixtures = {(test.file, name): seconds for test in tests for name, seconds in test.fixtures.items()}
+    return sum(test.seconds for test in tests) + sum(fixtures.values())
 
 
 def measured(base: Path, files: Sequence[Path], jobs: int) -> dict[str, Any]:
@@ -94,7 +112,13 @@ def measured(base: Path, files: Sequence[Path], jobs: int) -> dict[str, Any]:
                 for name in names:
                     found.setdefault(name, {}).setdefault(os.path.relpath(path, ROOT), set()).add(line)
         return {
-            name: {"seconds": plugin.seconds.get(name, 0.0), "lines": _with_fixtures(found, name, contexts)}
+            name: {
+                "seconds": max(plugin.seconds.get(name, 0.0) - contexts.paid.get(name, 0.0), 0.0),
+                "fixtures": {
+                    used: contexts.made[used] for used in contexts.uses.get(name, ()) if used in contexts.made
+                },
+                "lines": _with_fixtures(found, name, contexts),
+            }
             for name in ("", *plugin.seconds)
         }
 
@@ -115,6 +139,7 @@ def code_digest() -> str:
         *(path for room in ROOMS for path in (ROOT / room).rglob("*.py")),
         *tests.glob("c*.py"),
         *tests.glob("fuzz/*"),
+        *tests.glob("trust/*"),
     ]
     code = hashlib.sha256()
     for path in sorted(file for file in files if file.suffix == ".py"):
@@ -143,10 +168,10 @@ def known_tests(base: Path, jobs: int) -> tuple[list[Test], Test]:
         for name, test in entry["tests"].items():
             lines = {path: frozenset(numbers) for path, numbers in test["lines"].items()}
             if name:
-                found.append(Test(name, test["seconds"], lines))
+                found.append(Test(name, test["seconds"], lines, test["fixtures"]))
             else:
                 importing = {p: importing.get(p, frozenset()) | lines.get(p, frozenset()) for p in {*importing, *lines}}
-    return sorted(found, key=lambda test: test.seconds), Test("", 0.0, importing)
+    return sorted(found, key=lambda test: test.alone), Test("", 0.0, importing)
 
 
 def tests_of(mutant: Mutant, known: Sequence[Test], importing: Test, budget: float) -> list[Test]:
@@ -159,12 +184,11 @@ def tests_of(mutant: Mutant, known: Sequence[Test], importing: Test, budget: flo
     met = [test for test in known if lines & test.lines.get(path, frozenset())]
     if lines & importing.lines.get(path, frozenset()):
         of_module = [test for test in known if test.lines.get(path)]
-        files = {test.name.split("::")[0] for test in of_module}
-        met = [*dict.fromkeys([*of_module, *(t for t in known if t.name.split("::")[0] in files)])]
-    chosen, seconds = [], 0.0
+        files = {test.file for test in of_module}
+        met = [*dict.fromkeys([*of_module, *(test for test in known if test.file in files)])]
+    chosen: list[Test] = []
     for test in met:
-        seconds += test.seconds
-        if chosen and seconds > budget:
+        if chosen and seconds_of([*chosen, test]) > budget:
             break
         chosen.append(test)
     return chosen
@@ -183,7 +207,7 @@ def meet(base: Path, mutant: Mutant | None, chosen: Sequence[Test], patience: fl
         )
         return {"code": code, "failed": plugin.failed}
 
-    return start(base, work, patience * (SLACK + 4.0 * sum(test.seconds for test in chosen)))
+    return start(base, work, patience * (SLACK + 4.0 * seconds_of(chosen)))
 
 
 @dataclass(frozen=True)
@@ -200,6 +224,8 @@ def doubted(tests: Sequence[Test], run: Callable[[Sequence[Test]], Run], jobs: i
     failed = set[str]()
     for _, outcome in each([partial(run, tests)] * TOGETHER if tests else [], jobs):
         whole = outcome and outcome["code"] in (PASSED, FAILED)
+        if not whole:
+            print("the tests that killed crash or are out of time together, so each is run by itself", flush=True)
         failed |= set(outcome["failed"]) if whole else {test.name for test in tests}
     again = [test for test in tests if test.name in failed for _ in range(ALONE)]
     tasks = [partial(run, [test]) for test in again]
@@ -221,7 +247,7 @@ def confirmed(
     `met` again, with more time: the machine may have had other work.
     """
     names = set(killers.values())
-    doubts = doubted([test for test in known if test.name in names], partial(meet, base, None), jobs)
+    doubts = doubted([test for test in known if test.name in names], partial(meet, base, None, patience=PATIENCE), jobs)
     for name in sorted(doubts.flaky):
         kills = sum(killer == name for killer in killers.values())
         print(f"fails without a mutant, too, so its kills ({kills}) do not count: {name}", flush=True)
