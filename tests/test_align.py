@@ -27,6 +27,12 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.column_stack([scale * rotation, target.mean(0) - scale * rotation @ source.mean(0)])
 
 
+def test_the_template_is_that_of_the_narrower_crop_with_eight_pixels_more_at_each_side() -> None:
+    """SphereFace (arXiv 1704.08063) published it for 96 × 112; ArcFace put the same face in the middle of 112 × 112."""
+    sphereface = [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]]
+    np.testing.assert_allclose(TEMPLATE - (8, 0), sphereface, atol=1e-9)
+
+
 def test_the_template_is_an_upright_face_in_the_middle_of_its_crop() -> None:
     left, right, nose, mouth_left, mouth_right = TEMPLATE
     assert np.abs([left[1] - right[1], mouth_left[1] - mouth_right[1]]).max() < 0.3
@@ -46,6 +52,14 @@ def test_an_exact_similarity_is_found_again(angle: float, scale: float, x: float
     matrix = np.array([[cos, -sin, x], [sin, cos, y]])
     moved = TEMPLATE @ matrix[:, :2].T + matrix[:, 2]
     np.testing.assert_allclose(similarity(TEMPLATE, moved), matrix, rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_points_that_coincide_on_either_side_have_no_similarity() -> None:
+    here = np.full((5, 2), 7.0)
+    for source, target in ((here, TEMPLATE), (TEMPLATE, here), (here, here)):
+        with pytest.raises(ImageError, match="at one point"):
+            similarity(source, target)
 
 
 @pytest.mark.parametrize("size", [112, 224, 64])

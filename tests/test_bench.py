@@ -418,6 +418,11 @@ def test_a_stored_pick_is_what_runs_here_and_nowhere_else(
         patch.setattr(device, "installed", list)
         with pytest.raises(BackendError, match="no backend is installed"):
             device.default_artifact(copied)
+    (copied.path / "device.json").unlink()
+    (copied.path / "device.json").mkdir()
+    with pytest.raises(BundleError, match=r"device\.json cannot be written .*; store the pick where it can be"):
+        device.store_pick(copied, "tflite", "fp32")
+    (copied.path / "device.json").rmdir()
     (copied.path / "device.json").write_text("{half")
     assert device.default_artifact(copied).name == "openvino int8"
     with pytest.raises(BundleError, match="has no artifact"):

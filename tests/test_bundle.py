@@ -125,11 +125,42 @@ def test_the_spec_of_every_size_survives_the_manifest() -> None:
         ({"mesh": {"batch": 0}}, "mesh"),
         ({"mesh": {"vertices": 467}}, "468 vertices"),
         ({"strides": [7, 16, 32]}, "stride"),
+        ({"strides": [0, 16, 32]}, "stride"),
+        ({"mean": [104, 117]}, "do not fit together"),
+        ({"mean": [104, 117, 123, 0]}, "do not fit together"),
+        ({"variances": [0.1, 0.2, 0.3]}, "do not fit together"),
+        ({"strides": [8, 16]}, "do not fit together"),
+        ({"strides": [], "anchor_sizes": []}, "do not fit together"),
+        ({"mean": [104, 117, 256]}, "out of range"),
+        ({"mean": [-1, 117, 123]}, "out of range"),
+        ({"anchor_sizes": [[16, 0], [64], [256]]}, "out of range"),
+        ({"anchor_sizes": [[], [], []]}, "out of range"),
+        ({"anchor_sizes": [[16], [64], [65537]]}, "out of range"),
+        ({"variances": [0.0, 0.2]}, "variance is not between"),
+        ({"variances": [0.1, 1.01]}, "variance is not between"),
+        ({"heads": [{"name": "box", "channels": 4}]}, "heads do not begin with score, box, landmark"),
+        ({"strides": [4, 16, 32], "anchor_sizes": [[16] * 14, [64], [256]]}, "more than 262144 anchors"),
     ],
 )
 def test_a_spec_that_would_take_all_memory_or_makes_no_sense_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         Spec.from_json({**Spec().to_json(), **changes})
+
+
+def test_a_spec_at_the_edge_of_what_is_allowed_is_read() -> None:
+    """Sizes, mean and variances at their limits; and 262,144 anchors, the most that there may be, by 512 × 512."""
+    edge = Spec(512, 512, mean=(0, 255, 9), strides=(2,), anchor_sizes=((1, 9, 65535, 65536),), variances=(1e-9, 1.0))
+    assert len(edge.anchors) == 262144
+    assert Spec.from_json(json.loads(json.dumps(edge.to_json()))) == edge
+
+
+def test_a_missing_artifact_is_told_with_those_that_are_there(bundle: Bundle) -> None:
+    words = "has no artifact for tflite int4; it has: "
+    present = ", ".join(f"{artifact.backend} {artifact.precision}" for artifact in bundle.artifacts)
+    with pytest.raises(BundleError, match=f"{words}{present}$"):
+        bundle.artifact("tflite", "int4")
+    with pytest.raises(BundleError, match=f"{words}none$"):
+        dataclasses.replace(bundle, artifacts=()).artifact("tflite", "int4")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from retinaface_edge.calibration.scenes import portrait, scenes
-from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError, Spec, ThresholdError
+from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError, Spec, ThresholdError, backends
 from retinaface_edge.runtime.detector import Times
 from retinaface_edge.runtime.postprocess import Grid
 
@@ -166,10 +166,26 @@ def test_a_closed_detector_says_so(bundle: Bundle) -> None:
     frame = np.zeros((8, 8, 3), np.uint8)
     with Detector.load(bundle, "tflite", "int8") as detector:
         assert len(detector.detect(frame)) == 0
+    with pytest.raises(BackendError, match="closed; load it again"):
+        detector.detect(frame)
     detector.close()
     for call in (lambda: detector.detect(frame), lambda: detector.detect_many([frame])):
         with pytest.raises(BackendError, match="closed; load it again"):
             call()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_model_of_another_size_is_not_taken_for_the_contracts(bundle: Bundle, backend: str) -> None:
+    """Whoever exchanges artifacts and writes the digests anew is told so before the first frame."""
+    files = [bundle.read(file) for file in bundle.artifact(backend, "fp32").files]
+    words = r"output score_8 of the model has shape .*60.*80.*, the contract says \(1, 32, 40, 2\)"
+    with pytest.raises(BackendError, match=words):
+        backends.load(backend, Spec(320, 256), files, 1)
+
+
+def test_an_unknown_backend_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(BackendError, match="no backend 'abacus'; choose one of: openvino, tflite, onnxruntime"):
+        backends.load("abacus", Spec(), [], 1)
 
 
 def test_leaving_many_frames_early_leaves_no_thread(bundle: Bundle) -> None:

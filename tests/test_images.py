@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from retinaface_edge.runtime import ImageError, images
 from retinaface_edge.runtime.images import read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
@@ -36,3 +38,33 @@ def test_grey_of_16_bits_keeps_its_upper_ones(tmp_path: Path) -> None:
     deep = PIXELS[:, :, 0].astype(np.uint16) * 256 + PIXELS[:, :, 1]
     Image.fromarray(deep).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(PIXELS[:, :, :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("size", [(1, 5), (5, 1)])
+def test_a_tracking_pixel_is_told_by_its_size_and_not_as_a_damaged_file(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    with pytest.raises(ImageError) as refused:
+        read_image(tmp_path / "a.png")
+    assert str(refused.value) == f"{tmp_path / 'a.png'} is {size[0]}x{size[1]} pixels: give a photograph"
+
+
+def test_the_smallest_photograph_is_two_by_two(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS[:2, :2]).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").shape == (2, 2, 3)
+
+
+def test_a_picture_may_have_as_many_pixels_as_are_allowed_and_not_one_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 12 * 20)
+    assert read_image(tmp_path / "a.png").shape == (12, 20, 3)
+    monkeypatch.setattr(images, "MAX_PIXELS", 12 * 20 - 1)
+    with pytest.raises(ImageError, match=r"a\.png has 20x12 pixels, more than 239 are refused"):
+        read_image(tmp_path / "a.png")
+
+
+def test_without_pillow_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImageError, match="pip install pillow"):
+        read_image(tmp_path / "a.png")

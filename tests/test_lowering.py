@@ -111,6 +111,20 @@ def test_int8_tflite_has_the_qdq_graphs_grids(int8: onnx.ModelProto, tflite_int8
         assert tensors[name].zeroPoint[0] == int(stored[zero_point]) - 128
 
 
+def test_int8_biases_are_on_the_grid_that_tflite_gives_them(tflite_int8: bytes) -> None:
+    """Zero point 0, and in each channel the input's scale times the weights' (TFLite's quantisation specification)."""
+    model, kernels = read(tflite_int8), 0
+    subgraph, kinds = model.subgraphs[0], (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
+    for operator in subgraph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode not in kinds:
+            continue
+        source, weights, bias = (subgraph.tensors[index].quantization for index in operator.inputs)
+        np.testing.assert_allclose(bias.scale, source.scale * weights.scale, rtol=1e-6)
+        assert not np.any(bias.zeroPoint) and not np.any(weights.zeroPoint)
+        kernels += 1
+    assert kernels > 30
+
+
 def test_float_layers_of_a_mixed_graph_are_counted(int8: onnx.ModelProto, calibration: Calibration) -> None:
     """A QDQ graph in which one activation is not quantised has float operators around it."""
     mixed = onnx.ModelProto()
@@ -172,13 +186,19 @@ def test_what_cannot_be_lowered_is_named(change: dict[str, object], message: str
 
 
 def network(
-    channels: int, kernel: int, stride: int, depthwise: bool, size: tuple[int, int], seed: int
+    channels: int,
+    kernel: int,
+    stride: int,
+    depthwise: bool,
+    size: tuple[int, int],
+    seed: int,
+    factors: tuple[int, int] = (2, 2),
 ) -> onnx.ModelProto:
     """A small graph of the operations that can be lowered, in the form that the exporter writes."""
     random = np.random.default_rng(seed)
     height, width = size
     pad = kernel // 2
-    out = [(side + 2 * pad - kernel) // stride + 1 for side in size]
+    out = [((side + 2 * pad - kernel) // stride + 1) * factor for side, factor in zip(size, factors, strict=True)]
 
     def conv(name: str, source: str, shape: list[int], group: int, step: int) -> list[onnx.NodeProto]:
         weights[f"{name}.w"] = random.normal(size=shape).astype(np.float32) / np.float32(np.sqrt(np.prod(shape[1:])))
@@ -198,7 +218,7 @@ def network(
 
     weights = {
         "mean": np.array([104, 117, 123], np.float32),
-        "scales": np.array([1, 1, 2, 2], np.float32),
+        "scales": np.array([1, 1, *factors], np.float32),
     }
     node = helper.make_node
     nodes = [
@@ -228,7 +248,7 @@ def network(
         nodes,
         "test",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 2 * out[0], 2 * out[1], 2 * channels])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, *out, 2 * channels])],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -247,15 +267,26 @@ NETWORKS = {
 
 
 @settings(max_examples=60)
-@given(**NETWORKS)
+@given(**NETWORKS, factors=st.tuples(st.integers(1, 4), st.integers(1, 4)))
 def test_small_graphs_of_any_shape_are_lowered_exactly(
-    channels: int, kernel: int, stride: int, depthwise: bool, size: tuple[int, int], seed: int
+    channels: int,
+    kernel: int,
+    stride: int,
+    depthwise: bool,
+    size: tuple[int, int],
+    seed: int,
+    factors: tuple[int, int],
 ) -> None:
-    """Odd sizes, strides and kernels: padding must be where ONNX has it. The oracle is ONNX Runtime."""
-    model = network(channels, kernel, stride, depthwise, size, seed)
+    """Odd sizes, strides and kernels: padding must be where ONNX has it."""
+    assert_exact(network(channels, kernel, stride, depthwise, size, seed, factors), size, seed)
+
+
+def assert_exact(model: onnx.ModelProto, size: tuple[int, int], seed: int = 0) -> None:
+    """That LiteRT computes what ONNX Runtime does, and that the file's shapes are those that LiteRT finds by itself."""
     image = np.random.default_rng(seed).integers(0, 256, (1, *size, 3), np.uint8)
     expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
-    content = serialise(lower_tflite(model, {}))
+    lowered = lower_tflite(model, {})
+    content = serialise(lowered)
     for resolver in (OpResolverType.AUTO, OpResolverType.BUILTIN_REF):
         interpreter = Interpreter(model_content=content, experimental_op_resolver_type=resolver)
         interpreter.allocate_tensors()
@@ -263,3 +294,87 @@ def test_small_graphs_of_any_shape_are_lowered_exactly(
         interpreter.invoke()
         got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
         assert np.abs(got - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
+    found = {detail["name"]: tuple(detail["shape"]) for detail in interpreter.get_tensor_details()}
+    assert {tensor.name: found[tensor.name] for tensor in lowered.tensors} == {t.name: t.shape for t in lowered.tensors}
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 6), (8, 7)])
+@pytest.mark.parametrize("integers", [False, True])
+def test_a_layer_on_the_image_of_a_quantised_graph_sees_centred_pixels(size: tuple[int, int], integers: bool) -> None:
+    """Their zero points differ by channel, which no TFLite tensor can say: the mean is subtracted from the pixels, or
+    from the bias, and padded around them: one row or column of it, or two."""
+    random, node = np.random.default_rng(0), helper.make_node
+    constants = {
+        "ones": np.ones(3, np.float32),
+        "mean": np.array([104, 117, 123], np.uint8),
+        "w": random.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8),
+        "b": random.integers(-9999, 9999, 4).astype(np.int32),
+        "steps": np.array([0.01, 0.02, 0.03, 0.01], np.float32),
+        "none": np.zeros(4, np.int8),
+        "none.b": np.zeros(4, np.int32),
+        "scale": np.array(16.0, np.float32),
+        "zero": np.array(120, np.uint8),
+    }
+    weights = [
+        node("DequantizeLinear", ["w", "steps", "none"], ["w.real"], "w.real", axis=0),
+        node("DequantizeLinear", ["b", "steps", "none.b"], ["b.real"], "b.real", axis=0),
+    ]
+    if not integers:
+        weights = []
+        constants["w.real"] = constants["w"] * constants["steps"].reshape(4, 1, 1, 1)
+        constants["b.real"] = (constants["b"] * constants["steps"]).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            node("DequantizeLinear", ["image", "ones", "mean"], ["centred"], "centred", axis=3),
+            node("Transpose", ["centred"], ["nchw"], "nchw", perm=[0, 3, 1, 2]),
+            *weights,
+            node("Conv", ["nchw", "w.real", "b.real"], ["conv"], "conv", pads=[1, 1, 1, 1], strides=[2, 2]),
+            node("QuantizeLinear", ["conv", "scale", "zero"], ["integers"], "integers"),
+            node("DequantizeLinear", ["integers", "scale", "zero"], ["back"], "back"),
+            node("Transpose", ["back"], ["out"], "out", perm=[0, 2, 3, 1]),
+        ],
+        "mixed",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, *size, 3])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    image = random.integers(0, 256, (1, *size, 3), np.uint8)
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})[0]
+    interpreter = Interpreter(model_content=serialise(lower_tflite(model, {})))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    interpreter.invoke()
+    (detail,) = interpreter.get_output_details()
+    scale, zero_point = detail["quantization"]
+    got = (interpreter.get_tensor(detail["index"]).astype(float) - zero_point) * scale
+    assert np.ptp(expected) > 50 * scale
+    assert np.abs(got - expected).max() <= scale  # a step, where rounding differs
+
+
+@pytest.mark.parametrize("factors", [(1, 3), (3, 1), (3, 2)])
+def test_an_upsampling_has_a_factor_for_rows_and_one_for_columns(factors: tuple[int, int]) -> None:
+    model = network(1, 1, 1, False, (4, 5), seed=0, factors=factors)
+    assert_exact(model, (4, 5))
+    lowered = lower_tflite(model, {})
+    (resize,) = (operator for operator in lowered.operators if operator.name == "RESIZE_NEAREST_NEIGHBOR")
+    shapes = [lowered.tensors[index].shape for index in (resize.inputs[0], resize.outputs[0])]
+    assert shapes == [(1, 4, 5, 2), (1, 4 * factors[0], 5 * factors[1], 2)]
+    assert lowered.tensors[resize.inputs[1]].data.tolist() == [4 * factors[0], 5 * factors[1]]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "pads"),
+    [
+        ((8, 9), 1, 0),
+        ((7, 9), 2, 0),  # the first and the last window reach one zero each
+        ((7, 8), 2, 1),  # of eight, PyTorch pads the first; SAME would pad the last
+        ((8, 8), 2, 1),
+        ((7, 10), 3, 0),
+        ((7, 8), 3, 1),
+        ((9, 9), 3, 1),  # SAME would pad nothing and begin a pixel later
+    ],
+)
+def test_a_pad_is_spent_only_where_same_pads_elsewhere(size: tuple[int, int], stride: int, pads: int) -> None:
+    model = network(channels=2, kernel=3, stride=stride, depthwise=False, size=size, seed=0)
+    assert operators(serialise(lower_tflite(model, {})))["PAD"] == pads

@@ -21,7 +21,7 @@ from scipy import ndimage
 from retinaface_edge.runtime import Faces, Spec
 from retinaface_edge.runtime.backends import Network
 from retinaface_edge.runtime.mesh import DenseBranch, describe, head_pose, place, relative
-from retinaface_edge.runtime.mesh_files import mesh_files, mesh_json, sample_texture
+from retinaface_edge.runtime.mesh_files import barycentric, mesh_files, mesh_json, sample_texture
 from retinaface_edge.runtime.postprocess import Grid, RawOutput
 from retinaface_edge.runtime.preprocess import letterbox_for
 from retinaface_edge.runtime.spec import Mesh
@@ -130,6 +130,31 @@ def test_all_faces_go_through_in_as_few_batches_as_can_be(count: int, scale: int
     np.testing.assert_allclose(found.vertices[:, 0, 0], middle + echoed, rtol=1e-4, atol=1e-4)
 
 
+class Fixed(Echo):
+    """A network that gives each column of a batch vertices of its own, whatever comes in."""
+
+    def __init__(self, vertices: np.ndarray) -> None:
+        super().__init__()
+        self.vertices = vertices
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        return [self.vertices.reshape(1, 1, len(self.vertices), -1)]
+
+
+@pytest.mark.parametrize("size", [(3000, 9), (9, 3000), (301, 207)])
+def test_vertices_are_stretched_with_a_frame_whose_pixels_are_not_square(size: tuple[int, int]) -> None:
+    """A frame of 3000 × 9 is 96 × 1 in the input: its pixels are three times as wide there as they are high."""
+    random = np.random.default_rng(4)
+    faces, (features, grids) = random_faces(random, 3), random_features(random)
+    placement = letterbox_for(SPEC, *size)
+    scale = np.array([size[0] / placement.width, size[1] / placement.height])
+    vertices = random.normal(size=(3, 468, 3)).astype(np.float32)
+    framed = Faces(faces.scores, faces.boxes * np.tile(scale, 2), faces.landmarks * scale)
+    found = DenseBranch(SPEC, Fixed(vertices), grids).add_meshes(framed, features, placement).vertices
+    expected = place(faces.boxes, vertices.astype(np.float64)) * (*scale, np.sqrt(scale.prod()))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
 class Crowded(Echo):
     """A network that another thread would find busy."""
 
@@ -227,6 +252,63 @@ def test_the_texture_shows_at_each_vertex_what_the_picture_shows_there() -> None
     difference = np.abs(shown[covered][:, :2] - (vertices[inside][covered, :2] - 0.5))
     assert np.median(difference) < 1.0
     assert np.percentile(difference, 90) < 3.0
+
+
+def unrolled(scale: float, shift: float) -> np.ndarray:
+    """A face that lies in the picture as its texture does: any interpolation in its triangles is one straight map."""
+    return np.concatenate([topology().uv * scale + shift, np.zeros((468, 1))], axis=1)
+
+
+def test_a_texel_has_the_colour_at_its_centre_and_no_texel_of_the_face_is_left_out() -> None:
+    side = 256
+    texture = sample_texture(unrolled(180, 10), gradient()[:, :, ::-1] + np.array([0, 0, 1], np.uint8), side)
+    covered = texture[:, :, 2] > 0
+    rows, columns = np.nonzero(covered)
+    centres = (np.stack([columns, rows], axis=1) + 0.5) / side * 180 + 10
+    # The gradient's pixel n has its colour n at n + 1/2.
+    assert np.abs(texture[covered][:, :2] - (centres - 0.5)).max() <= 0.5 + 1e-6
+    a, b, c = np.moveaxis(topology().uv[topology().triangles], 1, 0)
+    area = 0.5 * np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]).sum()
+    assert covered.mean() == pytest.approx(area, rel=0.005)
+
+
+def test_a_texel_on_a_vertex_belongs_to_a_triangle_around_it() -> None:
+    """Rounding would have each of them leave it to the others."""
+    side = 500
+    places = topology().uv * side - 0.5
+    on = places[np.all(np.abs(places - np.rint(places)) < 1e-9, axis=1)].round().astype(int)
+    assert len(on) == 4
+    texture = sample_texture(unrolled(180, 10), np.full((200, 200, 3), 9, np.uint8), side)
+    assert (texture[on[:, 1], on[:, 0]] == 9).all()
+
+
+def test_barycentric_weights_give_the_point_again_and_a_triangle_without_area_holds_none() -> None:
+    random = np.random.default_rng(0)
+    corners, points = random.normal(size=(3, 2)), random.normal(size=(4, 5, 2))
+    weights = barycentric(corners, points)
+    np.testing.assert_allclose(weights.sum(axis=-1), 1.0)
+    np.testing.assert_allclose(weights @ corners, points)
+    line = np.array([[0.0, 0.0], [1.0, 2.0], [3.0, 6.0]])
+    np.testing.assert_array_equal(barycentric(line, points), np.full((4, 5, 3), -1.0))
+
+
+def test_a_ply_has_the_mesh_of_the_obj_and_at_each_vertex_the_colour_of_the_picture() -> None:
+    """Read by the format's own words: the header names what each column is."""
+    vertices, frame = flat_face(), gradient() + np.array([77, 0, 0], np.uint8)
+    head, body = mesh_files("ply", "face", vertices, frame)["face.ply"].decode().split("end_header\n")
+    names = [line.split()[-1] for line in head.splitlines() if line.startswith("property") and "list" not in line]
+    rows = [line.split() for line in body.splitlines()]
+    columns = dict(zip(names, np.array(rows[:468], float).T, strict=True))
+    np.testing.assert_allclose(np.stack([columns[c] for c in "xyz"], 1) * (1, -1, -1), vertices, atol=1e-3)
+    colours = np.stack([columns[c] for c in ("red", "green", "blue")], 1)
+    np.testing.assert_allclose(colours[:, :2], vertices[:, :2] - 0.5, atol=0.5 + 1e-6)
+    assert (colours[:, 2] == 77).all()
+    np.testing.assert_array_equal(np.array(rows[468:], int), np.insert(topology().triangles, 0, 3, axis=1))
+    words = [line.split() for line in mesh_files("obj", "face", vertices, frame)["face.obj"].decode().splitlines()]
+    for kind, axes in (("v", "xyz"), ("vt", "st")):
+        listed = np.array([line[1:] for line in words if line[0] == kind], float)
+        np.testing.assert_array_equal(listed, np.stack([columns[c] for c in axes], 1))
+    np.testing.assert_allclose(np.stack([columns["s"], 1 - columns["t"]], 1), topology().uv, atol=1e-6)
 
 
 def test_a_ply_counts_what_it_holds() -> None:

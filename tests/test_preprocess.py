@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from retinaface_edge.runtime import ImageError, Spec
 from retinaface_edge.runtime.preprocess import check_frame, letterbox, letterbox_for
+from retinaface_edge.runtime.resample import taps
 
 SPECS = (Spec(96, 64), Spec(64, 64), Spec(64, 128))
 SIDES = st.one_of(st.integers(1, 40), st.integers(1, 6).map(lambda ratio: 64 * ratio), st.just(192))
@@ -59,6 +60,25 @@ def test_every_byte_is_the_definitions(spec: Spec, width: int, height: int, seed
     np.testing.assert_array_equal(boxed(spec, frame), pixel_by_pixel(spec, frame))
 
 
+@pytest.mark.parametrize("size", [(256, 6), (384, 10), (64, 64), (128, 128), (192, 192)])
+@pytest.mark.parametrize("grey", [False, True])
+def test_rows_and_columns_of_whole_ratios_may_differ_in_kind(size: tuple[int, int], grey: bool) -> None:
+    """6 rows become 2, each third one as it is, while 256 columns become 64 means of two."""
+    frame = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    frame = np.repeat(frame[:, :, :1], 3, axis=2) if grey else frame
+    got = boxed(SPECS[1], frame[:, :, 0] if grey else frame)
+    np.testing.assert_array_equal(got, pixel_by_pixel(SPECS[1], frame))
+
+
+def test_rows_that_are_not_scaled_are_the_same_in_any_block() -> None:
+    """1923 × 100 becomes 1920 × 100, some thirty rows at a time; twenty rows alone are one block."""
+    spec, frame = Spec(1920, 1088), np.random.default_rng(2).integers(0, 256, (100, 1923, 3), dtype=np.uint8)
+    assert letterbox_for(spec, 1923, 100).rows.step == 1 < 20 < letterbox_for(spec, 1923, 100).scratch.rows < 50
+    whole = boxed(spec, frame)
+    for top in range(0, 100, 20):
+        np.testing.assert_array_equal(whole[top : top + 20], boxed(spec, frame[top : top + 20])[:20])
+
+
 @settings(max_examples=100)
 @given(st.sampled_from(SPECS), SIDES, SIDES, st.integers(0, 2**32 - 1))
 def test_fixed_point_is_within_two_steps_of_real_interpolation(spec: Spec, width: int, height: int, seed: int) -> None:
@@ -93,6 +113,21 @@ def test_views_give_what_their_copies_give(spec: Spec, width: int, height: int, 
         np.testing.assert_array_equal(boxed(spec, view, rgb=True), boxed(spec, copy[:, :, ::-1].copy()))
         grey = view[:, :, 1]
         np.testing.assert_array_equal(boxed(spec, grey), boxed(spec, np.repeat(grey[:, :, None], 3, axis=2)))
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 300), st.integers(1, 100), st.booleans())
+def test_a_step_is_every_nth_pixel_with_one_weight_for_all(source: int, target: int, whole: bool) -> None:
+    """Every whole-number ratio has one, for which no array has to be widened, and no other ratio has."""
+    source = source * target if whole else source
+    axis_taps = taps(source, target)
+    assert axis_taps.step == (source // target if source % target == 0 else 0)
+    if axis_taps.step:
+        np.testing.assert_array_equal(axis_taps.first, axis_taps.first[0] + axis_taps.step * np.arange(target))
+        assert set(axis_taps.weight.tolist()) in ({0}, {128})
+    for index in (0, target // 2, target - 1):
+        expected = axis(source, target, index)
+        assert (axis_taps.first[index], axis_taps.second[index], axis_taps.weight[index]) == expected
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 8000), (8000, 1), (8000, 8000), (7999, 3), (2, 5000)])

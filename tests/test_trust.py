@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -123,6 +124,16 @@ def test_what_is_no_private_key_is_refused_before_the_build(
 def test_what_is_no_public_key_is_refused(name: str, keys: Path, signed: Path) -> None:
     with pytest.raises(BundleError, match=name):
         Bundle.load(signed, keys / name)
+
+
+def test_without_cryptography_signing_and_checking_say_what_to_install(
+    signed: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    for call in (lambda: signer(keys / "mine.pem"), lambda: Bundle.load(signed, keys / "mine.pub")):
+        with pytest.raises(BundleError, match=r"pip install 'retinaface-edge\[sign\]'"):
+            call()
+    Bundle.load(signed).verify()
 
 
 def test_the_bill_of_materials_follows_the_schema_and_names_everything(bundle: Bundle) -> None:

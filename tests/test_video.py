@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from retinaface_edge.calibration.scenes import portrait
 from retinaface_edge.cli import main
@@ -72,6 +73,36 @@ def test_the_report_names_rate_and_shares(detector: Detector, clip: Path) -> Non
     assert f"inference {report.inference / total:.1%}" in text
     assert f" {3 / report.seconds:.1f} frames/s" in text
     assert total < 10 * report.seconds  # parts are times, and two of them overlap
+
+
+@pytest.mark.parametrize(("told", "played"), [(12.0, 12.0), (0.0, 25.0), (-1.0, 25.0), (90000.0, 25.0), (np.nan, 25.0)])
+def test_a_source_that_tells_no_rate_is_written_at_25_frames_a_second(
+    detector: Detector, clip: Path, told: float, played: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many cameras tell 0, and some streams the ticks of their clock."""
+    monkeypatch.setattr(cv2.VideoCapture, "get", lambda self, what: told)
+    detect_video(detector, str(clip), output=tmp_path / "drawn.avi", max_frames=1)
+    monkeypatch.undo()
+    assert cv2.VideoCapture(str(tmp_path / "drawn.avi")).get(cv2.CAP_PROP_FPS) == pytest.approx(played)
+
+
+def test_meshes_are_drawn_as_wires_over_the_face(mesh_bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    seen: list[Faces] = []
+    with Detector.load(mesh_bundle, "openvino", "int8") as dense:
+        output = tmp_path / "drawn.avi"
+        detect_video(dense, str(clip), lambda _, faces: seen.append(faces), output, max_frames=1, mesh=True)
+    ((_, before), (_, after)) = (cv2.VideoCapture(str(path)).read() for path in (clip, output))
+    changed = np.abs(after.astype(int) - before).max(axis=2) > 40
+    assert seen[0].vertices is not None
+    x, y, _ = np.rint(seen[0].vertices[0]).astype(int).T
+    empty = np.ones_like(changed)
+    empty[y, x] = False
+    apart = ndimage.distance_transform_edt(empty)  # pixels to the nearest vertex
+    x1, y1, x2, y2 = seen[0].boxes[0].round().astype(int)
+    inside = np.zeros_like(changed)
+    inside[y1 + 8 : y2 - 8, x1 + 8 : x2 - 8] = True
+    assert changed[inside & (apart < 2)].mean() > 0.5
+    assert changed[inside & (apart > 14)].mean() < 0.1
 
 
 def test_what_cannot_be_read_or_written_is_said(detector: Detector, clip: Path, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 FRAMEWORKS = (
     "torch", "onnx", "onnxruntime", "openvino", "ai_edge_litert.interpreter", "skimage.data", "hypothesis", "PIL.Image",
@@ -34,6 +36,10 @@ FIXTURES = ("checkpoint", "fp32", "calibration", "int8")
 """Of the session, made once by the code as it is: they take seconds, and no test is about how they come to be."""
 BUNDLES = ("bundle", "mesh_bundle", "photo_bundle")
 """Of the session, built again in every run from stages of one build by the code as it is."""
+
+
+FIXTURE = "fixture "
+"""Before the name of a fixture where it stands beside names of tests."""
 
 
 def import_frameworks() -> None:
@@ -68,14 +74,13 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 class Chosen:
     """A plugin of pytest: runs the tests of `names` in that order (all in theirs, if none), with kept fixtures.
 
-    `first_of` chooses by fixtures instead: the first test that uses each. Notes each test's seconds and the first that
-    fails.
+    `first_of` chooses by fixtures instead: the first test that uses each. Notes each test's seconds and, in order, the
+    tests that fail and the files that cannot be collected.
     """
 
     kept: Path
     names: Sequence[str] = ()
     first_of: Collection[str] = ()
-    around: Callable[[str], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
@@ -95,13 +100,9 @@ class Chosen:
             users = [next((i for i in items if name in i.fixturenames), None) for name in self.first_of]
             items[:] = dict.fromkeys(item for item in users if item)
 
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        if self.around:
-            self.around(nodeid)
-
-    def pytest_runtest_logfinish(self) -> None:
-        if self.around:
-            self.around("")
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
@@ -123,6 +124,47 @@ class Chosen:
         made = fixturedef.cached_result
         if self.first_of and fixturedef.argname in FIXTURES and made and made[2] is None and not file.exists():
             file.write_bytes(pickle.dumps(made[0]))
+
+
+@dataclass(eq=False)
+class Contexts:
+    """A plugin of pytest: tells `switch` what runs, a test by its name, a shared fixture by `FIXTURE` and its name.
+
+    A fixture that several tests share is made for the first of them, and all of them look at it: `uses` has the names
+    of each test's fixtures, `made` the seconds of each shared one, `paid` the seconds that a test spent on making them.
+    """
+
+    switch: Callable[[str], None]
+    uses: dict[str, list[str]] = field(default_factory=dict)
+    made: dict[str, float] = field(default_factory=dict)
+    paid: dict[str, float] = field(default_factory=dict)
+    current: str = ""
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        self.uses.update((item.nodeid, list(item.fixturenames)) for item in items)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._enter(nodeid)
+
+    def pytest_runtest_logfinish(self) -> None:
+        self._enter("")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[Any]:
+        if fixturedef.scope == "function":
+            return (yield)
+        around, begin = self.current, time.perf_counter()
+        self._enter(FIXTURE + fixturedef.argname)
+        try:
+            return (yield)
+        finally:
+            self.made[fixturedef.argname] = took = time.perf_counter() - begin
+            self.paid[around] = self.paid.get(around, 0.0) + took
+            self._enter(around)
+
+    def _enter(self, context: str) -> None:
+        self.current = context
+        self.switch(context)
 
 
 @dataclass(frozen=True)
@@ -202,9 +244,7 @@ def each(tasks: Sequence[Callable[[], Run]], jobs: int) -> Iterator[tuple[int, A
             ended(Run(run.process, run.folder, 0.0))
 
 
-def tests(folder: Path, plugin: Chosen, files: Collection[str], *options: str) -> int:
+def tests(folder: Path, plugins: Sequence[object], files: Collection[str], *options: str) -> int:
     """pytest on some files, in a fork; gives its exit code."""
-    import pytest
-
     fixed = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", f"--basetemp={folder / 'tmp'}"]
-    return int(pytest.main([*fixed, *options, *files], plugins=[plugin]))
+    return int(pytest.main([*fixed, *options, *files], plugins=plugins))

@@ -1,0 +1,272 @@
+"""What has no TFLite lowering is refused by one line that names the node and what about it cannot be: each in a graph
+of the fewest nodes that get there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from retinaface_edge.export.lower_tflite import LARGEST_SIDE, LoweringError, lower_tflite
+
+IMAGE, FLOATS = (TensorProto.UINT8, (1, 4, 6, 3)), (TensorProto.FLOAT, (1, 4, 6, 2))
+TO_NCHW = [0, 3, 1, 2]
+
+
+def node(kind: str, inputs: Sequence[str], **attributes: object) -> onnx.NodeProto:
+    """A node that is called as its result is: its type in small letters."""
+    return helper.make_node(kind, list(inputs), [kind.lower()], kind.lower(), **attributes)
+
+
+def graph(
+    *nodes: onnx.NodeProto,
+    inputs: Mapping[str, tuple[int, Sequence[int]]],
+    constants: Mapping[str, np.ndarray] | None = None,
+    output: str | None = None,
+) -> onnx.ModelProto:
+    """Not checked: most of these graphs follow ONNX's rules, and some do not."""
+    return helper.make_model(
+        helper.make_graph(
+            list(nodes),
+            "refused",
+            [helper.make_tensor_value_info(name, kind, list(shape)) for name, (kind, shape) in inputs.items()],
+            [helper.make_tensor_value_info(output or nodes[-1].output[0], TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
+        )
+    )
+
+
+def refusal(model: onnx.ModelProto) -> str:
+    with pytest.raises(LoweringError) as error:
+        lower_tflite(model, {})
+    message = str(error.value)
+    assert "\n" not in message and "malformed" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [(TensorProto.INT8, (1, 4, 6, 3)), (TensorProto.UINT8, (4, 6, 3)), (TensorProto.FLOAT, (4, 6))]
+)
+def test_an_input_is_a_picture_or_floats_of_four_dimensions(kind: int, shape: Sequence[int]) -> None:
+    model = graph(node("Transpose", ["x"], perm=TO_NCHW), inputs={"x": (kind, shape)})
+    assert "the input 'x' is not a uint8 image or floats of shape (1, h, w, c)" in refusal(model)
+
+
+def test_an_output_that_nothing_makes_is_named() -> None:
+    model = graph(node("Add", ["x", "x"]), inputs={"x": FLOATS}, output="faces")
+    assert refusal(model) == "no node of the graph makes its output 'faces'"
+
+
+@pytest.mark.parametrize("inputs", [["x"], ["x", "y"], ["x", ""]])
+def test_a_value_that_is_missing_is_named_with_its_position(inputs: list[str]) -> None:
+    name = inputs[1] if len(inputs) > 1 else ""
+    message = refusal(graph(node("Add", inputs), inputs={"x": FLOATS}))
+    assert message == f"node 'add' of type Add: input 1 ({name!r}) is not a value here"
+
+
+@pytest.mark.parametrize("inputs", [["x"], ["x", "x"]])
+def test_a_constant_that_is_missing_is_named_with_its_position(inputs: list[str]) -> None:
+    message = refusal(graph(node("Sub", inputs), inputs={"x": FLOATS}))
+    assert message.startswith("node 'sub' of type Sub: input 1 (") and message.endswith("is not a constant")
+
+
+@pytest.mark.parametrize("case", ["to integers", "from floats"])
+def test_a_cast_is_from_the_image_to_float(case: str) -> None:
+    source, to = (IMAGE, TensorProto.INT32) if case == "to integers" else (FLOATS, TensorProto.FLOAT)
+    model = graph(node("Cast", ["x"], to=to), inputs={"x": source})
+    assert "node 'cast' of type Cast is not from the image to float" in refusal(model)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (1, 1, 1, 2)])
+def test_a_sub_has_one_number_a_channel(shape: tuple[int, ...]) -> None:
+    model = graph(node("Sub", ["x", "c"]), inputs={"x": FLOATS}, constants={"c": np.ones(shape, np.float32)})
+    assert "node 'sub' of type Sub does not subtract one number a channel" in refusal(model)
+
+
+@pytest.mark.parametrize("permutation", [[0, 1, 3, 2], [3, 2, 1, 0], [0, 1, 2, 3]])
+def test_a_transpose_of_another_kind_is_named_with_its_permutation(permutation: list[int]) -> None:
+    model = graph(node("Transpose", ["x"], perm=permutation), inputs={"x": FLOATS})
+    assert f"node 'transpose' of type Transpose permutes by {permutation}, which neither goes" in refusal(model)
+
+
+@pytest.mark.parametrize(
+    ("before", "shape", "after"),
+    [
+        ("Transpose", [1, 4, 4, 4], "Transpose"),  # 64 values out of 48
+        ("Transpose", [1, 2, -1, 4], "Transpose"),
+        ("Transpose", [1, 8, 6], "Transpose"),
+        ("LeakyRelu", [1, 8, 3, 2], "Transpose"),
+        ("Transpose", [1, 8, 3, 2], "LeakyRelu"),
+    ],
+)
+def test_a_reshape_rearranges_between_transposes(before: str, shape: list[int], after: str) -> None:
+    attributes = {"Transpose": {"perm": [0, 2, 3, 1]}, "LeakyRelu": {"alpha": 0.5}}
+    model = graph(
+        helper.make_node(before, ["x"], ["a"], "a", **attributes[before]),
+        node("Reshape", ["a", "shape"]),
+        helper.make_node(after, ["reshape"], ["b"], "b", **attributes[after]),
+        inputs={"x": FLOATS},
+        constants={"shape": np.array(shape)},
+    )
+    assert "node 'reshape' of type Reshape does not rearrange NHWC values between Transposes" in refusal(model)
+
+
+def convolution(kernel: Sequence[int] = (2, 2, 3, 3), **attributes: object) -> onnx.ModelProto:
+    constants = {"w": np.ones(kernel, np.float32), "b": np.zeros(kernel[0], np.float32)}
+    return graph(node("Conv", ["x", "w", "b"], **attributes), inputs={"x": FLOATS}, constants=constants)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"dilations": [1, 2]}, "is dilated"),
+        ({"strides": [0, 1]}, "has strides [0, 1]"),
+        ({"strides": [1, 1 << 31]}, "has strides [1, 2147483648]"),
+        ({"pads": [0, 0, 0, 3]}, "pads by [0, 0, 0, 3], which its kernel cannot reach"),
+        ({"pads": [-1, 0, 0, 0]}, "pads by [-1, 0, 0, 0], which its kernel cannot reach"),
+        ({"kernel": (2, 2, 3)}, "pads by [0, 0, 0, 0], which its kernel cannot reach"),
+        ({"kernel": (4, 1, 3, 3), "group": 2}, "has 2 groups; only 1 or one a channel can be lowered"),
+        ({"kernel": (3, 1, 3, 3), "group": 3}, "has 3 groups; only 1 or one a channel can be lowered"),
+    ],
+)
+def test_a_convolution_of_another_form_is_named_with_it(attributes: dict[str, object], words: str) -> None:
+    assert f"node 'conv' of type Conv {words}" in refusal(convolution(**attributes))  # type: ignore[arg-type]
+
+
+def test_the_widest_stride_and_padding_that_can_be_are_lowered() -> None:
+    """TFLite's strides are 32-bit; a kernel of three reaches two zeros outside."""
+    for attributes in ({"strides": [1, LARGEST_SIDE]}, {"pads": [2, 2, 2, 2]}):
+        assert lower_tflite(convolution(**attributes), {}).operators  # type: ignore[arg-type]
+    assert np.iinfo(np.int32).max == LARGEST_SIDE
+
+
+@pytest.mark.parametrize("source", [IMAGE, FLOATS])
+def test_integer_weights_need_an_input_on_a_grid(source: tuple[int, Sequence[int]]) -> None:
+    channels = source[1][3]
+    model = graph(
+        helper.make_node("DequantizeLinear", ["i", "scale", "zero"], ["w"], "w", axis=0),
+        helper.make_node("DequantizeLinear", ["j", "scale", "zero"], ["b"], "b", axis=0),
+        node("Conv", ["x", "w", "b"]),
+        inputs={"x": source},
+        constants={
+            "i": np.ones((2, channels, 1, 1), np.int8),
+            "j": np.ones(2, np.int32),
+            "scale": np.ones(2, np.float32),
+            "zero": np.zeros(2, np.int8),
+        },
+    )
+    assert refusal(model) == "node 'conv' of type Conv has integer weights but an input on no grid"
+
+
+def test_weights_have_no_zero_point() -> None:
+    constants = {"w": np.ones(2, np.int8), "scale": np.ones(2, np.float32), "zero": np.array([0, 1], np.int8)}
+    model = graph(node("DequantizeLinear", ["w", "scale", "zero"], axis=0), inputs={"x": IMAGE}, constants=constants)
+    message = "node 'dequantizelinear' of type DequantizeLinear: a constant's zero point is not 0"
+    assert refusal(model) == message
+
+
+@pytest.mark.parametrize(
+    ("source", "axis", "scale"), [(IMAGE, 1, 1.0), (IMAGE, 3, 2.0), (IMAGE, None, 1.0), (FLOATS, 3, 1.0)]
+)
+def test_the_image_is_dequantised_by_its_mean_alone(
+    source: tuple[int, Sequence[int]], axis: int | None, scale: float
+) -> None:
+    channels = source[1][3]
+    constants = {"scale": np.full(channels, scale, np.float32), "mean": np.full(channels, 9, np.uint8)}
+    attributes = {} if axis is None else {"axis": axis}
+    model = graph(
+        node("DequantizeLinear", ["x", "scale", "mean"], **attributes), inputs={"x": source}, constants=constants
+    )
+    assert "of type DequantizeLinear is not the mean subtraction of the image" in refusal(model)
+
+
+def test_a_relu_needs_a_convolution_that_nobody_else_reads() -> None:
+    words = "node 'relu' of type Relu does not follow a convolution that it can be fused with"
+    assert refusal(graph(node("Add", ["x", "x"]), node("Relu", ["add"]), inputs={"x": FLOATS})) == words
+    shared = convolution()
+    shared.graph.node.extend([node("Relu", ["conv"]), node("Add", ["conv", "relu"])])
+    assert refusal(shared) == words
+
+
+def test_an_add_of_two_shapes_is_named_with_them() -> None:
+    model = graph(node("Add", ["x", "y"]), inputs={"x": FLOATS, "y": (TensorProto.FLOAT, (1, 1, 1, 2))})
+    assert refusal(model) == "node 'add' of type Add adds shapes (1, 4, 6, 2) and (1, 1, 1, 2)"
+
+
+@pytest.mark.parametrize("axis", [0, 2, 3])
+def test_a_concat_of_values_joins_channels(axis: int) -> None:
+    model = graph(node("Concat", ["x", "x"], axis=axis), inputs={"x": FLOATS})
+    assert refusal(model) == "node 'concat' of type Concat does not join channels"
+
+
+def quantised(value: str, source: str, scale: float) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """A pair that puts `source` on a grid of its own."""
+    constants = {f"{value}.scale": np.float32(scale), f"{value}.zero": np.uint8(3)}
+    pair = [
+        helper.make_node("QuantizeLinear", [source, *constants], [f"{value}.integer"], f"{value}.integer"),
+        helper.make_node("DequantizeLinear", [f"{value}.integer", *constants], [value], value),
+    ]
+    return pair, {name: np.asarray(number) for name, number in constants.items()}
+
+
+def test_a_concat_of_integers_has_one_grid() -> None:
+    """Else TFLite would have to scale one part anew, which ONNX does not."""
+    (first, grid), (second, other) = quantised("a", "x", 0.5), quantised("b", "y", 0.25)
+    concat = node("Concat", ["a", "b"], axis=1)
+    inputs = {"x": FLOATS, "y": FLOATS}
+    model = graph(*first, *second, concat, inputs=inputs, constants={**grid, **other})
+    assert refusal(model) == "node 'concat' of type Concat has parts on different grids"
+    alike = graph(*first, *second, concat, inputs=inputs, constants={**grid, **quantised("b", "y", 0.5)[1]})
+    lowered = lower_tflite(alike, {})
+    assert {t.quantisation.scales for t in lowered.tensors if t.quantisation is not None} == {(0.5,)}
+
+
+@pytest.mark.parametrize(
+    ("source", "axis", "dtype"), [(IMAGE, 3, np.uint8), (IMAGE, 0, np.uint8), (IMAGE, 1, np.int8), (FLOATS, 1, "f4")]
+)
+def test_a_border_is_of_bytes_and_beside_the_image(source: tuple[int, Sequence[int]], axis: int, dtype: str) -> None:
+    model = graph(
+        node("Concat", ["edge", "x"], axis=axis), inputs={"x": source}, constants={"edge": np.ones(source[1], dtype)}
+    )
+    assert refusal(model) == "node 'concat' of type Concat does not put a border of bytes around the image"
+
+
+NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+
+
+def resize(scales: Sequence[float], inputs: int = 3, **form: str) -> onnx.ModelProto:
+    return graph(
+        node("Resize", ["x", "", "scales", ""][:inputs], **{**NEAREST, **form}),
+        inputs={"x": FLOATS},
+        constants={"scales": np.array(scales, np.float32)},
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        resize([1, 1, 2.5, 2]),
+        resize([1, 1, 2, 2.5]),
+        resize([2, 1, 2, 2]),
+        resize([1, 2, 2, 2]),
+        resize([2, 2, 2, 2]),
+        resize([1, 1, 2]),
+        resize([1, 1, 2, 2], inputs=4),
+        resize([1, 1, 2, 2], mode="linear"),
+        resize([1, 1, 2, 2], coordinate_transformation_mode="half_pixel"),
+        resize([1, 1, 2, 2], nearest_mode="ceil"),
+    ],
+)
+def test_a_resize_is_by_whole_factors_and_repeats_its_pixels(model: onnx.ModelProto) -> None:
+    words = "node 'resize' of type Resize is not nearest-neighbour upsampling by a whole factor"
+    assert refusal(model) == words
+
+
+@pytest.mark.parametrize("height", [1 << 28, 0])
+def test_a_value_too_large_for_tflite_or_without_pixels_is_named_with_its_shape(height: int) -> None:
+    """TFLite's sides are 32-bit: 8 · 2²⁸ is one too many."""
+    model = graph(node("Transpose", ["x"], perm=[0, 3, 2, 1]), inputs={"x": (TensorProto.FLOAT, (1, 8 * height, 1, 2))})
+    assert refusal(model) == f"the value 'x' would have the shape (1, {8 * height}, 1, 2)"
