@@ -284,21 +284,19 @@ class _Lowering:
     def lower_border(self, node: onnx.NodeProto) -> None:
         """Rows or columns of bytes beside the image, both still NHWC (`uint8_stem`)."""
         axis = _attributes(node).get("axis")
-        parts = [
+        found = [
             self.add_constant(name, self.constants[name].array) if name in self.constants else self.values[name].integer
             for name in node.input
         ]
-        shapes = [self.tensors[part].shape for part in parts if part is not None]
-        if axis not in (1, 2) or {self.tensors[part].dtype for part in parts if part is not None} != {
-            np.dtype(np.uint8)
-        }:
+        parts = tuple(part for part in found if part is not None)
+        kinds = {self.tensors[part].dtype for part in parts}
+        if axis not in (1, 2) or len(parts) < len(found) or kinds != {np.dtype(np.uint8)}:
             raise LoweringError(f"node {node.name!r} of type Concat does not put a border of bytes around the image")
+        shapes = [self.tensors[part].shape for part in parts]
         shape = tuple(sum(s[axis] for s in shapes) if i == axis else n for i, n in enumerate(shapes[0]))
         result = self.add_tensor(Tensor(node.output[0], np.dtype(np.uint8), shape))
         options = {"axis": axis, "fusedActivationFunction": NO_ACTIVATION}
-        self.operators.append(
-            Operator("CONCATENATION", tuple(part for part in parts if part is not None), (result,), options)
-        )
+        self.operators.append(Operator("CONCATENATION", parts, (result,), options))
         self.values[node.output[0]] = _Value(shape, integer=result)
 
     def lower_resize(self, node: onnx.NodeProto) -> None:

@@ -234,6 +234,13 @@ def test_a_border_is_of_bytes_and_beside_the_image(source: tuple[int, Sequence[i
     assert refusal(model) == "node 'concat' of type Concat does not put a border of bytes around the image"
 
 
+def test_a_border_is_not_put_around_what_is_floats_by_then() -> None:
+    """It was left out once, and the border alone came back."""
+    bytes_ = np.ones((1, 1, 6, 2), np.uint8)
+    model = graph(node("Concat", ["edge", "x"], axis=1), inputs={"x": FLOATS}, constants={"edge": bytes_})
+    assert refusal(model) == "node 'concat' of type Concat does not put a border of bytes around the image"
+
+
 NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 

@@ -59,8 +59,9 @@ def installed() -> list[str]:
 def check_output(spec: Contract, index: int, shape: Sequence[int]) -> None:
     """Raise `BackendError` unless output `index` of a model has the shape that the contract gives it."""
     expected = spec.outputs[index]
-    if tuple(shape) != expected.shape:
+    found = tuple(int(side) for side in shape)  # some backends give NumPy's integers
+    if found != expected.shape:
         raise BackendError(
-            f"output {expected.name} of the model has shape {tuple(shape)}, the contract says {expected.shape}; "
+            f"output {expected.name} of the model has shape {found}, the contract says {expected.shape}; "
             "build the bundle again"
         )
