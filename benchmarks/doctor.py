@@ -7,11 +7,12 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..runtime.backends import BACKENDS, installed
-from ..runtime.target import FEATURES, Target, choose_target, read_budget, this_processor
-from .machine import NOT_TOLD, describe_machine
-from .pinned import usable_cores
-from .subjects import environment
+from retinaface_edge.runtime.backends import BACKENDS, installed
+from retinaface_edge.runtime.host.targets import FEATURES, Target, choose_target, read_budget, this_processor
+
+from .environment import NOT_TOLD, describe_machine
+from .inference.network_under_test import environment
+from .latency.pinned_process import usable_cores
 
 BUSY = 0.5
 PACKAGES = {"openvino": ("openvino",), "tflite": ("ai-edge-litert", "tflite-runtime"), "onnxruntime": ("onnxruntime",)}

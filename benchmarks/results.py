@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..runtime.postprocess import Faces
-from ..runtime.whole import write_whole
-from .accuracy import LEFT_OUT, RIGHT, WRONG, Judged
-from .subjects import MeasurementError, Subject, environment
+from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.ops.postprocess import Faces
+
+from .accuracy.average_precision import LEFT_OUT, RIGHT, WRONG, Judged
+from .inference.network_under_test import MeasurementError, Subject, environment
 
 FORMAT_VERSION = 1
 KINDS = ("drift", "eval", "compare", "bench")

@@ -11,14 +11,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from ..runtime.postprocess import Grid
-from ..runtime.spec import Contract
-from .equalise import equalise
-from .images import ImageSet
-from .observe import Observation, Observations, Progress, observe
-from .ranges import ESTIMATORS, Range, at_candidates, before_activation, mean_extremes
+from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.spec import Contract
+
+from .dataset.image_set import ImageSet
+from .equalisation import equalise
+from .gptq import IMAGES, patch_products
+from .observers import Observation, Observations, Progress, observe
+from .range_estimators import ESTIMATORS, Range, at_candidates, before_activation, mean_extremes
 from .recipe import Recipe
-from .rounding import IMAGES, patch_products
 
 MOVES = ("Resize", "Transpose", "Reshape")
 """Operations that compute nothing: their result is on the grid of what they read."""

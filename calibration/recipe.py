@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..runtime.errors import RetinaFaceEdgeError
-from .ranges import ESTIMATORS
+from retinaface_edge.runtime.errors import RetinaFaceEdgeError
+
+from .range_estimators import ESTIMATORS
 
 PRESET_FILE = Path(__file__).parent / "recipes.json"
 PRESETS = ("accurate", "balanced", "fast")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from retinaface_edge.calibration.scenes import portrait, scenes
-from retinaface_edge.cli import main
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
+from retinaface_edge.cli.main import main
 
 FOLDER = Path("build")
 SCENES, SEED = 11, 1  # another seed than calibration's: scenes that it has not seen

@@ -21,16 +21,16 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
-from retinaface_edge.calibration.images import image_set
-from retinaface_edge.calibration.ranges import ESTIMATORS
+from retinaface_edge.calibration.dataset.image_set import image_set
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
+from retinaface_edge.calibration.range_estimators import ESTIMATORS
 from retinaface_edge.calibration.recipe import read_recipe
-from retinaface_edge.calibration.scenes import portrait, scenes
-from retinaface_edge.cli import _parser, main
-from retinaface_edge.export.demo import demo_checkpoint
-from retinaface_edge.export.deploy import Deploy
-from retinaface_edge.export.to_onnx import to_onnx
+from retinaface_edge.cli.main import _parser, main
+from retinaface_edge.export.checkpoints.demo import demo_checkpoint
+from retinaface_edge.export.graph.export import to_onnx
+from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.runtime import Detector, Spec
-from retinaface_edge.runtime.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import Grid
 
 FOLDER = Path(__file__).parent
 IMAGES = 24

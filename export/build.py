@@ -12,22 +12,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..calibration.images import ImageSource
-from ..calibration.observe import Progress
-from ..calibration.recipe import Recipe, for_branch, recipe_from_json
-from ..runtime.bundle import Bundle
-from ..runtime.spec import Contract, Spec
-from ..runtime.twin import c_files
-from .cache import Files, Stages, digest_of
-from .checkpoint_file import CheckpointSource
+from retinaface_edge.calibration.dataset.image_set import ImageSource
+from retinaface_edge.calibration.observers import Progress
+from retinaface_edge.calibration.recipe import Recipe, for_branch, recipe_from_json
+from retinaface_edge.runtime.bundle.bundle import Bundle
+from retinaface_edge.runtime.c.generate import c_files
+from retinaface_edge.runtime.spec import Contract, Spec
+
+from .bundle_writer import Content, Sign, write_bundle
+from .checkpoints.source import CheckpointSource
+from .graph.opset import DEFAULT_OPSET
 from .licences import licence
-from .opset import DEFAULT_OPSET
-from .write import Content, Sign, write_bundle
+from .stage_cache import Files, Stages, digest_of
 
 if TYPE_CHECKING:
     import onnx
 
-    from .branch import Branch
+    from .models.mesh_branch import Branch
 
 EXPORTERS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
 QUANTISERS = ("onnx", "onnxruntime", "openvino", "ai-edge-litert", "pillow")
@@ -115,9 +116,9 @@ def _exported(
     """`model.onnx`, FP32; `checkpoint.json`, what the checkpoint was recognised as; `network.json`, its size."""
 
     def make() -> Files:
-        from .count import multiply_accumulates
-        from .deploy import Deploy
-        from .to_onnx import to_onnx
+        from .graph.export import to_onnx
+        from .graph.multiply_accumulates import multiply_accumulates
+        from .models.deploy import Deploy
 
         stage("export to ONNX")
         read = checkpoint.read()
@@ -151,10 +152,10 @@ def _quantised(
     def make() -> Files:
         import onnx
 
-        from ..calibration.calibrate import calibrate
-        from ..calibration.judge import judge
-        from ..calibration.layers import format_fits, layer_fits
-        from ..calibration.quantise import quantise
+        from retinaface_edge.calibration.calibrate import calibrate
+        from retinaface_edge.calibration.dataset.checks import judge
+        from retinaface_edge.calibration.layer_report import format_fits, layer_fits
+        from retinaface_edge.calibration.qdq import quantise
 
         model = onnx.load_from_string(graph)
         warnings: list[str] = []
@@ -162,7 +163,7 @@ def _quantised(
         stage(f"calibrate on {len(pictures.inputs)} images")
         calibration = calibrate(model, spec, pictures, recipe, progress)
         if max_drift is not None:
-            from .search import search
+            from .precision_search import search
 
             calibration, _ = search(calibration, model, spec, max_drift, stage, progress)
         stage(f"quantise by the recipe {recipe.name}")
@@ -205,11 +206,12 @@ def _dense(
     def make() -> Files:
         import onnx
 
-        from ..calibration.calibrate import calibrate
-        from ..calibration.mesh import faces_of
-        from ..calibration.quantise import quantise
-        from .branch import deployed
-        from .to_onnx import to_onnx
+        from retinaface_edge.calibration.calibrate import calibrate
+        from retinaface_edge.calibration.dataset.face_samples import faces_of
+        from retinaface_edge.calibration.qdq import quantise
+
+        from .graph.export import to_onnx
+        from .models.mesh_branch import deployed
 
         stage("export and quantise the dense branch")
         model = to_onnx(deployed(branch.model).eval(), branch.mesh, opset)
@@ -245,10 +247,11 @@ def _lowered(
     def make() -> Files:
         import onnx
 
-        from ..calibration.calibrate import grids_from_json
-        from .lower_openvino import lower_openvino
-        from .lower_tflite import LoweringError, lower_tflite
-        from .tflite_file import serialise
+        from retinaface_edge.calibration.calibrate import grids_from_json
+
+        from .lower.openvino import lower_openvino
+        from .lower.tflite import LoweringError, lower_tflite
+        from .lower.tflite_schema import serialise
 
         stage(name)
         model = onnx.load_from_string(graph)

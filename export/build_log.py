@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ..runtime.bundle import Bundle
+from retinaface_edge.runtime.bundle.bundle import Bundle
 
 
 def _now() -> str:

@@ -4,7 +4,7 @@
 >>> faces = Detector.load("bundle", backend="openvino", precision="int8").detect(frame)
 """
 
-from .runtime import (
+from retinaface_edge.runtime import (
     BackendError,
     Bundle,
     BundleError,

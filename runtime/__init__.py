@@ -7,11 +7,11 @@ import sys
 if "openvino" not in sys.modules:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-from .align import aligned
-from .bundle import Bundle
+from .bundle.bundle import Bundle
 from .detector import Detector
 from .errors import BackendError, BundleError, ImageError, RetinaFaceEdgeError, SpecError, ThresholdError
-from .postprocess import Face, Faces
+from .ops.align import aligned
+from .ops.postprocess import Face, Faces
 from .spec import Spec
 
 __all__ = [

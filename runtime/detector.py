@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import backends
-from .bundle import Bundle
+from .bundle.bundle import Bundle
 from .errors import BackendError, RetinaFaceEdgeError
-from .postprocess import Faces, Grid, RawOutput, check_thresholds, postprocess
-from .preprocess import Letterbox, check_frame, letterbox, letterbox_for
+from .ops.letterbox import Letterbox, check_frame, letterbox, letterbox_for
+from .ops.postprocess import Faces, Grid, RawOutput, check_thresholds, postprocess
 from .spec import Spec
 
 if TYPE_CHECKING:
-    from .mesh import DenseBranch
+    from .mesh.branch import DenseBranch
 
 FRAME_SIZES_KEPT = 8
 
@@ -71,7 +71,7 @@ class Detector:
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         if backend is None or precision is None:
-            from .device import default_artifact
+            from .host.artifact_choice import default_artifact
 
             artifact = default_artifact(opened, backend, precision)
         else:
@@ -196,7 +196,7 @@ class Detector:
         if mesh and self._dense is None:
             if self._branch is None:
                 raise BackendError("this detector was not loaded from a bundle, so it has no dense branch")
-            from .mesh import DenseBranch  # late: most programs ask for no mesh
+            from .mesh.branch import DenseBranch  # late: most programs ask for no mesh
 
             self._network, dense = self._branch()
             self._dense = DenseBranch(self.spec, dense, self._network.grids[len(self.spec.outputs) :])

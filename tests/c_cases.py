@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_edge.runtime import Faces, Spec
-from retinaface_edge.runtime.postprocess import Grid, postprocess
-from retinaface_edge.runtime.preprocess import letterbox, letterbox_for
-from retinaface_edge.runtime.twin import c_files
+from retinaface_edge.runtime.c.generate import c_files
+from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
+from retinaface_edge.runtime.ops.postprocess import Grid, postprocess
 
 DRIVER = Path(__file__).parent / "c" / "driver.c"
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")

@@ -13,18 +13,18 @@ import torch
 from hypothesis import settings
 
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
-from retinaface_edge.calibration.images import ImageSet, image_folder, image_set
-from retinaface_edge.calibration.quantise import quantise
+from retinaface_edge.calibration.dataset.image_set import ImageSet, image_folder, image_set
+from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes, portrait, scenes
+from retinaface_edge.calibration.qdq import quantise
 from retinaface_edge.calibration.recipe import Recipe, read_recipe
-from retinaface_edge.calibration.scenes import Scenes, portrait, scenes
 from retinaface_edge.export.build import build
-from retinaface_edge.export.checkpoints import Checkpoint
-from retinaface_edge.export.demo import demo_branch, demo_checkpoint, demo_file
-from retinaface_edge.export.deploy import Deploy
-from retinaface_edge.export.model import RetinaFace
-from retinaface_edge.export.to_onnx import to_onnx
+from retinaface_edge.export.checkpoints.demo import demo_branch, demo_checkpoint, demo_file
+from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.graph.export import to_onnx
+from retinaface_edge.export.models.deploy import Deploy
+from retinaface_edge.export.models.retinaface import RetinaFace
 from retinaface_edge.runtime import Bundle, Spec
-from retinaface_edge.runtime.preprocess import letterbox, letterbox_for
+from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.load_profile("tests")

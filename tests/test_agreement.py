@@ -9,9 +9,14 @@ from oracles.kernels import compare_litert
 from oracles.reference import evaluate
 from test_reference import INT8, elementwise, litert
 
-from retinaface_edge.calibration.agreement import before_leaky_relu, leaky_relu_slope, negative_factor, weight_scales
 from retinaface_edge.calibration.fixed_point import multiplier, rescale
-from retinaface_edge.runtime.postprocess import Grid
+from retinaface_edge.calibration.kernel_parity import (
+    before_leaky_relu,
+    leaky_relu_slope,
+    negative_factor,
+    weight_scales,
+)
+from retinaface_edge.runtime.ops.postprocess import Grid
 
 scales = st.floats(2.0**-8, 0.25, width=32)
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform, warp
 
-from retinaface_edge.calibration.scenes import portrait
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.runtime import Bundle, Detector, Face, ImageError
-from retinaface_edge.runtime.align import TEMPLATE, aligned, similarity
+from retinaface_edge.runtime.ops.align import TEMPLATE, aligned, similarity
 
 
 def face_at(points: np.ndarray) -> Face:

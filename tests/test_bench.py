@@ -20,25 +20,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retinaface_edge.benchmarks import doctor, machine
-from retinaface_edge.benchmarks.bench_text import bench_markdown
-from retinaface_edge.benchmarks.contestants import Contestant
-from retinaface_edge.benchmarks.first_result import first_result
-from retinaface_edge.benchmarks.frames import fill
-from retinaface_edge.benchmarks.gate import failures
-from retinaface_edge.benchmarks.intervals import block_draws, median_interval, paired_ratio, unpaired_ratio
-from retinaface_edge.benchmarks.latency import order
-from retinaface_edge.benchmarks.peers import load_detector, peers_of
-from retinaface_edge.benchmarks.pick import pick
-from retinaface_edge.benchmarks.pinned import choose_cores, run_pinned, thread_seconds, threads_beyond
-from retinaface_edge.benchmarks.speed_gates import budget_outcome, check_budget, outcomes_since
-from retinaface_edge.benchmarks.subjects import MeasurementError
-from retinaface_edge.calibration.scenes import scenes
-from retinaface_edge.cli import main
-from retinaface_edge.runtime import Bundle, Detector, Spec, device
-from retinaface_edge.runtime.drift import iou
+from retinaface_edge.benchmarks import doctor
+from retinaface_edge.benchmarks import environment as machine
+from retinaface_edge.benchmarks.gates.gate import failures
+from retinaface_edge.benchmarks.gates.speed import budget_outcome, check_budget, outcomes_since
+from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError
+from retinaface_edge.benchmarks.latency.cold_start import first_result
+from retinaface_edge.benchmarks.latency.competitors import load_detector, peers_of
+from retinaface_edge.benchmarks.latency.fastest_artifact import pick
+from retinaface_edge.benchmarks.latency.frames import fill
+from retinaface_edge.benchmarks.latency.pinned_process import choose_cores, run_pinned, thread_seconds, threads_beyond
+from retinaface_edge.benchmarks.latency.rounds import order
+from retinaface_edge.benchmarks.latency.runners import Contestant
+from retinaface_edge.benchmarks.report.bench_text import bench_markdown
+from retinaface_edge.benchmarks.stats.bootstrap import block_draws, median_interval, paired_ratio, unpaired_ratio
+from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
+from retinaface_edge.cli.main import main
+from retinaface_edge.runtime import Bundle, Detector, Spec
 from retinaface_edge.runtime.errors import BackendError, BundleError, SpecError
-from retinaface_edge.runtime.target import BUDGETS, Budget, Processor, read_budget
+from retinaface_edge.runtime.host import artifact_choice as device
+from retinaface_edge.runtime.host.targets import BUDGETS, Budget, Processor, read_budget
+from retinaface_edge.runtime.ops.iou import iou
 
 FRAMES = 12
 ARTIFACTS = ("openvino int8", "onnxruntime fp32")

@@ -15,14 +15,15 @@ import pytest
 from conftest import ROOT
 from trust.kills import kill_builds
 
-from retinaface_edge.calibration.images import CalibrationError, image_folder
-from retinaface_edge.calibration.scenes import Scenes, scenes
-from retinaface_edge.cli import main
-from retinaface_edge.export import cache, write
-from retinaface_edge.export.checkpoint_file import CheckpointError, checkpoint_file
-from retinaface_edge.export.lower_openvino import lower_openvino
-from retinaface_edge.export.lower_tflite import LoweringError
-from retinaface_edge.export.write import Content, reserved, write_bundle
+from retinaface_edge.calibration.dataset.image_set import CalibrationError, image_folder
+from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes, scenes
+from retinaface_edge.cli.main import main
+from retinaface_edge.export import bundle_writer as write
+from retinaface_edge.export import stage_cache as cache
+from retinaface_edge.export.bundle_writer import Content, reserved, write_bundle
+from retinaface_edge.export.checkpoints.source import CheckpointError, checkpoint_file
+from retinaface_edge.export.lower.openvino import lower_openvino
+from retinaface_edge.export.lower.tflite import LoweringError
 from retinaface_edge.runtime import Bundle, BundleError, Spec
 
 SMALL = ["build", "--images", "3", "--recipe", "fast", "--size", "160x128", "--force"]
@@ -31,7 +32,7 @@ SMALL = ["build", "--images", "3", "--recipe", "fast", "--size", "160x128", "--f
 def run(arguments: list[str], folder: Path, seed: int) -> str:
     environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
     code = (
-        "import sys; from retinaface_edge.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from retinaface_edge.cli.main import main; code = main(sys.argv[1:]);"
         "print('loaded', *sorted({'torch', 'openvino', 'skimage', 'onnxsim'} & set(sys.modules))); sys.exit(code)"
     )
     result = subprocess.run(

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retinaface_edge.export import write
-from retinaface_edge.export.write import Content, check_output, write_bundle
+from retinaface_edge.export import bundle_writer as write
+from retinaface_edge.export.bundle_writer import Content, check_output, write_bundle
 from retinaface_edge.runtime import Bundle, BundleError, Detector, Spec, SpecError
-from retinaface_edge.runtime.bundle import MANIFEST, serialise
+from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from c_cases import (
     run_driver,
 )
 
-from retinaface_edge.calibration.scenes import portrait, scenes
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
 from retinaface_edge.runtime import Bundle, Detector, Spec
-from retinaface_edge.runtime.postprocess import Grid
-from retinaface_edge.runtime.preprocess import letterbox, letterbox_for
-from retinaface_edge.runtime.twin import EXAMPLE, HEADER, SOURCES, c_files, c_header
+from retinaface_edge.runtime.c.generate import EXAMPLE, HEADER, SOURCES, c_files, c_header
+from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
+from retinaface_edge.runtime.ops.postprocess import Grid
 
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="no gcc and no clang here")
 SPECS = (Spec(96, 64), Spec(64, 128), Spec(320, 256))

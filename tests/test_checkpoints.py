@@ -13,8 +13,8 @@ import torch
 from conftest import random_model
 from torch import Tensor
 
-from retinaface_edge.export.checkpoints import CheckpointError, read_checkpoint
-from retinaface_edge.export.model import RetinaFace
+from retinaface_edge.export.checkpoints.families import CheckpointError, read_checkpoint
+from retinaface_edge.export.models.retinaface import RetinaFace
 
 
 def as_biubug6(model: RetinaFace) -> dict[str, Tensor]:

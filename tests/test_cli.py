@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retinaface_edge.calibration.scenes import portrait
-from retinaface_edge.cli import main
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
+from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import Bundle
 
 
@@ -144,7 +144,7 @@ def test_a_build_by_command_reports_its_layers_and_is_quick_the_second_time(
 def test_a_drift_that_cannot_be_met_fails_with_1_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retinaface_edge.export.search.STEPS", (0, 1))
+    monkeypatch.setattr("retinaface_edge.export.precision_search.STEPS", (0, 1))
     command = ["build", "--images", "2", "--cache", str(tmp_path / "cache"), "--recipe", "fast"]
     command += ["--size", "160x128", "--max-drift", "0"]
     assert main([*command, "--output", str(tmp_path / "out")]) == 1

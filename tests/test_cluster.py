@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from retinaface_edge.benchmarks.cache import ResultCache
-from retinaface_edge.benchmarks.drift import drift, read_set
-from retinaface_edge.benchmarks.subjects import MeasurementError, subjects_of
-from retinaface_edge.calibration.scenes import scenes
+from retinaface_edge.benchmarks.drift.run import drift, read_set
+from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError, subjects_of
+from retinaface_edge.benchmarks.inference.result_cache import ResultCache
+from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
 from retinaface_edge.runtime import Bundle
 
 distributed = pytest.importorskip("distributed")

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retinaface_edge.benchmarks.accuracy import Judged, average_precision_of
-from retinaface_edge.benchmarks.compare import bootstrap_average_precision, compare_results
-from retinaface_edge.benchmarks.datasets import AP50, WIDER
+from retinaface_edge.benchmarks.accuracy.average_precision import Judged, average_precision_of
+from retinaface_edge.benchmarks.accuracy.compare import bootstrap_average_precision, compare_results
+from retinaface_edge.benchmarks.accuracy.datasets import AP50, WIDER
+from retinaface_edge.benchmarks.accuracy.wider_protocol import wider_average_precision
+from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError
 from retinaface_edge.benchmarks.results import judged_from, judged_json
-from retinaface_edge.benchmarks.subjects import MeasurementError
-from retinaface_edge.benchmarks.wider import wider_average_precision
 
 PICTURES = 60
 

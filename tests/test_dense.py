@@ -14,20 +14,20 @@ import onnx
 import pytest
 from PIL import Image
 
-from retinaface_edge.benchmarks.probes import probe, read_layers
-from retinaface_edge.benchmarks.subjects import subjects_of
-from retinaface_edge.calibration.scenes import portrait
-from retinaface_edge.cli import main
-from retinaface_edge.export.branch import BranchError, branch_file, read_branch
-from retinaface_edge.export.checkpoints import Checkpoint
-from retinaface_edge.export.demo import DENSE_BRANCH, demo_branch
-from retinaface_edge.export.integer_features import integer_features
+from retinaface_edge.benchmarks.drift.layer_values import probe, read_layers
+from retinaface_edge.benchmarks.inference.network_under_test import subjects_of
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
+from retinaface_edge.cli.main import main
+from retinaface_edge.export.checkpoints.demo import DENSE_BRANCH, demo_branch
+from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.graph.passes.integer_features import integer_features
+from retinaface_edge.export.models.mesh_branch import BranchError, branch_file, read_branch
 from retinaface_edge.runtime import Bundle, BundleError, Detector, Faces
 from retinaface_edge.runtime.backends import load
-from retinaface_edge.runtime.bundle import MANIFEST
-from retinaface_edge.runtime.mesh import head_pose
-from retinaface_edge.runtime.preprocess import letterbox, letterbox_for
-from retinaface_edge.runtime.topology import topology
+from retinaface_edge.runtime.bundle.bundle import MANIFEST
+from retinaface_edge.runtime.mesh.branch import head_pose
+from retinaface_edge.runtime.mesh.topology import topology
+from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 
 BACKENDS = ("openvino", "tflite", "onnxruntime")
 

@@ -17,7 +17,7 @@ from conftest import ROOT
 from PIL import Image
 from test_docs import shell
 
-from retinaface_edge.calibration.scenes import portrait
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.runtime import Bundle
 
 __all__ = ["shell"]
@@ -119,7 +119,7 @@ def test_the_image_copies_what_there_is_and_all_that_the_package_needs() -> None
 
 
 def test_the_service_is_what_systemd_takes_and_its_commands_parse(tmp_path: Path) -> None:
-    from retinaface_edge.cli import _parser
+    from retinaface_edge.cli.main import _parser
 
     unit = (DEPLOY / "systemd" / "retinaface-edge.service").read_text()
     program = "/opt/retinaface-edge/bin/retinaface-edge"

@@ -14,10 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retinaface_edge.calibration.scenes import portrait, scenes
-from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError, Spec, ThresholdError, backends
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
+from retinaface_edge.runtime import (
+    BackendError,
+    Bundle,
+    Detector,
+    Faces,
+    ImageError,
+    Spec,
+    ThresholdError,
+    backends,
+)
 from retinaface_edge.runtime.detector import Times
-from retinaface_edge.runtime.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import Grid
 
 BACKENDS = ("openvino", "tflite", "onnxruntime")
 

@@ -14,7 +14,7 @@ import pytest
 import tomllib
 from conftest import ROOT
 
-from retinaface_edge.cli import _parser, main
+from retinaface_edge.cli.main import _parser, main
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 COMMANDS = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)

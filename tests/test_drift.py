@@ -14,16 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retinaface_edge.benchmarks import measure as measure_module
-from retinaface_edge.benchmarks.cache import ResultCache
-from retinaface_edge.benchmarks.detections import compare_faces
-from retinaface_edge.benchmarks.drift import drift, pairs_of, read_set
-from retinaface_edge.benchmarks.measure import Measurement, Plan, Result, Unreadable
-from retinaface_edge.benchmarks.subjects import MeasurementError, Subject, subjects_of
-from retinaface_edge.benchmarks.tensors import HIGHEST_SQNR_DB, TensorFloor, output_sums, sqnr_db
-from retinaface_edge.calibration.scenes import scenes
+from retinaface_edge.benchmarks.drift.detection_metrics import compare_faces
+from retinaface_edge.benchmarks.drift.run import drift, pairs_of, read_set
+from retinaface_edge.benchmarks.drift.tensor_metrics import HIGHEST_SQNR_DB, TensorFloor, output_sums, sqnr_db
+from retinaface_edge.benchmarks.inference import measurement as measure_module
+from retinaface_edge.benchmarks.inference.measurement import Measurement, Plan, Result, Unreadable
+from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError, Subject, subjects_of
+from retinaface_edge.benchmarks.inference.result_cache import ResultCache
+from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
 from retinaface_edge.runtime import Bundle, Spec
-from retinaface_edge.runtime.postprocess import Faces
+from retinaface_edge.runtime.ops.postprocess import Faces
 
 PICTURES = 5
 

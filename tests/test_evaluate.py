@@ -12,17 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retinaface_edge.benchmarks.accuracy import ImageDetections, average_precision
-from retinaface_edge.benchmarks.cache import ResultCache
-from retinaface_edge.benchmarks.datasets import read_boxes
-from retinaface_edge.benchmarks.evaluate import evaluate
-from retinaface_edge.benchmarks.subjects import MeasurementError, subjects_of
-from retinaface_edge.benchmarks.views import MULTI_SCALE, ORIGINAL, checked_scale, detect_in_views, merge, views
-from retinaface_edge.calibration.scenes import portrait
+from retinaface_edge.benchmarks.accuracy.average_precision import ImageDetections, average_precision
+from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
+from retinaface_edge.benchmarks.accuracy.run import evaluate
+from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError, subjects_of
+from retinaface_edge.benchmarks.inference.result_cache import ResultCache
+from retinaface_edge.benchmarks.inference.scales import (
+    MULTI_SCALE,
+    ORIGINAL,
+    checked_scale,
+    detect_in_views,
+    merge,
+    views,
+)
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.runtime import Bundle, Detector, Spec
 from retinaface_edge.runtime.backends import load
-from retinaface_edge.runtime.drift import iou
-from retinaface_edge.runtime.postprocess import Faces
+from retinaface_edge.runtime.ops.iou import iou
+from retinaface_edge.runtime.ops.postprocess import Faces
 
 
 def portrait_set(folder: Path, bundle: Bundle) -> Path:

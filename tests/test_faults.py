@@ -14,16 +14,16 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from retinaface_edge.benchmarks.cache import ResultCache
-from retinaface_edge.benchmarks.drift import drift, read_set
-from retinaface_edge.benchmarks.gate import Outcome, apply_gate, failures, read_gate
-from retinaface_edge.benchmarks.layers import layer_drift
-from retinaface_edge.benchmarks.subjects import Subject, digest_of, subjects_of
+from retinaface_edge.benchmarks.drift.layer_metrics import layer_drift
+from retinaface_edge.benchmarks.drift.run import drift, read_set
+from retinaface_edge.benchmarks.gates.gate import Outcome, apply_gate, failures, read_gate
+from retinaface_edge.benchmarks.inference.network_under_test import Subject, digest_of, subjects_of
+from retinaface_edge.benchmarks.inference.result_cache import ResultCache
 from retinaface_edge.calibration.calibrate import grids_from_json
-from retinaface_edge.calibration.scenes import scenes
-from retinaface_edge.export.lower_openvino import lower_openvino
-from retinaface_edge.export.lower_tflite import lower_tflite
-from retinaface_edge.export.tflite_file import serialise
+from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
+from retinaface_edge.export.lower.openvino import lower_openvino
+from retinaface_edge.export.lower.tflite import lower_tflite
+from retinaface_edge.export.lower.tflite_schema import serialise
 from retinaface_edge.runtime import Bundle, Spec
 
 PICTURES = 6

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from retinaface_edge.benchmarks.gate import apply_gate, failures, junit, read_gate
-from retinaface_edge.benchmarks.subjects import MeasurementError
+from retinaface_edge.benchmarks.gates.gate import apply_gate, failures, junit, read_gate
+from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError
 
 
 def result(sqnr: float | None = 25.0, ap: float = 0.9) -> dict[str, Any]:

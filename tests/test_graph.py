@@ -12,11 +12,15 @@ import torch
 from torch.nn import functional
 
 from retinaface_edge.calibration.calibrate import calibrate
-from retinaface_edge.calibration.images import ImageSet
-from retinaface_edge.calibration.quantise import quantise
+from retinaface_edge.calibration.dataset.image_set import ImageSet
+from retinaface_edge.calibration.qdq import quantise
 from retinaface_edge.calibration.recipe import read_recipe
-from retinaface_edge.export.branch import branch_file, deployed, read_branch
-from retinaface_edge.export.graph_decoder import (
+from retinaface_edge.export.graph.export import to_onnx
+from retinaface_edge.export.lower.openvino import lower_openvino
+from retinaface_edge.export.lower.tflite import lower_tflite
+from retinaface_edge.export.lower.tflite_schema import serialise
+from retinaface_edge.export.models.mesh_branch import branch_file, deployed, read_branch
+from retinaface_edge.export.models.mesh_graph import (
     LEVELS,
     ChebyshevConvolution,
     GraphBranch,
@@ -24,17 +28,13 @@ from retinaface_edge.export.graph_decoder import (
     hierarchy,
     scaled_laplacian,
 )
-from retinaface_edge.export.lower_openvino import lower_openvino
-from retinaface_edge.export.lower_tflite import lower_tflite
-from retinaface_edge.export.tflite_file import serialise
-from retinaface_edge.export.to_onnx import to_onnx
 from retinaface_edge.runtime.backends import load
-from retinaface_edge.runtime.postprocess import Grid
+from retinaface_edge.runtime.mesh.topology import topology
+from retinaface_edge.runtime.ops.postprocess import Grid
 from retinaface_edge.runtime.spec import Mesh
-from retinaface_edge.runtime.topology import topology
-from retinaface_edge.training.mesh import train
-from retinaface_edge.training.render import look, pixel_loss, rasterise, shade
-from retinaface_edge.training.samples import Pictured, Samples
+from retinaface_edge.training.mesh.fit import train
+from retinaface_edge.training.mesh.renderer import look, pixel_loss, rasterise, shade
+from retinaface_edge.training.mesh.samples import Pictured, Samples
 
 SIDE = 24
 MESH = Mesh(channels=8, batch=4)

@@ -122,7 +122,7 @@ def test_the_wheel_detects_where_only_numpy_and_litert_are(wheel: Path, bundle: 
         "assert installed() == ['tflite'], installed();"
         f"d = Detector.load({str(bundle.path)!r}, backend='tflite', precision='int8');"
         "print(len(d.detect(numpy.zeros((480, 640, 3), numpy.uint8))));"
-        "from retinaface_edge.cli import main;"
+        "from retinaface_edge.cli.main import main;"
         f"code = main(['detect', {str(bundle.path)!r}, 'nothing.png', '--backend', 'openvino']); print(code);"
         "sys.stdout = sys.stderr; assert main(['doctor']) == 0"
     )
@@ -133,7 +133,7 @@ def test_the_wheel_detects_where_only_numpy_and_litert_are(wheel: Path, bundle: 
 def test_importing_openvino_tells_nobody() -> None:
     """Its telemetry would send an event to a web service from a process that it forks."""
     code = (
-        "import sys; from retinaface_edge.export import lower_openvino; import openvino;"
+        "import sys; from retinaface_edge.export.lower import openvino; import openvino;"
         "assert openvino.Core().available_devices;"
         "assert sys.modules.get('openvino_telemetry') is None;"
         "assert not [m for m in sys.modules if m.startswith('openvino_telemetry.')]"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retinaface_edge.runtime import ImageError, images
-from retinaface_edge.runtime.images import read_image
+from retinaface_edge.runtime import ImageError
+from retinaface_edge.runtime.io import images
+from retinaface_edge.runtime.io.images import read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
 ORIENTATIONS = {

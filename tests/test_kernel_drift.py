@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from bars.kernel_drift import KERNELS, Drift, drift, kernel_drift, kernel_faces
 
-from retinaface_edge.calibration.images import image_folder
+from retinaface_edge.calibration.dataset.image_set import image_folder
 from retinaface_edge.calibration.recipe import read_recipe
 from retinaface_edge.export.build import build
-from retinaface_edge.export.demo import demo_file
+from retinaface_edge.export.checkpoints.demo import demo_file
 from retinaface_edge.runtime import Bundle, Detector, Faces, Spec
-from retinaface_edge.runtime.images import read_image
+from retinaface_edge.runtime.io.images import read_image
 
 
 @pytest.fixture(scope="module")

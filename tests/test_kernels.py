@@ -12,15 +12,15 @@ from oracles.kernels import Agreement, compare_litert, compare_openvino
 from oracles.reference import evaluate
 
 from retinaface_edge.calibration.calibrate import calibrate
-from retinaface_edge.calibration.images import image_set
-from retinaface_edge.calibration.quantise import quantise
+from retinaface_edge.calibration.dataset.image_set import image_set
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
+from retinaface_edge.calibration.qdq import quantise
 from retinaface_edge.calibration.recipe import read_recipe
-from retinaface_edge.calibration.scenes import portrait, scenes
-from retinaface_edge.export.checkpoints import Checkpoint
-from retinaface_edge.export.deploy import Deploy
-from retinaface_edge.export.lower_tflite import lower_tflite
-from retinaface_edge.export.tflite_file import Graph
-from retinaface_edge.export.to_onnx import to_onnx
+from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.graph.export import to_onnx
+from retinaface_edge.export.lower.tflite import lower_tflite
+from retinaface_edge.export.lower.tflite_schema import Graph
+from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.runtime import Spec
 
 

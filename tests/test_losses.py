@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retinaface_edge.runtime import Spec
-from retinaface_edge.runtime.postprocess import decode_boxes, decode_landmarks
+from retinaface_edge.runtime.ops.postprocess import decode_boxes, decode_landmarks
 from retinaface_edge.training.losses import Targets, match, multi_task
 
 SPEC = Spec(96, 64)

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from retinaface_edge.calibration.calibrate import Calibration
-from retinaface_edge.export.lower_openvino import lower_openvino
-from retinaface_edge.export.lower_tflite import LoweringError, lower_tflite
-from retinaface_edge.export.tflite_file import serialise
-from retinaface_edge.export.to_onnx import run
+from retinaface_edge.export.graph.export import run
+from retinaface_edge.export.lower.openvino import lower_openvino
+from retinaface_edge.export.lower.tflite import LoweringError, lower_tflite
+from retinaface_edge.export.lower.tflite_schema import serialise
 from retinaface_edge.runtime import Spec, backends
 
 

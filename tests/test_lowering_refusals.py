@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from retinaface_edge.export.lower_tflite import LARGEST_SIDE, LoweringError, lower_tflite
+from retinaface_edge.export.lower.tflite import LARGEST_SIDE, LoweringError, lower_tflite
 
 IMAGE, FLOATS = (TensorProto.UINT8, (1, 4, 6, 3)), (TensorProto.FLOAT, (1, 4, 6, 2))
 TO_NCHW = [0, 3, 1, 2]

@@ -20,13 +20,13 @@ from scipy import ndimage
 
 from retinaface_edge.runtime import Faces, Spec
 from retinaface_edge.runtime.backends import Network
-from retinaface_edge.runtime.mesh import DenseBranch, describe, head_pose, place, relative
-from retinaface_edge.runtime.mesh_files import barycentric, mesh_files, mesh_json, sample_texture
-from retinaface_edge.runtime.postprocess import Grid, RawOutput
-from retinaface_edge.runtime.preprocess import letterbox_for
+from retinaface_edge.runtime.c.generate import MESH_HEADER, SOURCES, c_files, mesh_header
+from retinaface_edge.runtime.mesh.branch import DenseBranch, describe, head_pose, place, relative
+from retinaface_edge.runtime.mesh.files import barycentric, mesh_files, mesh_json, sample_texture
+from retinaface_edge.runtime.mesh.topology import topology
+from retinaface_edge.runtime.ops.letterbox import letterbox_for
+from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
 from retinaface_edge.runtime.spec import Mesh
-from retinaface_edge.runtime.topology import topology
-from retinaface_edge.runtime.twin import MESH_HEADER, SOURCES, c_files, mesh_header
 
 SPEC = Spec(96, 64, mesh=Mesh(channels=6, batch=3))
 seeds = st.integers(0, 2**32 - 1)

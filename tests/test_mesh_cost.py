@@ -12,13 +12,13 @@ import pytest
 from bars import mesh_cost as bar
 from PIL import Image
 
-from retinaface_edge.benchmarks import mesh_cost
-from retinaface_edge.benchmarks.contestants import TimedNetwork
-from retinaface_edge.benchmarks.mesh_cost import frame_with_faces, mesh_costs
-from retinaface_edge.calibration.scenes import portrait
-from retinaface_edge.cli import main
+from retinaface_edge.benchmarks.latency import mesh_cost
+from retinaface_edge.benchmarks.latency.mesh_cost import frame_with_faces, mesh_costs
+from retinaface_edge.benchmarks.latency.runners import TimedNetwork
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
+from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import Bundle
-from retinaface_edge.runtime.postprocess import RawOutput
+from retinaface_edge.runtime.ops.postprocess import RawOutput
 
 DELAY = 0.02
 

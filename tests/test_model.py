@@ -7,9 +7,9 @@ import pytest
 import torch
 from conftest import random_model
 
-from retinaface_edge.export.checkpoints import Checkpoint
-from retinaface_edge.export.deploy import Deploy
-from retinaface_edge.export.model import ConvNorm, RetinaFace
+from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.models.deploy import Deploy
+from retinaface_edge.export.models.retinaface import ConvNorm, RetinaFace
 from retinaface_edge.runtime import Spec
 
 

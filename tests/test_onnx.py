@@ -10,9 +10,9 @@ from conftest import random_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinaface_edge.export import to_onnx as export
-from retinaface_edge.export.checkpoints import Checkpoint
-from retinaface_edge.export.deploy import Deploy
+from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.graph import export
+from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.runtime import Spec, SpecError
 from retinaface_edge.runtime.spec import nearest_size
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinaface_edge.runtime import Spec, ThresholdError
-from retinaface_edge.runtime.postprocess import Grid, non_maximum_suppression, postprocess
-from retinaface_edge.runtime.preprocess import letterbox_for
+from retinaface_edge.runtime.ops.letterbox import letterbox_for
+from retinaface_edge.runtime.ops.postprocess import Grid, non_maximum_suppression, postprocess
 
 SPEC = Spec(96, 64)
 FLOAT = [Grid()] * len(SPEC.outputs)

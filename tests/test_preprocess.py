@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinaface_edge.runtime import ImageError, Spec
-from retinaface_edge.runtime.preprocess import check_frame, letterbox, letterbox_for
-from retinaface_edge.runtime.resample import taps
+from retinaface_edge.runtime.ops.letterbox import check_frame, letterbox, letterbox_for
+from retinaface_edge.runtime.ops.resample import taps
 
 SPECS = (Spec(96, 64), Spec(64, 64), Spec(64, 128))
 SIDES = st.one_of(st.integers(1, 40), st.integers(1, 6).map(lambda ratio: 64 * ratio), st.just(192))

@@ -13,31 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
-from retinaface_edge.calibration.images import ImageSet, image_set
-from retinaface_edge.calibration.judge import judge
-from retinaface_edge.calibration.layers import format_fits, layer_fits, sensitivities, signal_to_noise
-from retinaface_edge.calibration.observe import Observation
-from retinaface_edge.calibration.quantise import quantise
-from retinaface_edge.calibration.ranges import ESTIMATORS, Range
-from retinaface_edge.calibration.recipe import (
-    PRESETS,
-    Recipe,
-    RecipeError,
-    for_branch,
-    read_recipe,
-    recipe_from_json,
-)
-from retinaface_edge.calibration.rounding import round_together
-from retinaface_edge.calibration.scenes import scenes
-from retinaface_edge.export import cache
-from retinaface_edge.export.checkpoints import Checkpoint
-from retinaface_edge.export.deploy import Deploy
-from retinaface_edge.export.lower_tflite import lower_tflite
-from retinaface_edge.export.search import DriftError, search
-from retinaface_edge.export.to_onnx import run, to_onnx
+from retinaface_edge.calibration.dataset.checks import judge
+from retinaface_edge.calibration.dataset.image_set import ImageSet, image_set
+from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
+from retinaface_edge.calibration.gptq import round_together
+from retinaface_edge.calibration.layer_report import format_fits, layer_fits, sensitivities, signal_to_noise
+from retinaface_edge.calibration.observers import Observation
+from retinaface_edge.calibration.qdq import quantise
+from retinaface_edge.calibration.range_estimators import ESTIMATORS, Range
+from retinaface_edge.calibration.recipe import PRESETS, Recipe, RecipeError, for_branch, read_recipe, recipe_from_json
+from retinaface_edge.export import stage_cache as cache
+from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.graph.export import run, to_onnx
+from retinaface_edge.export.lower.tflite import lower_tflite
+from retinaface_edge.export.models.deploy import Deploy
+from retinaface_edge.export.precision_search import DriftError, search
 from retinaface_edge.runtime import Spec, SpecError
-from retinaface_edge.runtime.drift import detection_drift
-from retinaface_edge.runtime.target import TARGETS, Processor, choose_target, read_target, this_processor
+from retinaface_edge.runtime.host.targets import TARGETS, Processor, choose_target, read_target, this_processor
+from retinaface_edge.runtime.ops.iou import detection_drift
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -18,19 +18,19 @@ from oracles.reference import ReferenceError, evaluate
 from test_lowering import NETWORKS, network
 
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
+from retinaface_edge.calibration.dataset.image_set import image_set
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
 from retinaface_edge.calibration.fixed_point import multiplier, rescale
-from retinaface_edge.calibration.images import image_set
-from retinaface_edge.calibration.quantise import quantise
-from retinaface_edge.calibration.ranges import Range
+from retinaface_edge.calibration.qdq import quantise
+from retinaface_edge.calibration.range_estimators import Range
 from retinaface_edge.calibration.recipe import read_recipe
-from retinaface_edge.calibration.scenes import portrait, scenes
-from retinaface_edge.export.checkpoints import Checkpoint
-from retinaface_edge.export.deploy import Deploy
-from retinaface_edge.export.lower_tflite import lower_tflite
-from retinaface_edge.export.tflite_file import Graph, Operator, Quantisation, Tensor, serialise
-from retinaface_edge.export.to_onnx import to_onnx
+from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.graph.export import to_onnx
+from retinaface_edge.export.lower.tflite import lower_tflite
+from retinaface_edge.export.lower.tflite_schema import Graph, Operator, Quantisation, Tensor, serialise
+from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.runtime import Spec
-from retinaface_edge.runtime.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import Grid
 
 INT8 = np.arange(-128, 128, dtype=np.int8)
 

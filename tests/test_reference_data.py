@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retinaface_edge.benchmarks.accuracy import ImageDetections, average_precision
+from retinaface_edge.benchmarks.accuracy.average_precision import ImageDetections, average_precision
 from retinaface_edge.runtime import Bundle, Detector, Faces
-from retinaface_edge.runtime.drift import iou
-from retinaface_edge.runtime.images import read_image
+from retinaface_edge.runtime.io.images import read_image
+from retinaface_edge.runtime.ops.iou import iou
 
 LEAST_SIDE = 10
 """Annotated faces smaller than this in the network's input do not count."""

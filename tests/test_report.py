@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retinaface_edge.benchmarks.cache import ResultCache
-from retinaface_edge.benchmarks.datasets import read_boxes
-from retinaface_edge.benchmarks.drift import drift, read_set
-from retinaface_edge.benchmarks.evaluate import evaluate
-from retinaface_edge.benchmarks.layers import layer_drift
-from retinaface_edge.benchmarks.mesh_drift import mesh_drift
-from retinaface_edge.benchmarks.report import write_report
-from retinaface_edge.benchmarks.subjects import MeasurementError, subjects_of
-from retinaface_edge.calibration.scenes import portrait, scenes
+from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
+from retinaface_edge.benchmarks.accuracy.run import evaluate
+from retinaface_edge.benchmarks.drift.layer_metrics import layer_drift
+from retinaface_edge.benchmarks.drift.mesh_metrics import mesh_drift
+from retinaface_edge.benchmarks.drift.run import drift, read_set
+from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError, subjects_of
+from retinaface_edge.benchmarks.inference.result_cache import ResultCache
+from retinaface_edge.benchmarks.report.html import write_report
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
 from retinaface_edge.runtime import Bundle, Detector
-from retinaface_edge.runtime.topology import topology
+from retinaface_edge.runtime.mesh.topology import topology
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PHONE = 390

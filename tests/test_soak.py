@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from trust.soak import MOST_GROWTH, soak
 
-from retinaface_edge.calibration.scenes import portrait
-from retinaface_edge.cli import main
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
+from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import Bundle, Detector
 from retinaface_edge.runtime.backends import BACKENDS
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from retinaface_edge.calibration.scenes import portrait
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.runtime import Bundle, Detector
 
 UNREACHABLE = ("connection", "timed out", "name resolution", "no matching distribution", "could not find a version")

@@ -13,27 +13,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retinaface_edge.cli import main
-from retinaface_edge.export.branch import LinearBranch
-from retinaface_edge.export.checkpoints import read_checkpoint
-from retinaface_edge.export.demo import demo_checkpoint
-from retinaface_edge.export.deploy import Deploy
-from retinaface_edge.export.to_onnx import to_onnx
+from retinaface_edge.cli.main import main
+from retinaface_edge.export.checkpoints.demo import demo_checkpoint
+from retinaface_edge.export.checkpoints.families import read_checkpoint
+from retinaface_edge.export.graph.export import to_onnx
+from retinaface_edge.export.models.deploy import Deploy
+from retinaface_edge.export.models.mesh_branch import LinearBranch
 from retinaface_edge.runtime import Spec, backends
-from retinaface_edge.runtime.mesh import head_pose
-from retinaface_edge.runtime.preprocess import letterbox_for
+from retinaface_edge.runtime.mesh.branch import head_pose
+from retinaface_edge.runtime.mesh.topology import topology
+from retinaface_edge.runtime.ops.letterbox import letterbox_for
 from retinaface_edge.runtime.spec import Mesh
-from retinaface_edge.runtime.topology import topology
-from retinaface_edge.training import augment, samples
-from retinaface_edge.training.augment import Photograph, canvas
-from retinaface_edge.training.labels import TrainingError, read_arrays, write_arrays
+from retinaface_edge.training.finetune import train
+from retinaface_edge.training.label_files import Annotated, read_labels
 from retinaface_edge.training.losses import Losses
-from retinaface_edge.training.mesh import accuracy, move_boxes
-from retinaface_edge.training.mesh import train as train_branch
-from retinaface_edge.training.samples import Samples
-from retinaface_edge.training.teacher import Teacher, TeacherError
-from retinaface_edge.training.train import train
-from retinaface_edge.training.wider import Annotated, read_labels
+from retinaface_edge.training.mesh import augment, samples
+from retinaface_edge.training.mesh.augment import Photograph, canvas
+from retinaface_edge.training.mesh.fit import accuracy, move_boxes
+from retinaface_edge.training.mesh.fit import train as train_branch
+from retinaface_edge.training.mesh.samples import Samples
+from retinaface_edge.training.mesh.teacher import Teacher, TeacherError
+from retinaface_edge.training.mesh.teacher_labels import TrainingError, read_arrays, write_arrays
 
 
 def photograph() -> Photograph:
@@ -104,7 +104,7 @@ def test_a_moved_box_is_described_as_if_it_had_been_found_there(seed: int) -> No
 
 
 def test_views_are_taken_from_the_cache_and_are_the_same(tmp_path: Path) -> None:
-    from retinaface_edge.calibration.scenes import portrait
+    from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 
     spec = Spec(320, 256, mesh=Mesh())
     model = to_onnx(Deploy(demo_checkpoint().model, spec).eval(), spec.with_features)
@@ -148,8 +148,8 @@ def test_a_branch_learns_a_linear_face_and_is_the_same_each_time() -> None:
 
 
 def test_the_teacher_sees_the_face_where_its_landmarks_are(shared: Path) -> None:
-    from retinaface_edge.calibration.scenes import portrait
-    from retinaface_edge.runtime.postprocess import Face
+    from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
+    from retinaface_edge.runtime.ops.postprocess import Face
 
     teacher = Teacher(shared / "mesh" / "face_landmark_468.tflite")
     frame = portrait()

@@ -21,17 +21,17 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from trust.flips import flip_bytes
 
-from retinaface_edge.cli import main
-from retinaface_edge.export import checkpoints
-from retinaface_edge.export.checkpoints import CheckpointError, read_checkpoint
-from retinaface_edge.export.demo import demo_file
-from retinaface_edge.export.write import Content, write_bundle
+from retinaface_edge.cli.main import main
+from retinaface_edge.export.bundle_writer import Content, write_bundle
+from retinaface_edge.export.checkpoints import families as checkpoints
+from retinaface_edge.export.checkpoints.demo import demo_file
+from retinaface_edge.export.checkpoints.families import CheckpointError, read_checkpoint
 from retinaface_edge.runtime import Bundle, BundleError, Detector, ImageError, Spec
-from retinaface_edge.runtime.bundle import MANIFEST, serialise
-from retinaface_edge.runtime.images import read_image
-from retinaface_edge.runtime.model_card import model_card
-from retinaface_edge.runtime.sbom import sbom
-from retinaface_edge.runtime.signature import KEY_VARIABLE, SIGNATURE, signer
+from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
+from retinaface_edge.runtime.bundle.model_card import model_card
+from retinaface_edge.runtime.bundle.sbom import sbom
+from retinaface_edge.runtime.bundle.signature import KEY_VARIABLE, SIGNATURE, signer
+from retinaface_edge.runtime.io.images import read_image
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import torch
 from onnx import numpy_helper
 
 from retinaface_edge.calibration.calibrate import Calibration
-from retinaface_edge.calibration.quantise import quantise
-from retinaface_edge.export.count import multiply_accumulates
-from retinaface_edge.export.lower_openvino import with_float_biases
-from retinaface_edge.export.lower_tflite import lower_tflite
-from retinaface_edge.export.model import RetinaFace
-from retinaface_edge.export.to_onnx import run
-from retinaface_edge.export.uint8_stem import uint8_stem
+from retinaface_edge.calibration.qdq import quantise
+from retinaface_edge.export.graph.export import run
+from retinaface_edge.export.graph.multiply_accumulates import multiply_accumulates
+from retinaface_edge.export.graph.passes.uint8_stem import uint8_stem
+from retinaface_edge.export.lower.openvino import with_float_biases
+from retinaface_edge.export.lower.tflite import lower_tflite
+from retinaface_edge.export.models.retinaface import RetinaFace
 from retinaface_edge.runtime import Spec
 
 

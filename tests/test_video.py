@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from retinaface_edge.calibration.scenes import portrait
-from retinaface_edge.cli import main
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
+from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError
-from retinaface_edge.runtime.video import detect_video, is_video
+from retinaface_edge.runtime.io.video import detect_video, is_video
 
 cv2 = pytest.importorskip("cv2", reason="the extra `video` is not installed")
 FRAMES = 7
@@ -179,7 +179,7 @@ def test_json_on_standard_output_comes_frame_by_frame(
             lines.append(len(capsys.readouterr().out.splitlines()))
         return "2 frames"
 
-    monkeypatch.setattr("retinaface_edge.runtime.video.detect_video", seen)
+    monkeypatch.setattr("retinaface_edge.runtime.io.video.detect_video", seen)
     assert main(["detect", str(bundle.path), str(clip), "--json", "-"]) == 0
     assert lines == [1, 1]
 

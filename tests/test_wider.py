@@ -10,13 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retinaface_edge.benchmarks.cache import ResultCache
-from retinaface_edge.benchmarks.evaluate import evaluate, evaluate_files
-from retinaface_edge.benchmarks.subjects import MeasurementError, subjects_of
-from retinaface_edge.benchmarks.wider import SETTINGS, judge_wider, wider_average_precision
-from retinaface_edge.benchmarks.wider_files import read_ground_truth, read_predictions, read_wider, write_predictions
+from retinaface_edge.benchmarks.accuracy.run import evaluate, evaluate_files
+from retinaface_edge.benchmarks.accuracy.wider_files import (
+    read_ground_truth,
+    read_predictions,
+    read_wider,
+    write_predictions,
+)
+from retinaface_edge.benchmarks.accuracy.wider_protocol import SETTINGS, judge_wider, wider_average_precision
+from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError, subjects_of
+from retinaface_edge.benchmarks.inference.result_cache import ResultCache
 from retinaface_edge.runtime import Bundle
-from retinaface_edge.runtime.postprocess import Faces
+from retinaface_edge.runtime.ops.postprocess import Faces
 
 Picture = tuple[list[list[float]], list[list[float]], list[bool]]
 """Predictions as x, y, width, height, score; faces as x, y, width, height; which faces are listed."""

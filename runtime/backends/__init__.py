@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from ..errors import BackendError
-from ..postprocess import Grid, RawOutput
+from ..ops.postprocess import Grid, RawOutput
 from ..spec import Contract
 
 BACKENDS = {

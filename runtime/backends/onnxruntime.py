@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..postprocess import Grid, RawOutput
+from ..ops.postprocess import Grid, RawOutput
 from ..spec import Contract
 from . import Network, check_output
 

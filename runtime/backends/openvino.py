@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError
-from ..postprocess import Grid, RawOutput
+from ..ops.postprocess import Grid, RawOutput
 from ..spec import Contract
 from . import Network, check_output
 

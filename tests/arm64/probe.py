@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_edge.runtime import Bundle, Detector
-from retinaface_edge.runtime.preprocess import letterbox, letterbox_for
+from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 
 
 def main(bundle: Path, frames: Path, result: Path) -> None:

@@ -23,10 +23,10 @@ sys.path.insert(0, str(PROJECT / "tests"))
 
 from c_cases import compile_driver, frame_case, output_case, run_driver  # noqa: E402
 
-from retinaface_edge.calibration.scenes import portrait, scenes  # noqa: E402
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes  # noqa: E402
 from retinaface_edge.runtime import Spec  # noqa: E402
-from retinaface_edge.runtime.images import read_image  # noqa: E402
-from retinaface_edge.runtime.twin import c_files  # noqa: E402
+from retinaface_edge.runtime.c.generate import c_files  # noqa: E402
+from retinaface_edge.runtime.io.images import read_image  # noqa: E402
 
 CORNER_PIXELS = 0.1
 SHARED = PROJECT.parent / "shared" / "data" / "widerface"

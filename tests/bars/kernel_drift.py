@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.runtime.bundle import Bundle
+from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.detector import Detector
-from retinaface_edge.runtime.drift import iou
-from retinaface_edge.runtime.postprocess import Faces, Grid, RawOutput
+from retinaface_edge.runtime.ops.iou import iou
+from retinaface_edge.runtime.ops.postprocess import Faces, Grid, RawOutput
 from retinaface_edge.runtime.spec import Spec
 
 KERNELS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}

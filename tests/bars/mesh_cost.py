@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from retinaface_edge.benchmarks.frames import camera_frames
-from retinaface_edge.benchmarks.mesh_cost import PLAIN, WITHOUT, frame_with_faces, mesh_costs
-from retinaface_edge.benchmarks.pinned import choose_cores, run_pinned
-from retinaface_edge.benchmarks.subjects import MeasurementError
-from retinaface_edge.runtime.bundle import Bundle
+from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError
+from retinaface_edge.benchmarks.latency.frames import camera_frames
+from retinaface_edge.benchmarks.latency.mesh_cost import PLAIN, WITHOUT, frame_with_faces, mesh_costs
+from retinaface_edge.benchmarks.latency.pinned_process import choose_cores, run_pinned
+from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.detector import Detector
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 

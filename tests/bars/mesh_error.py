@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_edge.export.cache import default_folder
+from retinaface_edge.export.stage_cache import default_folder
 from retinaface_edge.runtime.backends import installed
-from retinaface_edge.runtime.bundle import Bundle
+from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.detector import Detector
-from retinaface_edge.runtime.images import find_images
-from retinaface_edge.runtime.mesh import head_pose
-from retinaface_edge.training.labels import Labelled, label, labels_key
-from retinaface_edge.training.samples import mesh_of
-from retinaface_edge.training.teacher import Teacher
+from retinaface_edge.runtime.io.images import find_images
+from retinaface_edge.runtime.mesh.branch import head_pose
+from retinaface_edge.training.mesh.samples import mesh_of
+from retinaface_edge.training.mesh.teacher import Teacher
+from retinaface_edge.training.mesh.teacher_labels import Labelled, label, labels_key
 
 
 def judge(bundle: Bundle, labelled: Labelled) -> list[tuple[str, int, float, float]]:

@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.benchmarks.contestants import Clock, TimedNetwork
-from retinaface_edge.benchmarks.mesh_cost import WALL
+from retinaface_edge.benchmarks.latency.mesh_cost import WALL
+from retinaface_edge.benchmarks.latency.runners import Clock, TimedNetwork
 from retinaface_edge.runtime import Bundle, Detector
 from retinaface_edge.runtime.backends import Network, load
-from retinaface_edge.runtime.images import read_image
-from retinaface_edge.runtime.postprocess import RawOutput
+from retinaface_edge.runtime.c.generate import c_files
+from retinaface_edge.runtime.io.images import read_image
+from retinaface_edge.runtime.ops.postprocess import RawOutput
 from retinaface_edge.runtime.spec import Spec
-from retinaface_edge.runtime.twin import c_files
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (1024, 683))
 SURROUND_BARS = {(640, 480): 0.05, (1280, 720): 0.25}

@@ -77,10 +77,6 @@ def guided(target: str, inputs: int, seed: int) -> None:
         import targets
 
         # What a target imports late: here it is instrumented, and PyTorch's seconds are not the first input's.
-        import retinaface_edge.export.branch
-        import retinaface_edge.export.checkpoints
-        import retinaface_edge.export.lower_tflite
-        import retinaface_edge.export.tflite_file  # noqa: F401
 
     def checked(data: bytes) -> None:
         try:

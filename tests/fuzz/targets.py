@@ -22,21 +22,21 @@ from edits import as_json, edited
 from onnx import TensorProto, helper
 from PIL import Image
 
-from retinaface_edge.benchmarks.datasets import read_boxes
-from retinaface_edge.benchmarks.gate import apply_gate, read_gate
+from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
+from retinaface_edge.benchmarks.gates.gate import apply_gate, read_gate
 from retinaface_edge.benchmarks.results import read_result
 from retinaface_edge.calibration.recipe import read_recipe
-from retinaface_edge.export.write import Content, write_bundle
+from retinaface_edge.export.bundle_writer import Content, write_bundle
 from retinaface_edge.runtime import Bundle, Detector, Spec
-from retinaface_edge.runtime.align import aligned
-from retinaface_edge.runtime.bundle import MANIFEST, serialise
-from retinaface_edge.runtime.images import read_image
-from retinaface_edge.runtime.mesh import describe, head_pose, place
-from retinaface_edge.runtime.mesh_files import FORMATS, mesh_files
-from retinaface_edge.runtime.model_card import model_card
-from retinaface_edge.runtime.postprocess import Grid, postprocess
-from retinaface_edge.runtime.preprocess import letterbox_for
-from retinaface_edge.runtime.sbom import sbom
+from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
+from retinaface_edge.runtime.bundle.model_card import model_card
+from retinaface_edge.runtime.bundle.sbom import sbom
+from retinaface_edge.runtime.io.images import read_image
+from retinaface_edge.runtime.mesh.branch import describe, head_pose, place
+from retinaface_edge.runtime.mesh.files import FORMATS, mesh_files
+from retinaface_edge.runtime.ops.align import aligned
+from retinaface_edge.runtime.ops.letterbox import letterbox_for
+from retinaface_edge.runtime.ops.postprocess import Grid, postprocess
 from retinaface_edge.runtime.spec import Mesh
 
 MEMORY = Path("/dev/shm")
@@ -247,8 +247,8 @@ def lowering(data: bytes) -> None:
     """`lower_tflite` and its writer: graphs as mutated protobuf, and the small graph with its parts exchanged."""
     from google.protobuf.message import DecodeError
 
-    from retinaface_edge.export.lower_tflite import lower_tflite
-    from retinaface_edge.export.tflite_file import serialise as serialise_tflite
+    from retinaface_edge.export.lower.tflite import lower_tflite
+    from retinaface_edge.export.lower.tflite_schema import serialise as serialise_tflite
 
     if data and data[0] % 2:
         try:
@@ -290,7 +290,7 @@ def _exchange(graph: onnx.GraphProto, data: bytes) -> None:
 
 def onnx_checkpoint(data: bytes) -> None:
     """`read_onnx`."""
-    from retinaface_edge.export.checkpoints import read_onnx
+    from retinaface_edge.export.checkpoints.families import read_onnx
 
     if data and data[0] % 2:
         read_onnx(data[1:], "model.onnx")
@@ -304,7 +304,7 @@ def onnx_checkpoint(data: bytes) -> None:
 
 def pickled_checkpoint(data: bytes) -> None:
     """`read_pickle`: bytes, and a small state dict as PyTorch saves it with bytes changed."""
-    from retinaface_edge.export.checkpoints import read_pickle
+    from retinaface_edge.export.checkpoints.families import read_pickle
 
     if data and data[0] % 2 == 0:
         content = bytearray(_small_pickle())
@@ -326,7 +326,7 @@ def state_keys(data: bytes) -> None:
     """A state dict with the keys of a family, some gone, some renamed, some of other shapes and types."""
     import torch
 
-    from retinaface_edge.export import checkpoints
+    from retinaface_edge.export.checkpoints import families as checkpoints
 
     names = list(checkpoints.FAMILIES)
     _, layers = checkpoints.FAMILIES[names[data[0] % len(names)] if data else names[0]]
@@ -352,7 +352,7 @@ def state_keys(data: bytes) -> None:
 
 
 def _small_branch() -> bytes:
-    from retinaface_edge.export.branch import LinearBranch, branch_file
+    from retinaface_edge.export.models.mesh_branch import LinearBranch, branch_file
 
     mesh = Mesh(channels=1)
     return branch_file(LinearBranch(mesh.inputs, mesh.vertices), mesh, {"checkpoint": "0" * 64})
@@ -366,7 +366,7 @@ def _branch_entries() -> tuple[tuple[str, bytes], ...]:
 
 def branch(data: bytes) -> None:
     """`read_branch`: bytes; a small branch with bytes changed in an array, one gone, and its description edited."""
-    from retinaface_edge.export.branch import META, read_branch
+    from retinaface_edge.export.models.mesh_branch import META, read_branch
 
     content = data[1:]
     if data and data[0] % 2 == 0:
@@ -390,7 +390,7 @@ _LABELS = [{"file": "picture.png", "faces": [{"box_xyxy": [1, 2, 9, 8], "landmar
 
 def labels(data: bytes) -> None:
     """`read_labels`, its text and its JSON."""
-    from retinaface_edge.training.wider import read_labels
+    from retinaface_edge.training.label_files import read_labels
 
     _written("picture.png", b"")
     suffix = "txt" if data and data[0] % 4 == 3 else "json"
@@ -401,7 +401,7 @@ def labels(data: bytes) -> None:
 
 def teacher(data: bytes) -> None:
     """`Teacher`: bytes, and a small network with bytes changed."""
-    from retinaface_edge.training.teacher import Teacher
+    from retinaface_edge.training.mesh.teacher import Teacher
 
     content = bytearray(data[1:])
     if data and data[0] % 2 == 0:
@@ -413,8 +413,8 @@ def teacher(data: bytes) -> None:
 
 @lru_cache(maxsize=1)
 def _tiny_tflite() -> bytes:
-    from retinaface_edge.export.lower_tflite import lower_tflite
-    from retinaface_edge.export.tflite_file import serialise as serialise_tflite
+    from retinaface_edge.export.lower.tflite import lower_tflite
+    from retinaface_edge.export.lower.tflite_schema import serialise as serialise_tflite
 
     return serialise_tflite(lower_tflite(_TINY, {}))
 

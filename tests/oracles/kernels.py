@@ -18,9 +18,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from retinaface_edge.export.lower_openvino import with_float_biases
-from retinaface_edge.export.lower_tflite import SHIFT
-from retinaface_edge.export.tflite_file import Graph, Operator, Tensor, serialise
+from retinaface_edge.export.lower.openvino import with_float_biases
+from retinaface_edge.export.lower.tflite import SHIFT
+from retinaface_edge.export.lower.tflite_schema import Graph, Operator, Tensor, serialise
 
 LITERT_KERNELS = {
     "xnnpack": OpResolverType.AUTO,

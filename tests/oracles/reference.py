@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.calibration.fixed_point import Integers, multiplier, rescale
-from retinaface_edge.export.tflite_file import Graph, Operator, Tensor
+from retinaface_edge.export.lower.tflite_schema import Graph, Operator, Tensor
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
 SAME = 0

@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from retinaface_edge.runtime import Bundle, BundleError, Detector
-from retinaface_edge.runtime.bundle import MANIFEST
+from retinaface_edge.runtime.bundle.bundle import MANIFEST
 
 
 @dataclass

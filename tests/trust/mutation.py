@@ -46,7 +46,11 @@ from forked import (
 )
 from mutants import Mutant, mutants
 
-FILES = (*sorted((ROOT / "runtime").rglob("*.py")), ROOT / "export/lower_tflite.py", ROOT / "export/tflite_file.py")
+FILES = (
+    *sorted((ROOT / "runtime").rglob("*.py")),
+    ROOT / "export/lower/tflite.py",
+    ROOT / "export/lower/tflite_schema.py",
+)
 """What is mutated."""
 ROOMS = ("runtime", "calibration", "export", "benchmarks", "training", "retinaface_edge")
 BUDGET = 12.0

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_edge.calibration.scenes import portrait, scenes
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
 from retinaface_edge.runtime import Bundle, Detector
 from retinaface_edge.runtime.backends import BACKENDS
 

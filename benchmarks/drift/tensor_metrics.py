@@ -1,0 +1,129 @@
+"""The tensor floor: each raw output of an artifact against the same output of its reference.
+
+Never one figure for all outputs together: among concatenated boxes, scores and landmarks a ruined score tensor hides
+behind the boxes' larger values. And every figure twice: over all anchors, and over the anchors that either network
+gives a score of 0.02 or more. INT8 scores are clipped below that on purpose, and no face is ever made of the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
+from retinaface_edge.runtime.spec import Output, Spec
+
+CANDIDATE_SCORE = 0.02
+HIGHEST_SQNR_DB = 150.0
+"""What equal tensors are given instead of infinity."""
+
+ANCHORS = ("all", "candidates")
+SUMS = ("count", "reference_squared", "squared", "product", "error_squared", "largest_difference")
+
+
+@dataclass(frozen=True)
+class TensorDrift:
+    """One output over all images. Without any value (`count` 0) the figures are NaN.
+
+    `sqnr_db` is 10·log₁₀(Σr² / Σ(a − r)²) of artifact a and reference r; `cosine` Σar / √(Σa²·Σr²); `gain` Σar / Σr²,
+    the factor by which the artifact's values are too large; `largest_difference` max|a − r|.
+    """
+
+    output: Output
+    anchors: str
+    count: int
+    sqnr_db: float
+    cosine: float
+    gain: float
+    largest_difference: float
+    worst_image: str
+    worst_sqnr_db: float
+
+
+def as_real(outputs: Sequence[RawOutput], grids: Sequence[Grid]) -> list[NDArray[np.float64]]:
+    """Raw outputs as copies in float64, integers dequantised: real = (integer − zero point)·scale."""
+    return [(raw.astype(np.float64) - grid.zero_point) * grid.scale for raw, grid in zip(outputs, grids, strict=True)]
+
+
+def output_sums(
+    spec: Spec, reference: Sequence[NDArray[np.float64]], outputs: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """The sums of one image that every figure is made of: (outputs, 2, 6), axes as `spec.outputs`, `ANCHORS`, `SUMS`.
+
+    `reference` and `outputs` are float64, in the order of `spec.outputs`.
+    """
+    logit = math.log(CANDIDATE_SCORE / (1.0 - CANDIDATE_SCORE))
+    scores = {
+        output.stride: np.maximum(r, a).reshape(-1) >= logit
+        for output, r, a in zip(spec.outputs, reference, outputs, strict=True)
+        if output.head == "score"
+    }
+    sums = np.zeros((len(spec.outputs), len(ANCHORS), len(SUMS)))
+    for row, output, r, a in zip(sums, spec.outputs, reference, outputs, strict=True):
+        candidates = scores[output.stride]
+        rows_r, rows_a = r.reshape(len(candidates), -1), a.reshape(len(candidates), -1)
+        row[0] = _sums(rows_r.ravel(), rows_a.ravel())
+        row[1] = _sums(rows_r[candidates].ravel(), rows_a[candidates].ravel())
+    return sums
+
+
+class TensorFloor:
+    """Adds up `output_sums` image by image; holds nothing that grows with their number."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._sums = np.zeros((len(spec.outputs), len(ANCHORS), len(SUMS)))
+        self._worst = np.full(self._sums.shape[:2], math.inf)
+        self._images = np.full(self._sums.shape[:2], "", dtype=object)
+
+    def add(self, image: str, sums: NDArray[np.float64]) -> None:
+        """Count in one image."""
+        largest = np.maximum(self._sums[..., 5], sums[..., 5])
+        self._sums += sums
+        self._sums[..., 5] = largest
+        for index in np.ndindex(*self._worst.shape):
+            sqnr = sqnr_db(sums[index][1], sums[index][4])
+            if sums[index][0] and sqnr < self._worst[index]:
+                self._worst[index], self._images[index] = sqnr, image
+
+    def figures(self) -> list[TensorDrift]:
+        """Every output's figures over the images so far."""
+        drifts = []
+        for index in np.ndindex(*self._worst.shape):
+            count, r2, a2, ra, e2, largest = self._sums[index].tolist()
+            seen = count > 0
+            drifts.append(
+                TensorDrift(
+                    output=self._spec.outputs[index[0]],
+                    anchors=ANCHORS[index[1]],
+                    count=int(count),
+                    sqnr_db=sqnr_db(r2, e2) if seen else math.nan,
+                    cosine=ra / math.sqrt(r2 * a2) if r2 * a2 > 0 else math.nan,
+                    gain=ra / r2 if r2 > 0 else math.nan,
+                    largest_difference=largest if seen else math.nan,
+                    worst_image=str(self._images[index]),
+                    worst_sqnr_db=float(self._worst[index]) if seen else math.nan,
+                )
+            )
+        return drifts
+
+
+def sqnr_db(signal: float, noise: float) -> float:
+    """10·log₁₀(signal / noise), within ±`HIGHEST_SQNR_DB`."""
+    if noise <= 0.0:
+        return HIGHEST_SQNR_DB
+    if signal <= 0.0:
+        return -HIGHEST_SQNR_DB
+    return float(np.clip(10.0 * math.log10(signal / noise), -HIGHEST_SQNR_DB, HIGHEST_SQNR_DB))
+
+
+def _sums(r: NDArray[np.float64], a: NDArray[np.float64]) -> list[float]:
+    error = a - r
+    largest = float(np.abs(error).max()) if len(r) else 0.0
+    # Not by BLAS, whose sums depend on its number of threads.
+    products = [float(np.sum(x * y)) for x, y in ((r, r), (a, a), (r, a), (error, error))]
+    return [float(len(r)), *products, largest]

@@ -1,0 +1,137 @@
+"""One function over many tasks: in this process, in several, or on a Dask cluster.
+
+Tasks are drawn from an iterator as workers become free, so that they never pile up. Results come in the order of the
+tasks, so that sums over them are the same to the last bit, however many workers there are. The function and what all
+tasks share must be picklable.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from .network_under_test import MeasurementError
+
+Shared = TypeVar("Shared")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+TASKS_A_WORKER = 4
+"""Tasks on their way for each worker: enough that none waits while a slow picture holds up those after it."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def run(
+    function: Callable[[Shared, Task], Result],
+    shared: Shared,
+    tasks: Iterable[Task],
+    workers: int = 1,
+    dask: str | None = None,
+) -> Iterator[Result]:
+    """`function(shared, task)` for every task, in their order.
+
+    `workers` is the number of processes; `dask` the address of a running scheduler, used instead. Raises
+    `MeasurementError` when a process dies or the cluster cannot be reached, and whatever `function` raises.
+    """
+    if dask is not None:
+        return _on_cluster(function, shared, iter(tasks), dask)
+    if workers > 1:
+        return _in_processes(function, shared, iter(tasks), workers)
+    return (function(shared, task) for task in tasks)
+
+
+def _in_processes(
+    function: Callable[[Shared, Task], Result], shared: Shared, tasks: Iterator[Task], workers: int
+) -> Iterator[Result]:
+    # Spawned, not forked: the backends start threads, which do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # children read it once, as they import NumPy
+    try:
+        with futures.ProcessPoolExecutor(workers, context, _begin, (function, shared)) as pool:
+            waiting: deque[futures.Future[Any]] = deque()
+            try:
+                for task in tasks:
+                    with deaf_to_interrupts():  # submitting starts the workers
+                        waiting.append(pool.submit(_work, task))
+                    if len(waiting) >= workers * TASKS_A_WORKER:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # waits for the tasks under way, so that no worker outlives this
+                raise
+    except futures.process.BrokenProcessPool as error:
+        raise MeasurementError(
+            "a worker process died, perhaps for want of memory; run again with fewer --workers: "
+            "what was measured is kept"
+        ) from error
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """A process started inside never hears Ctrl-C, not even while it imports; this one hears it at the end."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_job: list[Any] = []
+"""In a worker process: the function and what its tasks share."""
+
+
+def _begin(function: Callable[[Any, Any], Any], shared: Any) -> None:
+    _job[:] = [function, shared]
+
+
+def _work(task: Any) -> Any:
+    function, shared = _job
+    return function(shared, task)
+
+
+def _on_cluster(
+    function: Callable[[Shared, Task], Result], shared: Shared, tasks: Iterator[Task], address: str
+) -> Iterator[Result]:
+    try:
+        distributed: Any = importlib.import_module("distributed")
+    except ImportError as error:
+        raise MeasurementError("--dask needs Dask; run: pip install 'retinaface-edge[cluster]'") from error
+    try:
+        client = distributed.Client(address, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise MeasurementError(
+            f"no Dask scheduler answers at {address} ({error}); start one, or leave --dask"
+        ) from error
+    with client:
+        places = sum(client.nthreads().values()) or 1
+        # A result lost with its worker is measured again elsewhere, and what is shared is sent again from here.
+        given = client.scatter(shared, broadcast=True, hash=False)
+        waiting: deque[Any] = deque()
+        for task in tasks:
+            waiting.append(client.submit(_remote, function, given, task, pure=False, retries=2))
+            if len(waiting) >= places * TASKS_A_WORKER:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _remote(function: Callable[[Any, Any], Any], shared: Any, task: Any) -> Any:
+    return function(shared, task)

@@ -1,0 +1,33 @@
+"""Photographs as the frames of a camera: all of one size, filled to the edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_edge.runtime.errors import ImageError
+from retinaface_edge.runtime.io.images import find_images, read_image
+
+from .runners import Frame
+
+
+def camera_frames(paths: list[Path], width: int, height: int, limit: int) -> list[Frame]:
+    """At most `limit` of the pictures that `paths` name, evenly spread, as uint8 BGR (height, width, 3).
+
+    Raises `ImageError` when a picture cannot be read.
+    """
+    files = find_images(paths)
+    chosen = [files[index] for index in np.linspace(0, len(files) - 1, min(limit, len(files))).round().astype(int)]
+    return fill([read_image(file) for file in chosen], width, height)
+
+
+def fill(pictures: Sequence[Frame], width: int, height: int) -> list[Frame]:
+    """Each picture scaled until it covers `width` × `height`, and what hangs over cut off on both sides."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise ImageError("reading pictures needs Pillow; run: pip install pillow") from error
+    fitted = (ImageOps.fit(Image.fromarray(picture), (width, height)) for picture in pictures)
+    return [np.array(frame) for frame in fitted]

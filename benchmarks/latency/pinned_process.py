@@ -1,0 +1,124 @@
+"""A process of its own for a measurement, held to some cores before any library is loaded.
+
+Threads inherit the cores of what starts them, and libraries count the cores that they find: so no thread pool is larger
+than what is measured, and none reaches beyond it. `threads_beyond` checks that it stayed so.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..inference.network_under_test import MeasurementError
+from ..inference.workers import THREAD_VARIABLES, deaf_to_interrupts
+
+Result = TypeVar("Result")
+
+TASKS = Path("/proc/self/task")
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def choose_cores(count: int) -> tuple[int, ...]:
+    """The last `count` of the cores that this process may use; the first ones serve most interrupts.
+
+    Raises `MeasurementError` when there are fewer, or when the system cannot hold a process to some of them.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise MeasurementError("this system cannot hold a process to cores, so nothing is measured; use Linux")
+    usable = usable_cores()
+    if count > len(usable):
+        raise MeasurementError(f"{count} cores were asked for, this process may use {len(usable)}; give --cores less")
+    return tuple(usable[-count:])
+
+
+def run_pinned(function: Callable[..., Result], *arguments: object, cores: Sequence[int]) -> Result:
+    """`function(*arguments)` in a new process on `cores`; function, arguments and result must be picklable.
+
+    Raises what the function raises, and `MeasurementError` when the process dies.
+    """
+    context = multiprocessing.get_context("spawn")  # forked, it would have this process's threads' locks, not threads
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_work, args=(sender, function, arguments), daemon=True)
+    with _held(cores), deaf_to_interrupts():  # this process hears them, and ends that one
+        child.start()
+    sender.close()
+    try:
+        good, result = receiver.recv()
+    except EOFError:
+        child.join()
+        raise MeasurementError(
+            f"the measuring process died (exit code {child.exitcode}); it may have run out of memory"
+        ) from None
+    finally:
+        child.terminate()
+        child.join()
+        receiver.close()
+    if not good:
+        raise result
+    return result  # type: ignore[no-any-return]
+
+
+def threads_beyond(cores: Sequence[int]) -> int:
+    """How many threads of this process may run elsewhere than on `cores`: none, in a process of `run_pinned`."""
+    beyond = 0
+    for task in _tasks():
+        try:
+            beyond += not set(os.sched_getaffinity(task)) <= set(cores)
+        except ProcessLookupError:  # it has ended
+            continue
+    return beyond
+
+
+def thread_seconds() -> dict[int, float]:
+    """Processor time of every thread of this process so far, in the kernel's steps of usually 10 ms."""
+    tick = 1.0 / os.sysconf("SC_CLK_TCK")
+    seconds = {}
+    for task in _tasks():
+        try:
+            fields = (TASKS / str(task) / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        seconds[task] = (int(fields[11]) + int(fields[12])) * tick
+    return seconds
+
+
+def _tasks() -> list[int]:
+    return [int(task.name) for task in TASKS.iterdir()] if TASKS.is_dir() else []
+
+
+@contextmanager
+def _held(cores: Sequence[int]) -> Iterator[None]:
+    """What this thread starts inside has these cores, and as many threads in NumPy's and other OpenMP pools."""
+    affinity = os.sched_getaffinity(0)
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(len(cores))))
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, affinity)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _work(sender: Connection, function: Callable[..., Any], arguments: Sequence[object]) -> None:
+    try:
+        outcome = (True, function(*arguments))
+    except Exception as error:
+        outcome = (False, error)
+    try:
+        sender.send(outcome)
+    except Exception as error:  # what was raised or returned cannot be sent
+        sender.send((False, MeasurementError(f"the measuring process failed: {outcome[1]!r} ({error})")))

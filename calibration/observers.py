@@ -1,0 +1,132 @@
+"""What values the tensors of an FP32 model take on the calibration images.
+
+One run an image gives, for each watched tensor, the smallest and largest value of every channel and a spread sample of
+values; and the raw outputs at the anchors that may become faces.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from retinaface_edge.runtime.spec import Contract
+
+from .dataset.image_set import ImageSet
+
+POSITIONS = 8
+"""Rows and columns of the sample taken of each feature map."""
+CANDIDATE_SCORE = 0.02
+"""Anchors below this score become no face at any threshold that detectors are used or evaluated with."""
+
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One tensor on n images: `low` and `high` (n, channels), `sample` (n, channels, positions), all float32."""
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    sample: NDArray[np.float32]
+
+    def divided(self, factor: NDArray[np.float64]) -> Observation:
+        """As if every channel's values had been divided by its positive `factor` (channels,)."""
+        by = factor.astype(np.float32)
+        return Observation(self.low / by, self.high / by, self.sample / by[:, None])
+
+
+@dataclass(frozen=True)
+class Observations:
+    """`tensors` by name; by output name its extremes at candidate anchors, if there were any; and how many faces.
+
+    `faces` is the number of images on which some anchor's score is at least 0.5.
+    """
+
+    tensors: Mapping[str, Observation]
+    outputs: Mapping[str, tuple[float, float]]
+    faces: int
+
+
+def observe(
+    model: onnx.ModelProto, spec: Contract, tensors: Sequence[str], images: ImageSet, progress: Progress = iter
+) -> Observations:
+    """Run `model` on every image, watching `tensors` (NCHW values of its graph)."""
+    session, names = _watching_session(model, tensors)
+    outputs = [output.name for output in spec.outputs]
+    source = model.graph.input[0].name
+    rows: list[list[NDArray[np.float32]]] = []
+    extremes: dict[str, tuple[float, float]] = {}
+    faces = 0
+    for image in progress(images.inputs):
+        results = session.run(outputs + names, {source: image})
+        rows.append(results[len(outputs) :])
+        _widen(extremes, spec, results[: len(outputs)])
+        faces += max((float(score.max()) for score in results[: len(spec.strides)]), default=-1.0) >= 0.0
+    columns = [np.stack([row[index] for row in rows]) for index in range(len(names))]
+    count = len(tensors)
+    watched = {
+        name: Observation(columns[i], columns[count + i], columns[2 * count + i].reshape(*columns[i].shape, -1))
+        for i, name in enumerate(tensors)
+    }
+    return Observations(watched, extremes, faces)
+
+
+def _watching_session(model: onnx.ModelProto, tensors: Sequence[str]) -> tuple[onnxruntime.InferenceSession, list[str]]:
+    """The model with minimum, maximum and sample of each tensor as further outputs: no whole feature map leaves it."""
+    shapes = _shapes(model)
+    watching = onnx.ModelProto()
+    watching.CopyFrom(model)
+    graph = watching.graph
+    graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), "watch.axes"))
+    names = []
+    for kind in ("ReduceMin", "ReduceMax", "Slice"):
+        for tensor in tensors:
+            name = f"{tensor}.{kind}"
+            if kind == "Slice":
+                sizes = np.array(shapes[tensor][2:], np.int64)
+                steps = np.maximum(sizes // POSITIONS, 1)
+                parts = {"starts": steps // 2, "ends": sizes, "axes": np.array([2, 3], np.int64), "steps": steps}
+                graph.initializer.extend(numpy_helper.from_array(v, f"{name}.{key}") for key, v in parts.items())
+                node = helper.make_node(kind, [tensor, *(f"{name}.{key}" for key in parts)], [f"{name}.map"])
+            else:
+                node = helper.make_node(kind, [tensor, "watch.axes"], [f"{name}.map"], keepdims=0)
+            graph.node.append(node)
+            graph.node.append(helper.make_node("Squeeze", [f"{name}.map", "watch.first"], [name]))
+            graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+            names.append(name)
+    graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "watch.first"))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        watching.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    ), names
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    return {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*inferred.value_info, *inferred.output)
+    }
+
+
+def _widen(extremes: dict[str, tuple[float, float]], spec: Contract, results: Sequence[NDArray[np.float32]]) -> None:
+    logit = math.log(CANDIDATE_SCORE / (1.0 - CANDIDATE_SCORE))
+    by_name = {output.name: result for output, result in zip(spec.outputs, results, strict=True)}
+    for stride in spec.strides:
+        score = by_name[f"score_{stride}"].reshape(-1)
+        candidates = score >= logit
+        if not candidates.any():
+            continue
+        for head in spec.heads:
+            name = f"{head.name}_{stride}"
+            values = by_name[name].reshape(len(score), head.channels)[candidates]
+            low, high = extremes.get(name, (0.0, 0.0))
+            extremes[name] = (min(low, float(values.min())), max(high, float(values.max())))

@@ -1,9 +1,0 @@
-"""The error of a build whose INT8 drifts too much, apart from `search.py`, so that naming it imports no backend."""
-
-from __future__ import annotations
-
-from ..runtime.errors import RetinaFaceEdgeError
-
-
-class DriftError(RetinaFaceEdgeError):
-    """No allocation of float layers meets the drift that was asked for. The command line exits with 1."""

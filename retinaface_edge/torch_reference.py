@@ -1,0 +1,56 @@
+"""A trained checkpoint, run by PyTorch in its deploy form: the reference before any export."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retinaface_edge.benchmarks.inference.network_under_test import Subject
+from retinaface_edge.runtime.backends import Network
+from retinaface_edge.runtime.errors import BackendError
+from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
+from retinaface_edge.runtime.spec import Spec
+
+if TYPE_CHECKING:
+    from retinaface_edge.export.models.deploy import Deploy
+
+
+def checkpoint_subject(path: Path, spec: Spec) -> Subject:
+    """The checkpoint as something to measure. It travels as bytes, so another machine need not have the file."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(repr(spec).encode() + content).hexdigest()
+    return Subject("checkpoint fp32", "torch", "fp32", spec, (content,), digest, partial(_load, path.suffix))
+
+
+def _load(suffix: str, spec: Spec, files: Sequence[bytes], threads: int) -> Network:
+    try:
+        import torch
+
+        from retinaface_edge.export.checkpoints.families import read_checkpoint
+        from retinaface_edge.export.models.deploy import Deploy
+    except ImportError as error:
+        raise BackendError(f"a checkpoint needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"checkpoint{suffix}"
+        path.write_bytes(files[0])
+        return _PyTorch(spec, Deploy(read_checkpoint(path).model, spec).eval())
+
+
+class _PyTorch:
+    def __init__(self, spec: Spec, model: Deploy) -> None:
+        self._model = model
+        self.grids = (Grid(),) * len(spec.outputs)
+
+    def run(self, image: NDArray[np.uint8]) -> Sequence[RawOutput]:
+        import torch
+
+        with torch.inference_mode():
+            return [output.numpy() for output in self._model(torch.from_numpy(image))]

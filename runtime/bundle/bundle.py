@@ -1,0 +1,183 @@
+"""Device bundles on disk: the manifest, and reading artifacts only after their digest was checked.
+
+The manifest is canonical JSON (sorted keys, two spaces, one newline at the end) and carries the digest of itself, so
+that any changed byte in a bundle is found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import BundleError, SpecError
+from ..spec import Spec
+from .signature import SIGNATURE, check_signature, configured_key
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+DEVICE = "device.json"
+"""What one machine prefers (`device.py`): the only file in a bundle that is not of the build."""
+PRECISIONS = ("fp32", "int8")
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a bundle: its path inside it, its size in bytes and its SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One compiled network: what runs it, its precision, and its files, the model itself first."""
+
+    backend: str
+    precision: str
+    files: tuple[File, ...]
+
+    @property
+    def name(self) -> str:
+        """For people, for instance `openvino int8`."""
+        return f"{self.backend} {self.precision}"
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files."""
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest was read and found whole. Its files are checked when they are read."""
+
+    path: Path
+    spec: Spec
+    artifacts: tuple[Artifact, ...]
+    files: tuple[File, ...]
+    manifest: Mapping[str, Any]
+    meshes: tuple[Artifact, ...] = ()
+    """The dense branch's networks, where the bundle has one."""
+
+    @classmethod
+    def load(cls, path: str | Path, key: Path | None = None) -> Bundle:
+        """Read the manifest of the bundle in folder `path`.
+
+        With `key`, or a key configured by the environment (`signature.py`), the manifest must be signed by it. Raises
+        `BundleError` when the manifest is missing, damaged or not signed by the key.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise BundleError(f"{folder} is not a folder; give the folder that `retinaface-edge build` wrote")
+        try:
+            text = (folder / MANIFEST).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{folder} holds no readable {MANIFEST}, so it is not a bundle ({error.strerror})"
+            ) from error
+        if key := key or configured_key():
+            check_signature(text, folder / SIGNATURE, key)
+        manifest = _parse(text, folder)
+        try:
+            return cls(
+                path=folder,
+                spec=Spec.from_json(manifest["spec"]),
+                artifacts=_artifacts(manifest["artifacts"]),
+                meshes=_artifacts(manifest.get("meshes", [])),
+                files=tuple(_file(f) for f in manifest["files"]),
+                manifest=manifest,
+            )
+        except (KeyError, TypeError, ValueError, SpecError) as error:
+            raise BundleError(
+                f"the manifest of {folder} lacks what a bundle needs ({error}); build it again"
+            ) from error
+
+    def artifact(self, backend: str, precision: str) -> Artifact:
+        """The artifact for a backend and precision. Raises `BundleError` naming those that are there."""
+        return self._one_of(self.artifacts, "artifact", backend, precision)
+
+    def mesh(self, backend: str, precision: str) -> Artifact:
+        """The dense branch for a backend and precision. Raises `BundleError` when the bundle has none."""
+        if self.spec.mesh is None:
+            raise BundleError(f"{self.path} has no dense branch; build it with --mesh, or detect without")
+        return self._one_of(self.meshes, "dense branch", backend, precision)
+
+    def _one_of(self, artifacts: tuple[Artifact, ...], kind: str, backend: str, precision: str) -> Artifact:
+        for artifact in artifacts:
+            if (artifact.backend, artifact.precision) == (backend, precision):
+                return artifact
+        present = ", ".join(artifact.name for artifact in artifacts) or "none"
+        raise BundleError(f"{self.path} has no {kind} for {backend} {precision}; it has: {present}")
+
+    def read(self, file: File) -> bytes:
+        """The bytes of one file, checked against its size and digest. Raises `BundleError` when they differ."""
+        try:
+            content = (self.path / file.path).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{self.path / file.path} cannot be read ({error.strerror}); build the bundle again"
+            ) from error
+        if len(content) != file.bytes or _sha256(content) != file.sha256:
+            raise BundleError(f"{self.path / file.path} was changed after the build; build the bundle again")
+        return content
+
+    def verify(self) -> None:
+        """Check every file, and that there is no other. Raises `BundleError` at the first that is wrong."""
+        for file in self.files:
+            self.read(file)
+        listed = {file.path for file in self.files} | {MANIFEST, SIGNATURE, DEVICE}
+        present = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
+        if unknown := sorted(present - listed):
+            raise BundleError(f"{self.path} holds a file that its manifest does not list: {unknown[0]}; remove it")
+
+
+def describe(path: str, content: bytes) -> File:
+    """The manifest's entry for a file of that content at `path` inside a bundle."""
+    return File(path, len(content), _sha256(content))
+
+
+def serialise(manifest: Mapping[str, Any]) -> bytes:
+    """The bytes of manifest.json: `manifest` with its own digest added. A `digest` already in it is replaced."""
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    return _canonical({**content, "digest": _sha256(_canonical(content))})
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _sha256(content: bytes) -> str:
+    import hashlib  # late: loading OpenSSL is a fifth of what importing this package takes
+
+    return hashlib.sha256(content).hexdigest()
+
+
+def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
+    try:
+        manifest = json.loads(text)
+        whole = isinstance(manifest, dict) and serialise(manifest) == text
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise BundleError(f"{folder / MANIFEST} was changed or cut short after the build; build the bundle again")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise BundleError(
+            f"{folder} has bundle format {manifest.get('format_version')!r}, this version reads {FORMAT_VERSION}; "
+            "build the bundle again, or install the version that wrote it"
+        )
+    return dict(manifest)
+
+
+def _artifacts(entries: Sequence[Mapping[str, Any]]) -> tuple[Artifact, ...]:
+    return tuple(Artifact(str(a["backend"]), str(a["precision"]), tuple(_file(f) for f in a["files"])) for a in entries)
+
+
+def _file(fields: Mapping[str, Any]) -> File:
+    path = PurePosixPath(fields["path"])
+    if path.is_absolute() or ".." in path.parts or not {"\\", "\0"}.isdisjoint(str(path)):
+        raise ValueError(f"the path {str(path)!r} leaves the bundle")
+    return File(str(path), int(fields["bytes"]), str(fields["sha256"]))

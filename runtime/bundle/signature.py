@@ -1,0 +1,80 @@
+"""Ed25519 signatures (RFC 8032) of a bundle's manifest, whose digests cover every other file.
+
+The signature is 64 bytes in `manifest.sig` beside the manifest. A key is configured by the caller, or for every load of
+a process by the environment variable `RETINAFACE_EDGE_KEY`; then a bundle that it did not sign is not loaded. Needs the
+package `cryptography`, imported only when there is a key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import BundleError
+
+SIGNATURE = "manifest.sig"
+KEY_VARIABLE = "RETINAFACE_EDGE_KEY"
+BYTES = 64
+
+
+def configured_key() -> Path | None:
+    """The public key that the environment names, if any."""
+    name = os.environ.get(KEY_VARIABLE)
+    return Path(name) if name else None
+
+
+def signer(key: Path) -> Callable[[bytes], bytes]:
+    """What signs with the Ed25519 private key in the PEM file `key`, without a password. Raises `BundleError`."""
+    _need_cryptography()
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        private = load_pem_private_key(_read(key), password=None)
+    except (ValueError, TypeError) as error:
+        raise BundleError(f"{key} is no private key in PEM form without a password; {_MAKE}") from error
+    if not isinstance(private, Ed25519PrivateKey):
+        raise BundleError(f"{key} is no Ed25519 private key; {_MAKE}")
+    return private.sign
+
+
+def check_signature(manifest: bytes, signature: Path, key: Path) -> None:
+    """Raise `BundleError` unless the file `signature` signs the bytes `manifest` by the PEM public key in `key`."""
+    _need_cryptography()
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        public = load_pem_public_key(_read(key))
+    except ValueError as error:
+        raise BundleError(f"{key} is no public key in PEM form; make it by: {_PUBLIC}") from error
+    if not isinstance(public, Ed25519PublicKey):
+        raise BundleError(f"{key} is no Ed25519 public key; make it by: {_PUBLIC}")
+    if not signature.is_file():
+        raise BundleError(f"{signature.parent} is not signed; build it with --sign, or load it without a key")
+    try:
+        public.verify(_read(signature), manifest)
+    except InvalidSignature as error:
+        raise BundleError(
+            f"the signature of {signature.parent} is not by the key {key}; get the bundle from its maker"
+        ) from error
+
+
+_MAKE = "make one by: openssl genpkey -algorithm ed25519 -out key.pem"
+_PUBLIC = "openssl pkey -in key.pem -pubout -out key.pub"
+
+
+def _need_cryptography() -> None:
+    try:
+        import cryptography  # noqa: F401
+    except ImportError as error:
+        raise BundleError("signatures need cryptography; run: pip install 'retinaface-edge[sign]'") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror})") from error
