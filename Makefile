@@ -43,7 +43,7 @@ bench: build/demo/manifest.json  ## Time the demo's bundle on one core; fails wh
 
 .PHONY: test-arm64
 test-arm64: $(VENV)/dev.stamp build/integers/manifest.json  ## Compare with an emulated Raspberry Pi 4 and 5 (Debian; as root, once)
-	$(BIN)/python tests/arm64/run.py build/integers
+	$(BIN)/python tests/acceptance/arm64/run.py build/integers
 
 .PHONY: coverage
 coverage: $(VENV)/dev.stamp  ## Run the tests and show which branches they take (at least 90 %)
@@ -55,16 +55,16 @@ coverage: $(VENV)/dev.stamp  ## Run the tests and show which branches they take 
 .PHONY: fuzz
 fuzz: $(VENV)/dev.stamp  ## Fuzz every parser, two million inputs (FUZZ="--target gate" chooses one)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt atheris
-	nice $(BIN)/python tests/fuzz/drive.py --inputs 2000000 $(FUZZ)
+	nice $(BIN)/python tests/robustness/fuzz/drive.py --inputs 2000000 $(FUZZ)
 
 .PHONY: soak
 soak: $(VENV)/dev.stamp  ## A hundred thousand frames from four threads through each backend
 	$(BIN)/retinaface-edge build --size 160x128 --output build/soak --force
-	nice $(BIN)/python tests/trust/soak.py build/soak
+	nice $(BIN)/python tests/robustness/trust/soak.py build/soak
 
 .PHONY: mutation
 mutation: $(VENV)/dev.stamp  ## Mutants of the runtime and the lowering that the tests must kill (a sample of 300)
-	nice $(BIN)/python tests/trust/mutation.py --sample 300 --keep build/mutation --survivors build/survivors.txt $(MUTATION)
+	nice $(BIN)/python tests/robustness/trust/mutation.py --sample 300 --keep build/mutation --survivors build/survivors.txt $(MUTATION)
 
 .PHONY: docs
 docs: $(VENV)/dev.stamp  ## Build the documentation into build/site

@@ -1,6 +1,6 @@
 """Accuracy-aware quantisation: as few float layers as keep the drift of every INT8 artifact within what was asked.
 
-Drift compares faces, not tensors (`runtime/ops/iou.py`): those that FP32 and the artifact find on the calibration images
+Drift compares faces, not tensors (`runtime/ops/iou.py`): those that FP32 and the artifact find on calibration images
 at a score of 0.5 and more.
 """
 

@@ -1,5 +1,5 @@
 /* RetinaFace before and after the network, for devices without Python: a frame becomes the network's input, and the
- * network's raw outputs become faces. The twin of runtime/ops/letterbox.py and runtime/ops/postprocess.py, step by step: the
+ * network's raw outputs become faces. The twin of runtime/ops, step by step: the
  * same input bytes, and the same faces in the same order.
  *
  * C99 and libm; no allocation, no state, no globals that change. All memory is the caller's:

@@ -1,0 +1,1 @@
+"""Average precision on annotated pictures: boxes files and the WIDER FACE protocol."""

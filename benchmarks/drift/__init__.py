@@ -1,0 +1,1 @@
+"""How far each artifact of a bundle is from FP32: tensors, detections, layers and meshes."""

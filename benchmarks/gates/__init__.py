@@ -1,0 +1,1 @@
+"""Gates: rules, as data, that a result must hold."""

@@ -1,0 +1,1 @@
+"""Runs networks on pictures, in worker processes, and keeps the results."""

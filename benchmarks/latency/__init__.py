@@ -1,0 +1,1 @@
+"""Single-stream latency of artifacts and of competing detectors."""

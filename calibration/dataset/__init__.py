@@ -1,0 +1,1 @@
+"""The images that INT8 is calibrated on."""

@@ -1,0 +1,1 @@
+"""Reads trained detectors: PyTorch checkpoints and ONNX files."""

@@ -1,0 +1,1 @@
+"""The ONNX graph: export from PyTorch, and the passes that rewrite it."""

@@ -1,0 +1,1 @@
+"""Lowers the ONNX graph to OpenVINO IR and TFLite."""

@@ -1,0 +1,1 @@
+"""The PyTorch models: the detector, its deploy form, and the dense branch."""

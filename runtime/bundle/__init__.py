@@ -1,0 +1,1 @@
+"""Device bundles: manifest, digests, signatures, bill of materials and model card."""

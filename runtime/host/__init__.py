@@ -1,0 +1,1 @@
+"""What is known of the machine: targets, time budgets, and which artifact to run."""

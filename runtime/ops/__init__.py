@@ -1,0 +1,1 @@
+"""Pre- and postprocessing: letterbox, decoding, non-maximum suppression, alignment."""

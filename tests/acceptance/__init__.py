@@ -1,0 +1,1 @@
+"""Bars of the issues and the README, held on real data and an emulated device."""

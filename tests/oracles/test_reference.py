@@ -1,0 +1,153 @@
+"""The integer reference: LiteRT's reference kernels compute the same integers, every element of every tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from oracles.litert import INT8, elementwise, litert
+from oracles.networks import NETWORKS, network
+from oracles.reference import ReferenceError, evaluate
+from retinaface_edge.calibration.calibrate import Calibration, calibrate
+from retinaface_edge.calibration.dataset.image_set import image_set
+from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
+from retinaface_edge.calibration.fixed_point import multiplier, rescale
+from retinaface_edge.calibration.qdq import quantise
+from retinaface_edge.calibration.range_estimators import Range
+from retinaface_edge.calibration.recipe import read_recipe
+from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.graph.export import to_onnx
+from retinaface_edge.export.lower.tflite import lower_tflite
+from retinaface_edge.export.lower.tflite_schema import Graph
+from retinaface_edge.export.models.deploy import Deploy
+from retinaface_edge.runtime import Spec
+from retinaface_edge.runtime.ops.postprocess import Grid
+
+
+def assert_equal_everywhere(graph: Graph, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    ours = evaluate(graph, inputs)
+    for tensor, mine, theirs in zip(graph.tensors, ours, litert(graph, inputs), strict=True):
+        assert mine.shape == theirs.shape == tensor.shape, tensor.name
+        assert mine.dtype == theirs.dtype == tensor.dtype, tensor.name
+        np.testing.assert_array_equal(mine, theirs, tensor.name)
+    return ours
+
+
+def test_the_detector_is_equal_at_vga(
+    int8: onnx.ModelProto, calibration: Calibration, photographs: list[np.ndarray]
+) -> None:
+    graph = lower_tflite(int8, calibration.grids)
+    for image in photographs[:2]:
+        values = assert_equal_everywhere(graph, [image])
+        assert len(values) > 200
+        assert max(len(np.unique(values[index])) for index in graph.outputs) > 50
+
+
+@pytest.mark.parametrize("size", [(160, 128), (64, 96)])
+def test_the_detector_is_equal_at_other_sizes(checkpoint: Checkpoint, size: tuple[int, int]) -> None:
+    spec = Spec(*size)
+    images = image_set(spec, [portrait(), *scenes(5, seed=2)], "scenes")
+    calibrated = calibrate(to_onnx(Deploy(checkpoint.model, spec).eval(), spec), spec, images, read_recipe("fast"))
+    graph = lower_tflite(quantise(calibrated, spec), calibrated.grids)
+    noise = np.random.default_rng(0).integers(0, 256, spec.input_shape, np.uint8)
+    for image in (*images.inputs, noise, np.zeros_like(noise), np.full_like(noise, 255)):
+        assert_equal_everywhere(graph, [image])
+
+
+grids = st.builds(Grid, st.floats(2.0**-8, 0.25, width=32), st.integers(0, 255))
+
+
+@settings(max_examples=300)
+@given(
+    **NETWORKS,
+    before=grids,
+    after=grids,
+    joined=grids,
+    total=grids,
+)
+def test_small_networks_of_any_shape_and_grid_are_equal(
+    channels: int,
+    kernel: int,
+    stride: int,
+    depthwise: bool,
+    size: tuple[int, int],
+    seed: int,
+    before: Grid,
+    after: Grid,
+    joined: Grid,
+    total: Grid,
+) -> None:
+    """Odd sizes, grids that clip nearly everything or nothing, zero points at both ends."""
+    model = network(channels, kernel, stride, depthwise, size, seed)
+    ranges = {
+        name: Range(-grid.zero_point * grid.scale, (255 - grid.zero_point) * grid.scale, "chosen")
+        for name, grid in {"a": before, "a.act": after, "b.act": joined, "sum": total}.items()
+    }
+    images = image_set(Spec(64, 64), [portrait()], "unused")
+    calibrated = Calibration(model, read_recipe("fast"), images, ranges, {}, {}, 0)
+    graph = lower_tflite(quantise(calibrated, Spec()), calibrated.grids)
+    assert graph.float_operators == 0
+    assert_equal_everywhere(graph, [np.random.default_rng(seed).integers(0, 256, (1, *size, 3), np.uint8)])
+
+
+@settings(max_examples=200)
+@given(before=grids, after=grids, slope=st.floats(2.0**-7, 1.0, width=32))
+@example(before=Grid(0.015, 128), after=Grid(0.01, 100), slope=float(np.float32(0.1)))
+def test_leaky_relu_of_every_value_is_equal(before: Grid, after: Grid, slope: float) -> None:
+    graph = elementwise("LEAKY_RELU", [before], after, {"alpha": slope}, 256)
+    assert_equal_everywhere(graph, [INT8.reshape(1, -1, 1, 1)])
+
+
+@settings(max_examples=60)
+@given(first=grids, second=grids, total=grids)
+def test_the_sum_of_every_pair_is_equal(first: Grid, second: Grid, total: Grid) -> None:
+    graph = elementwise("ADD", [first, second], total, {"fusedActivationFunction": 0}, 65536)
+    left, right = (side.reshape(1, -1, 1, 1) for side in np.meshgrid(INT8, INT8))
+    assert_equal_everywhere(graph, [np.ascontiguousarray(left), np.ascontiguousarray(right)])
+
+
+@given(value=st.integers(-(2**24), 2**24), factor=st.floats(2.0**-20, 16.0))
+@example(value=-3, factor=0.5)
+@example(value=3, factor=0.5)
+@example(value=-1, factor=1.5)
+def test_rescaling_rounds_twice_as_defined(value: int, factor: float) -> None:
+    """The definition in rational numbers: to a multiple of 2^−right halves up, then to a whole number away from 0."""
+    shift = math.frexp(factor)[1]
+    integer = Fraction(factor) * 2 ** (31 - shift)
+    rounded = Fraction(math.floor(integer + Fraction(1, 2)), 2**31)
+    left, right = max(shift, 0), max(-shift, 0)
+    once = math.floor(value * 2**left * rounded + Fraction(1, 2))
+    twice = math.floor(Fraction(abs(once), 2**right) + Fraction(1, 2)) * (1 if once >= 0 else -1)
+    assert int(rescale(np.array(value, np.int64), multiplier(factor))) == twice
+
+
+def test_rescaling_is_within_rounding_of_the_real_product() -> None:
+    values = np.random.default_rng(0).integers(-(2**22), 2**22, 20_000)
+    for factor in (1e-4, 0.00390625, 0.1, 0.9999999, 1.5, 3.0):
+        error = rescale(values, multiplier(factor)) - values * factor
+        assert np.abs(error).max() <= 0.5 + 2.0 ** math.frexp(factor)[1] + 1e-2
+
+
+def test_a_factor_too_small_for_the_form_is_zero() -> None:
+    tiny = multiplier(np.array([2.0**-40, 2.0**-3]))
+    assert tiny.value.tolist() == [0, 2**30]
+    assert rescale(np.array([1 << 20, 1 << 20]), tiny).tolist() == [0, 1 << 17]
+
+
+def test_what_the_reference_does_not_compute_is_named(
+    fp32: onnx.ModelProto, int8: onnx.ModelProto, calibration: Calibration, spec: Spec
+) -> None:
+    image = np.zeros(spec.input_shape, np.uint8)
+    with pytest.raises(ReferenceError, match=r"operator CAST of .*no integer reference; it computes float32"):
+        evaluate(lower_tflite(fp32, {}), [image])
+    with pytest.raises(ReferenceError, match=r"input 'image' has shape \(1, 2, 2, 3\)"):
+        evaluate(lower_tflite(int8, calibration.grids), [np.zeros((1, 2, 2, 3), np.uint8)])

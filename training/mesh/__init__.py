@@ -1,0 +1,1 @@
+"""Training of the dense branch on a frozen detector."""
