@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import importlib.metadata
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from retinaface_edge.runtime import backends
 from retinaface_edge.runtime.bundle.bundle import Bundle
-from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 from retinaface_edge.runtime.spec import Spec
 
-PACKAGES = ("numpy", "pillow", "openvino", "onnxruntime", "ai-edge-litert", "tflite-runtime", "torch")
+from ..environment import environment
+from ..errors import MeasurementError
+
+__all__ = ["Loader", "MeasurementError", "Subject", "digest_of", "environment", "subjects_of"]
 
 Loader = Callable[[Spec, Sequence[bytes], int], backends.Network]
-
-
-class MeasurementError(RetinaFaceEdgeError):
-    """A measurement that cannot be made, or figures that cannot be read or compared."""
 
 
 @dataclass(frozen=True)
@@ -72,25 +66,3 @@ def subjects_of(bundle: Bundle, patterns: Sequence[str] = ("*",)) -> list[Subjec
 def digest_of(*parts: str) -> str:
     """SHA-256 over the parts, in order."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-@cache
-def environment() -> dict[str, str]:
-    """What besides the artifact decides its figures: processor, Python, and the versions of the backends."""
-    found = {"machine": platform.machine(), "processor": _processor(), "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _processor() -> str:
-    """The model's name on Linux, where `platform` knows none; kernels are chosen by it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.lower().startswith(("model name", "cpu part"))]
-    return named[0] if named else platform.processor()
