@@ -61,7 +61,7 @@ def _obstacles(target: Target, machine: Machine, cores: list[int]) -> Iterator[s
     if machine.load[0] > BUSY * len(cores):
         yield f"load {machine.load[0]:.1f} on {len(cores)} cores: other programs are at work"
     if machine.governor not in ("performance", None):
-        yield f"governor {machine['governor']}: the clock follows the load"
+        yield f"governor {machine.governor}: the clock follows the load"
     if machine.throttled:
         yield "the processor is throttled: cool it, or give it a stronger power supply"
     if target.name == "generic":
