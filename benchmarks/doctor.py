@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from retinaface_edge.runtime.backends import BACKENDS, installed
 from retinaface_edge.runtime.host.targets import FEATURES, Target, choose_target, read_budget, this_processor
 
-from .environment import NOT_TOLD, Machine, describe_machine, software
+from .environment import NOT_TOLD, Machine, describe_machine
 from .linux import usable_cores
+from .versions import environment
 
 BUSY = 0.5
 PACKAGES = {"openvino": ("openvino",), "tflite": ("ai-edge-litert", "tflite-runtime"), "onnxruntime": ("onnxruntime",)}
@@ -38,7 +39,7 @@ def doctor_text() -> str:
 def _version(backend: str) -> str:
     if backend not in installed():
         return f"missing: pip install 'retinaface-edge[{backend}]'"
-    found = [f"{name} {software()[name]}" for name in PACKAGES[backend] if name in software()]
+    found = [f"{name} {environment()[name]}" for name in PACKAGES[backend] if name in environment()]
     return ", ".join(found) or "installed"
 
 

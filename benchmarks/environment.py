@@ -5,19 +5,15 @@ Figures come from `linux`. What a system does not report is None, and never gues
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from retinaface_edge.runtime.host.targets import FEATURES, this_processor
 
 from . import linux
 
-PACKAGES = ("numpy", "pillow", "openvino", "onnxruntime", "ai-edge-litert", "tflite-runtime", "torch")
 NOT_TOLD = "not told by this system"
 IDENTITY = ("architecture", "processor", "features", "governor")
 """What must be the same in two results for their times to be compared."""
@@ -59,26 +55,6 @@ class MachineUse:
     throttle_events: int | None = None
     throttled: bool | None = None
     temperature_c: float | None = None
-
-
-@cache
-def environment() -> dict[str, str]:
-    """What besides the artifact decides its figures: processor, Python, and the versions of the backends."""
-    processor = this_processor()  # kernels are chosen by its model
-    model = processor.model if processor.model != "unknown" else processor.part or platform.processor()
-    return {"machine": platform.machine(), "processor": model, **software()}
-
-
-@cache
-def software() -> dict[str, str]:
-    """Versions of Python and of the packages that compute."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def describe_machine(cores: Sequence[int]) -> Machine:

@@ -1,9 +1,7 @@
-"""What goes wrong when bundles are measured."""
-
-from __future__ import annotations
+"""Error of the benchmarks."""
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
 
 class MeasurementError(RetinaFaceEdgeError):
-    """A measurement that cannot be made, or figures that cannot be read or compared."""
+    """A measurement that cannot be made, or results that cannot be read or compared."""

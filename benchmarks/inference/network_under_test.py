@@ -11,8 +11,8 @@ from retinaface_edge.runtime import backends
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.spec import Spec
 
-from ..environment import environment
 from ..errors import MeasurementError
+from ..versions import environment
 
 __all__ = ["Loader", "MeasurementError", "Subject", "digest_of", "environment", "subjects_of"]
 

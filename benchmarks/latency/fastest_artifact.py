@@ -25,7 +25,7 @@ def pick(result: BenchResult, max_drift_percent: float) -> tuple[RunnerResult | 
         drift, least = min(known, key=lambda pair: pair[0])
         return None, f"none drifts at most {max_drift_percent:g} %; {least.name} drifts least, {drift:.2f} %"
     drift, best = within[0]
-    why = f"{best.latency.p50_ms:.2f} ms a frame, drift {drift:.2f} % of {max_drift_percent:g} %"
+    why = f"{best.latency.p50_ms:.2f} ms per frame, drift {drift:.2f} % of {max_drift_percent:g} %"
     if len(within) > 1:
         second = within[1][1]
         ratio = paired_ratio(result.call_seconds(second), result.call_seconds(best))

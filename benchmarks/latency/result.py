@@ -1,11 +1,11 @@
-"""What `bench` measures: the types of its result. `result_file` reads and writes them."""
+"""What `bench` measures, as it is written to files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from retinaface_edge.runtime.artifact import ArtifactId
 
 from ..environment import Machine, MachineUse
+from ..results import BundleOrigin
 from ..stats.bootstrap import Ratio
 
 MICROSECONDS = 1e6
@@ -190,21 +191,17 @@ class ComputePeak:
 
 
 @dataclass(frozen=True)
-class MeasuredBundle:
-    """The bundle that was measured: the manifest's digest, and what it says of its origin."""
-
-    digest: str
-    provenance: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class BenchResult:
-    """Everything that one `bench` measured. `yardstick_us` is a fixed piece of work, timed once per round."""
+    """Everything that one `bench` measured. `input_px` is (width, height) of the network's input.
 
+    `machine_use` is what the machine did meanwhile. `yardstick_us` is a fixed piece of work, timed once per round.
+    """
+
+    kind: Literal["bench"]
+    format_version: Literal[2]
     environment: Mapping[str, str]
-    bundle: MeasuredBundle
-    input_width: int
-    input_height: int
+    bundle: BundleOrigin
+    input_px: tuple[int, int]
     frames: FrameSet
     run: RunSummary
     machine: Machine
@@ -216,8 +213,6 @@ class BenchResult:
     absent: tuple[Absent, ...] = ()
     meshes: tuple[MeshCost, ...] = ()
     multiply_accumulates: int | None = None
-    kind: Literal["bench"] = "bench"
-    format_version: Literal[2] = 2
 
     def runner(self, name: str) -> RunnerResult:
         """The runner of that name. Raises `KeyError` for any other."""

@@ -83,7 +83,8 @@ def measure_latency(
 ) -> Measurements:
     """Time all runners on `frames` (uint8 BGR), with as many threads as there are `cores`.
 
-    Call it in a process that is held to these cores (`run_pinned`). Raises `MeasurementError` when nothing can be loaded.
+    Call it in a process that is held to these cores, as `run_pinned` does. Raises `MeasurementError` when nothing can
+    be loaded.
     """
     loaded, absent = _load(runners, len(cores))
     pictures = {True: [np.ascontiguousarray(frame[:, :, ::-1]) for frame in frames], False: list(frames)}

@@ -10,13 +10,15 @@ import numpy as np
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
 
-from ..environment import describe_machine, environment
+from ..environment import describe_machine
 from ..linux import require_psutil
+from ..results import FORMAT_VERSION, BundleOrigin
+from ..versions import environment
 from .cold_start import measure_cold_start
 from .compute_peak import measure_compute_peak
 from .mesh_cost import frame_with_faces, mesh_costs
 from .pinned_process import run_pinned
-from .result import Absent, BenchResult, FrameSet, MeasuredBundle, MeshCost, RunnerKind, RunSummary, as_microseconds
+from .result import Absent, BenchResult, FrameSet, MeshCost, RunnerKind, RunSummary, as_microseconds
 from .rounds import Measurements, RunLength, measure_latency
 from .runners import Frame, Runner
 from .summary import Conditions, summarise, warnings_of
@@ -38,7 +40,7 @@ class BenchPlan:
     runners: Sequence[Runner]
     frames: Sequence[Frame]
     cores: Sequence[int]
-    length: RunLength = RunLength()
+    length: RunLength
     absent: Sequence[Absent] = ()
 
 
@@ -66,10 +68,11 @@ def bench(plan: BenchPlan, stage: Stage = lambda text: None, progress: Progress 
     )
     height, width = frames[0].shape[:2]
     return BenchResult(
+        kind="bench",
+        format_version=FORMAT_VERSION,
         environment=environment(),
-        bundle=MeasuredBundle(bundle.manifest["digest"], bundle.manifest.get("provenance", {})),
-        input_width=bundle.spec.width,
-        input_height=bundle.spec.height,
+        bundle=BundleOrigin(bundle.manifest["digest"], bundle.manifest.get("provenance", {})),
+        input_px=(bundle.spec.width, bundle.spec.height),
         frames=FrameSet(len(frames), width, height, _digest(frames)),
         run=RunSummary(plan.length.name, len(measured.yardstick), measured.use.seconds),
         machine=machine,

@@ -30,7 +30,7 @@ Frame = NDArray[np.uint8]
 Result = TypeVar("Result")
 
 Moment = tuple[float, float]
-"""Seconds by the wall's clock, and of processor time that all threads of this process have used."""
+"""Seconds by the wall clock, and of processor time that all threads of this process have used."""
 
 
 def now() -> Moment:
@@ -69,8 +69,8 @@ class LoadedRunner:
 class Runner:
     """One thing to time. `load` gets the number of threads; it imports what it needs, and is picklable.
 
-    `artifact` is set where it runs an artifact of a bundle. `size_bytes` is 0 where it has no files of its own; `digest`
-    is SHA-256 over them. `same_network` says that it computes the bundle's network.
+    `artifact` is set where it runs an artifact of a bundle. `size_bytes` is 0 where it has no files of its own, and
+    `digest` is SHA-256 over them. `same_network` says that it computes the bundle's network.
     """
 
     name: str
