@@ -9,9 +9,10 @@ from retinaface_edge.runtime.records import schema
 
 from .accuracy.result import CompareResult, EvalResult
 from .drift.result import DriftResult
+from .latency.result import BenchResult
 from .results import kind_of
 
-RESULTS: tuple[type[object], ...] = (DriftResult, EvalResult, CompareResult)
+RESULTS: tuple[type[object], ...] = (DriftResult, EvalResult, CompareResult, BenchResult)
 
 
 def result_schemas() -> Iterator[tuple[str, dict[str, Any]]]:
