@@ -28,6 +28,7 @@ def read_scrfd(detector: DetectorGraph) -> OnnxDetector | None:
         "strides": detector.strides,
         "anchor_sizes": tuple(tuple(stride * 2 ** (n + 1) for n in range(anchors)) for stride in detector.strides),
         "origin": 0.0,
+        "variances": (1.0, 1.0),
         "box_coding": BoxCoding.DISTANCES,
         "score": ScoreCoding.LOGIT,
         "landmarks": landmarks,

@@ -1,7 +1,7 @@
 """YuNet (Machine Intelligence Research 20, 2023) as libfacedetection and OpenCV Zoo export it to ONNX since 2023.
 
 One cell has one anchor as large as the stride, at the cell's corner, with variances of 1: centre = corner + d·stride,
-size = stride·exp(d). The score is the root of face × object, two sigmoids. Pixels are BGR as they are, padded with black.
+size = stride·exp(d). The score is the root of face × object, two sigmoids. Pixels are plain BGR, padded with black.
 """
 
 from __future__ import annotations

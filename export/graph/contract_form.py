@@ -153,7 +153,7 @@ def _limit(node: ir.Node, index: int, name: str) -> float:
 
 
 def _elementwise(rebuild: _Rebuild, node: ir.Node) -> None:
-    inputs = [rebuild.value(value) for value in node.inputs]
+    inputs = [_operand(rebuild, value) for value in node.inputs]
     name = rebuild.unique(f"{inputs[0]}.{node.op_type.lower()}")
     attributes = {"axis": 1} if node.op_type == "Concat" else {}
     if node.op_type == "Concat" and int(_attribute(node, "axis", 1)) not in (1, -3):
@@ -192,6 +192,24 @@ def _resize(rebuild: _Rebuild, node: ir.Node) -> None:
     rebuild.add(node, "Resize", [rebuild.value(source), "", scales], name, **attributes)
 
 
+def _operand(rebuild: _Rebuild, value: ir.Value | None) -> str:
+    """The present name of a value, or of a constant, which is added to the graph."""
+    array = constant_of(value)
+    if array is None:
+        return rebuild.value(value)
+    name = f"constant.{len(rebuild.constants)}"
+    rebuild.constants[name] = array
+    return name
+
+
+def _with_constants(rebuild: _Rebuild, node: ir.Node) -> None:
+    """The parts of a group norm, kept as PyTorch writes them: Reshape, InstanceNormalization, Reshape, Mul, Add."""
+    inputs = [_operand(rebuild, value) for value in node.inputs]
+    name = rebuild.unique(f"{inputs[0]}.{node.op_type.lower()}")
+    attributes = {"epsilon": float(_attribute(node, "epsilon", 1e-5))} if node.op_type.endswith("Normalization") else {}
+    rebuild.add(node, node.op_type, inputs, name, **attributes)
+
+
 def _nothing(rebuild: _Rebuild, node: ir.Node) -> None:
     assert node.inputs[0] is not None
     rebuild.renamed[str(node.outputs[0].name)] = rebuild.value(node.inputs[0])
@@ -208,6 +226,9 @@ OPERATORS: Mapping[str, Callable[[_Rebuild, ir.Node], None]] = {
     "AveragePool": _pool,
     "Resize": _resize,
     "Upsample": _resize,
+    "Reshape": _with_constants,
+    "InstanceNormalization": _with_constants,
+    "Mul": _with_constants,
     "Identity": _nothing,
     "Dropout": _nothing,
 }

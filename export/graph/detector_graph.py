@@ -200,7 +200,7 @@ def _of_any_size(detector: DetectorGraph) -> DetectorGraph:
 
 
 def _relative_resizes(model: onnx.ModelProto) -> None:
-    """Upsampling to a size that was frozen at export becomes upsampling by a factor, so that the input's size is free."""
+    """Upsampling to a size that the exporter froze becomes upsampling by a factor, so that the input's size is free."""
     constants = _constants(model)
     frozen = [n for n in model.graph.node if n.op_type == "Resize" and len(n.input) > 3 and n.input[3] in constants]
     if not frozen:

@@ -45,7 +45,7 @@ SIZES = {
 
 
 def small(size: Size) -> Size:
-    """One of the sizes with a block per stage and a quarter of the channels, for tests: the same graph, fewer layers."""
+    """One of the sizes with one block per stage and a quarter of the channels: the same graph with fewer layers."""
     planes = tuple(max(plane // 4 // 8 * 8, 8) for plane in size.planes)
     groups = 4 if size.groups else 0
     return Size((1, 1, 1, 1), planes, 16, 32, size.stacked, size.mobile, groups, size.shared, size.landmarks)
