@@ -11,7 +11,9 @@ from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.host.targets import BUDGETS, read_budget
 from retinaface_edge.runtime.io.atomic import write_whole
 
-GOOD, FAILED = 0, 1
+from .arguments import Verbs, add_verb, percent, positive, size
+from .exit_codes import FAILED, GOOD
+
 DRIFT = 10.0
 SCENES = 16
 
@@ -93,8 +95,9 @@ def bench(options: argparse.Namespace) -> int:
     return FAILED if failures(outcomes) or (options.pick and best is None) else GOOD
 
 
-def add_bench(verb: argparse.ArgumentParser, positive: Any, percent: Any, size: Any) -> None:
-    """Add the arguments of `bench`."""
+def add_bench(verbs: Verbs) -> None:
+    """Add the verb and its arguments."""
+    verb = add_verb(verbs, "bench", bench, "measure all artifacts", "bench bundle photos --target vga-30fps")
     verb.add_argument("bundle", type=Path)
     verb.add_argument(
         "images", type=Path, nargs="*", help="pictures or folders, used as frames (default: the demo's scenes)"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.io.atomic import write_whole
 
-GOOD = 0
-
-Verb = Callable[[Any, str, str], argparse.ArgumentParser]
+from .arguments import Verbs, add_verb, positive, size
+from .exit_codes import GOOD
 
 
 def train_mesh(options: argparse.Namespace) -> int:
@@ -56,9 +53,11 @@ def train_mesh(options: argparse.Namespace) -> int:
     return GOOD
 
 
-def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], tuple[int, int]]) -> None:
-    """Add them to the command line; `verb` makes a parser for one of them."""
-    parser = verb(
+def add_train(verbs: Verbs) -> None:
+    """Add the verbs and their arguments."""
+    parser = add_verb(
+        verbs,
+        "train-mesh",
         train_mesh,
         "add the dense 3D face to a checkpoint",
         "train-mesh --checkpoint model.pth --images photos --teacher face_landmark.tflite --output mesh.npz",
@@ -83,7 +82,9 @@ def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], 
     parser.add_argument("--seed", type=int, default=0, help="of augmentation and training (default: %(default)s)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where answers and views are kept (0.4 GB)")
 
-    parser = verb(
+    parser = add_verb(
+        verbs,
+        "train",
         train,
         "fine-tune a detector on labels with five landmarks",
         "train --labels label.txt --output model.pth --steps 2000",
