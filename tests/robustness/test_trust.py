@@ -19,7 +19,7 @@ import torch
 from conftest import random_model
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from trust.flips import flip_bytes
+from robustness.trust.flips import flip_bytes
 
 from retinaface_edge.cli.main import main
 from retinaface_edge.export.bundle_writer import Content, write_bundle
