@@ -13,7 +13,9 @@ Run = Callable[[argparse.Namespace], int]
 """What a verb does with its parsed options; gives the exit code."""
 
 
-def add_verb(verbs: Verbs, name: str, run: Run, summary: str, example: str) -> argparse.ArgumentParser:
+def add_verb(
+    verbs: Verbs, name: str, run: Run, summary: str, example: str, extra: str | None = None
+) -> argparse.ArgumentParser:
     """Add one verb; gives its parser, which has no arguments yet.
 
     Args:
@@ -22,6 +24,7 @@ def add_verb(verbs: Verbs, name: str, run: Run, summary: str, example: str) -> a
         run: what is called with the parsed options.
         summary: what the verb does, in a few words that start with a small letter.
         example: a whole command without the program's name.
+        extra: the extra in pyproject.toml that installs what the verb imports; an error names it.
     """
     verb = verbs.add_parser(
         name,
@@ -29,7 +32,7 @@ def add_verb(verbs: Verbs, name: str, run: Run, summary: str, example: str) -> a
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=f"example: retinaface-edge {example}",
     )
-    verb.set_defaults(run=run)
+    verb.set_defaults(run=run, verb=name, extra=extra)
     return verb
 
 

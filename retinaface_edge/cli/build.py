@@ -96,6 +96,7 @@ def add_build(verbs: Verbs) -> None:
         build,
         "compile a checkpoint",
         "build --checkpoint model.pth --calibration photos --output bundle",
+        extra="build",
     )
     verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
     verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")

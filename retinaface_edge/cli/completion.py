@@ -5,18 +5,14 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from retinaface_edge.runtime.errors import BackendError
-
 from .arguments import Verbs, add_verb
 from .exit_codes import GOOD
 
 
 def completion(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """`completion`: the script for `parser`, on standard output."""
-    try:
-        import shtab
-    except ImportError as error:
-        raise BackendError("completion needs shtab; run: pip install 'retinaface-edge[completion]'") from error
+    import shtab
+
     print(shtab.complete(parser, options.shell))
     return GOOD
 
@@ -25,5 +21,5 @@ def add_completion(verbs: Verbs, parser: argparse.ArgumentParser) -> None:
     """Add the verb, which completes the verbs of `parser`."""
     run = partial(completion, parser)
     summary, example = "print a script that completes commands", "completion bash > retinaface-edge.bash"
-    verb = add_verb(verbs, "completion", run, summary, example)
+    verb = add_verb(verbs, "completion", run, summary, example, extra="completion")
     verb.add_argument("shell", choices=("bash", "zsh", "tcsh"))

@@ -134,19 +134,15 @@ def report(options: argparse.Namespace) -> int:
 
 def add_judge(verbs: Verbs) -> None:
     """Add the four verbs and their arguments."""
-    _add_drift(add_verb(verbs, "drift", drift, "compare every artifact with FP32", "drift bundle --images photos"))
-    _add_eval(add_verb(verbs, "eval", eval_, "measure accuracy on an annotated set", "eval bundle --widerface WIDER"))
-    _add_compare(
-        add_verb(verbs, "compare", compare, "say what changed between two bundles or results", "compare a.json b.json")
-    )
-    _add_report(
-        add_verb(
-            verbs, "report", report, "write an HTML report", "report bundle --drift drift.json --output report.html"
-        )
-    )
+    _add_drift(verbs)
+    _add_eval(verbs)
+    _add_compare(verbs)
+    _add_report(verbs)
 
 
-def _add_drift(verb: argparse.ArgumentParser) -> None:
+def _add_drift(verbs: Verbs) -> None:
+    summary, example = "compare every artifact with FP32", "drift bundle --images photos"
+    verb = add_verb(verbs, "drift", drift, summary, example, extra="bench")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of JPEG or PNG pictures")
     verb.add_argument("--limit", type=positive, metavar="N", help="use at most N of them, spread evenly")
@@ -157,7 +153,9 @@ def _add_drift(verb: argparse.ArgumentParser) -> None:
     _add_gate(verb)
 
 
-def _add_eval(verb: argparse.ArgumentParser) -> None:
+def _add_eval(verbs: Verbs) -> None:
+    summary, example = "measure accuracy on an annotated set", "eval bundle --widerface WIDER"
+    verb = add_verb(verbs, "eval", eval_, summary, example, extra="eval")
     verb.add_argument("bundle", type=Path, nargs="?")
     _add_set(verb, required=True)
     verb.add_argument("--predictions", type=Path, metavar="DIR", help="judge these text files instead of a bundle")
@@ -166,7 +164,9 @@ def _add_eval(verb: argparse.ArgumentParser) -> None:
     _add_gate(verb)
 
 
-def _add_compare(verb: argparse.ArgumentParser) -> None:
+def _add_compare(verbs: Verbs) -> None:
+    summary, example = "say what changed between two bundles or results", "compare a.json b.json"
+    verb = add_verb(verbs, "compare", compare, summary, example, extra="eval")
     verb.add_argument("a", type=Path, help="a bundle, or a result that drift or eval wrote")
     verb.add_argument("b", type=Path, help="the other")
     _add_set(verb, required=False)
@@ -174,7 +174,9 @@ def _add_compare(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
 
 
-def _add_report(verb: argparse.ArgumentParser) -> None:
+def _add_report(verbs: Verbs) -> None:
+    summary, example = "write an HTML report", "report bundle --drift drift.json --output report.html"
+    verb = add_verb(verbs, "report", report, summary, example, extra="bench")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--drift", type=Path, metavar="FILE", help="what `drift --json` wrote")
     verb.add_argument("--eval", type=Path, metavar="FILE", action="append", default=[], help="what `eval --json` wrote")

@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except RetinaFaceEdgeError as error:
         return fail(str(error))
+    except ImportError as error:
+        if not options.extra or not error.name or error.name.startswith("retinaface_edge"):
+            raise
+        return fail(f"{options.verb} needs {error.name}; run: pip install 'retinaface-edge[{options.extra}]'")
     except BrokenPipeError:  # the reader of our output went away, for instance `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
