@@ -21,6 +21,7 @@ from .tflite_arithmetic import lower_add, lower_scale
 from .tflite_context import LARGEST_SIDE, SHIFT, Context, Lowered, LoweringError, described
 from .tflite_convolutions import lower_conv
 from .tflite_layout import lower_concat, lower_reshape, lower_resize, lower_slice, lower_split, lower_transpose
+from .tflite_normalisation import lower_group_normalization, lower_instance_normalization
 from .tflite_pools import lower_average_pool, lower_max_pool
 from .tflite_quantisers import lower_cast, lower_dequantize, lower_quantize, lower_sub
 from .tflite_schema import Graph, Tensor
@@ -39,6 +40,8 @@ LOWERINGS: Mapping[str, Callable[[Context, ir.Node], None]] = {
     "Conv": lower_conv,
     "DequantizeLinear": lower_dequantize,
     "Div": lower_scale,
+    "GroupNormalization": lower_group_normalization,
+    "InstanceNormalization": lower_instance_normalization,
     "LeakyRelu": lower_leaky_relu,
     "MaxPool": lower_max_pool,
     "Mul": lower_scale,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from .tflite_activations import Activation, fused_activation, only_reader
+from .tflite_arithmetic import scale_factors
 from .tflite_context import Constant, Context, Lowered, LoweringError, described, name_of
 from .tflite_windows import SAME, VALID, pad, windows
 
@@ -102,32 +101,13 @@ def _with_scale(
     Floats are multiplied; integers stay as they are and their scales are multiplied, which needs positive factors.
     """
     scale = only_reader(node)
-    factors = None if scale is None else scale_factors(context, scale, weight.array.shape[0])
-    if scale is None or factors is None or (weight.scale is not None and factors.min() <= 0.0):
+    if scale is None or scale.op_type not in SCALES:
+        return node, weight, bias
+    factors = scale_factors(context, scale, weight.array.shape[0])
+    if factors is None or (weight.scale is not None and factors.min() <= 0.0):
         return node, weight, bias
     if weight.scale is not None:
         scales = np.broadcast_to(weight.scale, factors.shape) * factors
         return scale, replace(weight, scale=scales.astype(np.float32)), bias
     weights = (weight.array * factors[:, None, None, None]).astype(weight.array.dtype)
     return scale, replace(weight, array=weights), replace(bias, array=(bias.array * factors).astype(bias.array.dtype))
-
-
-def scale_factors(context: Context, node: ir.Node, channels: int) -> NDArray[np.float64] | None:
-    """The factor of each channel of a Mul or Div by constants, (channels,); None where it is something else."""
-    if node.op_type not in SCALES:
-        return None
-    positions = [position for position in range(2) if context.is_constant(node, position)]
-    if not positions or (node.op_type == "Div" and positions[0] != 1):
-        return None
-    constant = context.constant(node, positions[0]).array.astype(np.float64)
-    if not _is_by_channel(constant.shape, channels):
-        return None
-    factors = np.broadcast_to(constant.reshape(-1), (channels,))
-    if not np.all(np.isfinite(factors)) or (node.op_type == "Div" and not factors.all()):
-        return None
-    return 1.0 / factors if node.op_type == "Div" else factors
-
-
-def _is_by_channel(shape: Sequence[int], channels: int) -> bool:
-    """Whether an array that is broadcast to NCHW has one number for all, or one a channel."""
-    return all(side == 1 or (side == channels and len(shape) - axis == 3) for axis, side in enumerate(shape))

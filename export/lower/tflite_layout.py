@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .tflite_context import NO_ACTIVATION, Context, Lowered, LoweringError, described, name_of, producer_of, result_of
+from .tflite_normalisation import is_view_of_groups
 from .tflite_schema import Tensor
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -40,6 +41,9 @@ def lower_transpose(context: Context, node: ir.Node) -> None:
 def lower_reshape(context: Context, node: ir.Node) -> None:
     """RESHAPE of NHWC values, between Transposes or on the way out."""
     source = context.value(node, 0)
+    if is_view_of_groups(context, node):
+        context.values[node.outputs[0]] = source
+        return
     shape = tuple(int(n) for n in context.constant(node, 1).array)
     producer = producer_of(node, 0)
     last = node.outputs[0].is_graph_output() and not node.outputs[0].uses()

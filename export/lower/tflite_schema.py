@@ -172,6 +172,7 @@ OPTIONS = {
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "LEAKY_RELU": "LeakyReluOptions",
     "MAX_POOL_2D": "Pool2DOptions",
+    "MEAN": "ReducerOptions",
     "MUL": "MulOptions",
     "RESHAPE": "ReshapeOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
@@ -179,5 +180,5 @@ OPTIONS = {
 }
 """The schema's options table of each operator that has one with a field.
 
-CAST, PAD, PADV2, SLICE, TRANSPOSE and the quantisers need none.
+CAST, PAD, PADV2, RSQRT, SLICE, SQUARED_DIFFERENCE, TRANSPOSE and the quantisers need none.
 """
