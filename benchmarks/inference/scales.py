@@ -121,7 +121,7 @@ def _cut(spec: Spec, frame: NDArray[np.uint8], tile: Tile) -> NDArray[np.uint8]:
     part = frame[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
     if part.shape[:2] != (tile.height, tile.width):
         padded = np.empty((tile.height, tile.width, 3), np.uint8)
-        padded[:] = spec.mean
+        padded[:] = spec.padding_colour
         padded[: part.shape[0], : part.shape[1]] = part
         part = padded
     return np.ascontiguousarray(part[:, ::-1]) if tile.mirrored else part
