@@ -19,6 +19,8 @@ from .runners import Runner
 
 REFERENCE = ArtifactId(Backend.ONNXRUNTIME, Precision.FP32)
 MATCHED_IOU = 0.5
+FEW_FACES = 20
+"""With fewer faces in the frames, agreement with FP32 is called doubtful."""
 SPREAD = 1.25
 """Above this p90 over p50 a run is called disturbed."""
 
@@ -65,7 +67,9 @@ def warnings_of(machine: Machine, measured: Measurements, runners: Sequence[Runn
     """What makes the figures doubtful, in plain sentences."""
     beyond = max(measured.beyond, *(runner.cold_start.threads_beyond_cores or 0 for runner in runners))
     yield from disturbances(machine, measured.use, measured.steady, beyond)
-    cores = len(machine.cores)
+    reference, cores = measured.boxes.get(str(REFERENCE)), len(machine.cores)
+    if reference is not None and (faces := sum(map(len, reference))) < FEW_FACES:
+        yield f"the frames show {faces} faces, too few to trust drift: give photographs with {FEW_FACES} or more"
     for runner in runners:
         if runner.cold_start.working_threads > cores:
             yield f"{runner.name} works with {runner.cold_start.working_threads} threads on {cores} cores"
