@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.ops.iou import detection_drift, iou
 
 from ..environment import Machine, disturbances
+from ..inference.network_under_test import REFERENCE
 from ..stats.bootstrap import Ratio, median_interval, paired_ratio
 from .result import Agreement, ColdStart, ComputePeak, Latency, RunnerKind, RunnerResult, Samples
 from .rounds import INFERENCE, POST, PRE, Measurements
 from .runners import Runner
 
-REFERENCE = ArtifactId(Backend.ONNXRUNTIME, Precision.FP32)
 MATCHED_IOU = 0.5
 FEW_FACES = 20
 """With fewer faces in the frames, agreement with FP32 is called doubtful."""

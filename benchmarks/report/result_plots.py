@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
+from retinaface_edge.runtime.artifact import Precision
 
 from ..accuracy.result import EvalResult
 from ..drift.result import Comparison, DriftResult
+from ..inference.network_under_test import REFERENCE
 from ..latency.result import BenchResult
 from .plots import Axis, Bar, Series, bar_plot, horizontal_bars, line_plot, scatter_plot
 from .text import candidates
 
-REFERENCE = str(ArtifactId(Backend.ONNXRUNTIME, Precision.FP32))
 HIGHEST_DB = 60.0
 """Where the drift plots end: above it, two tensors are the same for every purpose."""
 PHASES = ("preprocessing", "network", "postprocessing")
@@ -109,7 +109,7 @@ def latency_plots(bench: BenchResult, evals: Sequence[EvalResult], colours: Colo
 
 def to_reference(drift: DriftResult) -> list[Comparison]:
     """The comparisons with FP32 on ONNX Runtime."""
-    return [comparison for comparison in drift.comparisons if comparison.reference == REFERENCE]
+    return [comparison for comparison in drift.comparisons if comparison.reference == str(REFERENCE)]
 
 
 def set_name(result: EvalResult) -> str:

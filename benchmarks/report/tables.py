@@ -9,10 +9,11 @@ from retinaface_edge.runtime.bundle.bundle import Bundle
 
 from ..accuracy.result import EvalResult
 from ..drift.result import Comparison, DriftResult, MeshDrift
+from ..inference.network_under_test import REFERENCE
 from ..latency.result import BenchResult, MeshCost
 from ..results import ImageSet
 from .bench_text import percent
-from .result_plots import REFERENCE, set_name
+from .result_plots import set_name
 from .text import band, number, recall_rows, worst_output
 
 Rows = tuple[tuple[str, ...], ...]
@@ -60,7 +61,7 @@ def summary(bundle: Bundle, drift: DriftResult | None, evals: Sequence[EvalResul
 
 def _drift_cells(artifact: str, comparison: Comparison | None) -> list[str]:
     if comparison is None:
-        return ["reference" if artifact == REFERENCE else "-", "", "", "", ""]
+        return ["reference" if artifact == str(REFERENCE) else "-", "", "", "", ""]
     faces, worst = comparison.detections, worst_output(comparison)
     return [
         number(faces.ap["0.5"], 4),

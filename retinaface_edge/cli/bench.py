@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,66 +12,52 @@ from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.host.targets import BUDGETS, Budget, read_budget
 from retinaface_edge.runtime.io.atomic import write_whole
 
+from .arguments import Verbs, add_verb, percent, positive, size
+from .exit_codes import FAILED, GOOD
+
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.gates.gate import Gate, Outcome
     from retinaface_edge.benchmarks.latency.result import Absent, BenchResult
     from retinaface_edge.benchmarks.latency.runners import Runner
 
-GOOD, FAILED = 0, 1
 MAX_DRIFT_PERCENT, MAX_REGRESSION_PERCENT = 10.0, 5.0
+"""Default limits of `--pick` and `--baseline`."""
+
 SCENES = 16
+"""How many scenes of the demo are used where no pictures are given."""
 
 
 def bench(options: argparse.Namespace) -> int:
     """`bench`: frame in to faces out, all artifacts in one measurement."""
-    from retinaface_edge.benchmarks.gates.gate import failures, junit, read_gate
-    from retinaface_edge.benchmarks.latency.fastest_artifact import pick
+    from retinaface_edge.benchmarks.gates.gate import read_gate
     from retinaface_edge.benchmarks.latency.pinned_process import choose_cores
     from retinaface_edge.benchmarks.latency.result import BenchResult
     from retinaface_edge.benchmarks.latency.rounds import OFFICIAL_FRAMES, RunLength
     from retinaface_edge.benchmarks.latency.run import BenchPlan
     from retinaface_edge.benchmarks.latency.run import bench as measure
-    from retinaface_edge.benchmarks.report.bench_text import bench_markdown, bench_text
-    from retinaface_edge.benchmarks.report.text import gate_text
-    from retinaface_edge.benchmarks.results import read_result, write_result
-    from retinaface_edge.runtime.host.artifact_choice import store_pick
+    from retinaface_edge.benchmarks.report.bench_text import bench_text
+    from retinaface_edge.benchmarks.results import read_result
 
     from .progress import bar, say
 
     # Everything that can be wrong is read before minutes are spent on measuring.
-    _check(options)
     bundle, cores = Bundle.load(options.bundle), choose_cores(options.cores)
     budget = _budget(options, bundle, len(cores))
+    _check(options)
     gate = read_gate(_gate_file(options.gate)) if options.gate != "none" else None
-    since = options.baseline and not options.baseline.is_dir()
-    old = read_result(options.baseline, BenchResult) if since else None
     runners, absent = _runners(options, bundle)
+    old = read_result(options.baseline, BenchResult) if options.baseline and not options.baseline.is_dir() else None
     length = RunLength(frames=options.frames or OFFICIAL_FRAMES, quick=options.quick)
-    plan = BenchPlan(bundle, runners, _frames(options, bundle), cores, length, absent)
-
-    result = measure(plan, say, bar)
+    result = measure(BenchPlan(bundle, runners, _frames(options, bundle), cores, length, absent), say, bar)
     print(bench_text(result))
     outcomes = _outcomes(options, result, budget, old, gate)
-    if options.json:
-        write_result(options.json, result)
-    if options.markdown:
-        write_whole(options.markdown, bench_markdown(result))
-    if options.junit:
-        write_whole(options.junit, junit(outcomes, "bench"))
-    best = None
-    if options.pick:
-        best, why = pick(result, options.max_drift)
-        print(f"pick: {best.name if best else 'none'}: {why}")
-        if best and best.artifact and options.store:
-            print(f"stored in {store_pick(bundle, best.artifact.backend.value, best.artifact.precision.value)}")
-    if outcomes:
-        print("\n".join(f"judged {outcome.rule.name}: {outcome.sentence}" for outcome in outcomes))
-        print(gate_text(outcomes))
-    return FAILED if failures(outcomes) or (options.pick and best is None) else GOOD
+    _write(options, result, outcomes)
+    picked = _pick(options, bundle, result) if options.pick else True
+    return GOOD if _judged(outcomes) and picked else FAILED
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Options that contradict each other, and files that cannot be written."""
+    """Refuse options that contradict each other, and files that cannot be written, before a long measurement."""
     from retinaface_edge.benchmarks.errors import MeasurementError
 
     if options.store and not options.pick:
@@ -118,16 +105,54 @@ def _outcomes(
     from retinaface_edge.benchmarks.gates.speed import budget_outcome, outcomes_beside, outcomes_since
 
     outcomes = [budget_outcome(result, budget)] if budget else []
-    percent = MAX_REGRESSION_PERCENT if options.max_regression is None else options.max_regression
+    allowed = MAX_REGRESSION_PERCENT if options.max_regression is None else options.max_regression
     if old:
-        outcomes += outcomes_since(result, old, percent / 100.0)
+        outcomes += outcomes_since(result, old, allowed / 100.0)
     elif options.baseline:
-        outcomes += outcomes_beside(result, percent / 100.0)
+        outcomes += outcomes_beside(result, allowed / 100.0)
     return outcomes + (apply_gate(gate, result) if gate else [])
 
 
-def add_bench(verb: argparse.ArgumentParser, positive: Any, percent: Any, size: Any) -> None:
-    """Add the arguments of `bench`."""
+def _write(options: argparse.Namespace, result: BenchResult, outcomes: Sequence[Outcome]) -> None:
+    from retinaface_edge.benchmarks.gates.gate import junit
+    from retinaface_edge.benchmarks.report.bench_text import bench_markdown
+    from retinaface_edge.benchmarks.results import write_result
+
+    if options.json:
+        write_result(options.json, result)
+    if options.markdown:
+        write_whole(options.markdown, bench_markdown(result))
+    if options.junit:
+        write_whole(options.junit, junit(outcomes, "bench"))
+
+
+def _pick(options: argparse.Namespace, bundle: Bundle, result: BenchResult) -> bool:
+    """Name the fastest artifact, and store it if asked; false where none qualifies."""
+    from retinaface_edge.benchmarks.latency.fastest_artifact import pick
+    from retinaface_edge.runtime.host.artifact_choice import store_pick
+
+    best, why = pick(result, options.max_drift)
+    print(f"pick: {best.name if best else 'none'}: {why}")
+    if best and best.artifact and options.store:
+        print(f"stored in {store_pick(bundle, best.artifact.backend.value, best.artifact.precision.value)}")
+    return best is not None
+
+
+def _judged(outcomes: Sequence[Outcome]) -> bool:
+    """Print how the result was judged; true where nothing failed."""
+    from retinaface_edge.benchmarks.gates.gate import failures
+    from retinaface_edge.benchmarks.report.text import gate_text
+
+    if outcomes:
+        print("\n".join(f"judged {outcome.rule.name}: {outcome.sentence}" for outcome in outcomes))
+        print(gate_text(outcomes))
+    return not failures(outcomes)
+
+
+def add_bench(verbs: Verbs) -> None:
+    """Add the verb and its arguments."""
+    summary, example = "measure all artifacts", "bench bundle photos --target vga-30fps"
+    verb = add_verb(verbs, "bench", bench, summary, example, extra="bench")
     verb.add_argument("bundle", type=Path)
     verb.add_argument(
         "images", type=Path, nargs="*", help="pictures or folders, used as frames (default: the demo's scenes)"
