@@ -94,22 +94,13 @@ def runners_of(
         name, artifact = prefix + network.name, network.artifact
         if artifact is None:
             absent.append(Absent(name, f"this version cannot run {network.name}"))
-        elif artifact.backend.value in installed():
-            present.append(
-                Runner(
-                    name,
-                    kind,
-                    partial(load_network, network),
-                    artifact.backend.value,
-                    artifact.precision.value,
-                    artifact,
-                    sum(map(len, network.files)),
-                    network.digest,
-                )
-            )
-        else:
+        elif artifact.backend.value not in installed():
             backend = artifact.backend.value
             absent.append(Absent(name, f"needs {backend}: pip install 'retinaface-edge[{backend}]'"))
+        else:
+            load, size = partial(load_network, network), sum(map(len, network.files))
+            backend, precision = artifact.backend.value, artifact.precision.value
+            present.append(Runner(name, kind, load, backend, precision, artifact, size, network.digest))
     return present, absent
 
 
