@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 from edits import as_json, edited
+from graphs import GRIDS, others, residual
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -243,8 +244,13 @@ def _tiny_graph() -> onnx.ModelProto:
 _TINY = _tiny_graph()
 
 
+@lru_cache(maxsize=1)
+def _graphs() -> tuple[onnx.ModelProto, ...]:
+    return _TINY, residual(quantised=False), residual(quantised=True), others()
+
+
 def lowering(data: bytes) -> None:
-    """`lower_tflite` and its writer: graphs as mutated protobuf, and the small graph with its parts exchanged."""
+    """`lower_tflite` and its writer: graphs as mutated protobuf, and small graphs with their parts exchanged."""
     from google.protobuf.message import DecodeError
 
     from retinaface_edge.export.lower.tflite import lower_tflite
@@ -257,9 +263,9 @@ def lowering(data: bytes) -> None:
             return
     else:
         model = onnx.ModelProto()
-        model.CopyFrom(_TINY)
+        model.CopyFrom(_graphs()[(data[0] if data else 0) // 2 % len(_graphs())])
         _exchange(model.graph, data[1:])
-    serialise_tflite(lower_tflite(model, {"c0": Grid(0.1, 128)} if len(data) % 2 else {}))
+    serialise_tflite(lower_tflite(model, {"c0": Grid(0.1, 128), **GRIDS} if len(data) % 2 else {}))
 
 
 def _exchange(graph: onnx.GraphProto, data: bytes) -> None:
@@ -460,7 +466,10 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "picture": (picture, _pictures()),
     "frame": (frame, [*_EDITS, bytes(range(64))]),
     "outputs": (outputs, [*_EDITS, bytes(range(256))]),
-    "lowering": (lowering, [*_EDITS, b"\1" + _TINY.SerializeToString()]),
+    "lowering": (
+        lowering,
+        [*_EDITS, *(bytes([2 * i, 0, 0, 0]) for i in range(4)), *(b"\1" + g.SerializeToString() for g in _graphs())],
+    ),
     "onnx-checkpoint": (onnx_checkpoint, [*_EDITS, b"\1" + _TINY.SerializeToString()]),
     "pickled-checkpoint": (pickled_checkpoint, [*_EDITS, b"\1PK\3\4"]),
     "state-keys": (state_keys, _EDITS),
