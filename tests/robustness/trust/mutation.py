@@ -145,6 +145,7 @@ def code_digest() -> str:
         *tests.glob("robustness/fuzz/*"),
         *tests.glob("robustness/trust/*"),
         tests / "conftest.py",
+        tests / "untrained.py",
     ]
     code = hashlib.sha256()
     for path in sorted(file for file in files if file.suffix == ".py"):
