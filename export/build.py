@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .models.mesh_branch import Branch
 
 EXPORTERS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
-QUANTISERS = ("onnx", "onnxruntime", "openvino", "ai-edge-litert", "pillow")
-LOWERERS = ("onnx", "openvino", "ai-edge-litert", "flatbuffers")
+QUANTISERS = ("onnx", "onnx-ir", "onnxruntime", "openvino", "ai-edge-litert", "pillow")
+LOWERERS = ("onnx", "onnx-ir", "openvino", "ai-edge-litert", "flatbuffers")
 TOOLS = ("retinaface-edge", "numpy", *EXPORTERS, "openvino", "flatbuffers")
 _FOLDERS = {"openvino": "openvino", "tflite": "tflite", "onnxruntime": "onnx"}
 

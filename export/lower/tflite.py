@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from retinaface_edge.calibration.graph.onnx_graph import read_graph, to_proto
 from retinaface_edge.calibration.kernel_parity import leaky_relu_slope
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 from retinaface_edge.runtime.ops.postprocess import Grid
@@ -46,7 +47,7 @@ def lower_tflite(model: onnx.ModelProto, grids: Mapping[str, Grid]) -> Graph:
     """
     quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     try:
-        return _Lowering(model if quantised else uint8_stem(model), grids).lower()
+        return _Lowering(model if quantised else to_proto(uint8_stem(read_graph(model))), grids).lower()
     except MALFORMED as error:
         raise LoweringError(f"the graph is malformed ({error!r}); export the model again") from error
 
