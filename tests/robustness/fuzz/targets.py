@@ -29,6 +29,7 @@ from retinaface_edge.benchmarks.results import read_result
 from retinaface_edge.calibration.recipe import read_recipe
 from retinaface_edge.export.bundle_writer import Content, write_bundle
 from retinaface_edge.runtime import Bundle, Detector, Spec
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
 from retinaface_edge.runtime.bundle.model_card import model_card
 from retinaface_edge.runtime.bundle.sbom import sbom
@@ -65,7 +66,7 @@ def _valid_manifest() -> dict[str, Any]:
         "licences": {"numpy": "BSD"},
     }
     files = {"onnx/model.onnx": b"abc", "onnx/mesh.onnx": b"def"}
-    artifact = ("onnxruntime", "fp32")
+    artifact = ArtifactId(Backend.ONNXRUNTIME, Precision.FP32)
     content = Content(DENSE, files, {artifact: ["onnx/model.onnx"]}, provenance, {artifact: ["onnx/mesh.onnx"]})
     folder = FOLDER / "bundle"
     write_bundle(content, folder)
