@@ -2,8 +2,8 @@
 
     python tests/acceptance/without_torch.py BUNDLES
 
-BUNDLES holds two bundles of the demo, `plain` and `mesh`, which the development environment has built. Versions of Python
-that are not found are named and left out; where none is found, the one that runs this does instead.
+BUNDLES holds two bundles of the demo, `plain` and `mesh`, which the development environment has built. Versions of
+Python that are not found are named and left out; where none is found, the one that runs this script takes their place.
 """
 
 from __future__ import annotations
