@@ -125,7 +125,7 @@ def _exported(
         about = {
             "family": read.family,
             "sha256": read.digest,
-            "width": read.model.width,
+            "width": read.model.architecture.backbone.stem.outputs / 32,
             "channels": read.model.channels,
         }
         model = to_onnx(Deploy(read.model, spec).eval(), spec.with_features, opset)

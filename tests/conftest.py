@@ -18,11 +18,12 @@ from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes, portrai
 from retinaface_edge.calibration.qdq import quantise
 from retinaface_edge.calibration.recipe import Recipe, read_recipe
 from retinaface_edge.export.build import build
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.checkpoints.demo import demo_branch, demo_checkpoint, demo_file
-from retinaface_edge.export.checkpoints.families import Checkpoint
 from retinaface_edge.export.graph.export import to_onnx
+from retinaface_edge.export.models.backbones.mobilenet_v1 import mobilenet_v1
 from retinaface_edge.export.models.deploy import Deploy
-from retinaface_edge.export.models.retinaface import RetinaFace
+from retinaface_edge.export.models.retinaface import Architecture, RetinaFace
 from retinaface_edge.runtime import Bundle, Spec
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 
@@ -133,9 +134,14 @@ def photographs(spec: Spec) -> list[np.ndarray]:
 
 
 def random_model(seed: int, width: float = 0.25, channels: int = 64) -> RetinaFace:
+    """MobileNetV1 as `random_detector` makes it."""
+    return random_detector(seed, Architecture(mobilenet_v1(width), channels))
+
+
+def random_detector(seed: int, shape: Architecture) -> RetinaFace:
     """Untrained, with batch norm statistics as a trained model has them: not zero, not one."""
     torch.manual_seed(seed)
-    model = RetinaFace(width, channels).eval()
+    model = RetinaFace(shape).eval()
     for name, value in model.state_dict().items():
         if name.endswith(("running_var", "norm.weight")):
             value.uniform_(0.5, 1.5)

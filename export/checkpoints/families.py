@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,7 +12,7 @@ from ..models.backbones import BackboneError, Table, backbone_table
 from ..models.backbones.mobilenet_v1 import STEM, mobilenet_v1
 from ..models.backbones.resnet import BLOCKS, BOTTLENECKS_FROM
 from ..models.retinaface import Architecture
-from .assemble import MOST_CHANNELS, Layer, Recognised
+from .assemble import MOST_CHANNELS, Recognised
 from .checkpoint import CheckpointError, some
 from .layer_names import HeadNames, backbone_layers, neck_layers, one_megabyte_layers, our_layers
 
@@ -160,9 +160,7 @@ def _with_pyramid(
     return Architecture(table, channels, strides, anchors, max(values // (2 * anchors[0]), 1))
 
 
-def _without_pyramid(
-    state: Mapping[str, Tensor], table: Table, separable: str, last: str, name: str
-) -> Architecture:
+def _without_pyramid(state: Mapping[str, Tensor], table: Table, separable: str, last: str, name: str) -> Architecture:
     strides = (8, 16, 32, 64)
     keys = [*(separable.format(level) for level in range(3)), last]
     values = [_size(state, f"{key}.weight", name) for key in keys]
@@ -200,5 +198,3 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     expression = re.compile(pattern)
     found = {int(match[1]) for key in state if (match := expression.fullmatch(key)) and len(match[1]) < 4}
     return max(found, default=-1) + 1
-
-

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from .checkpoint import CheckpointError
-from .topology import ADD, CONCAT, INPUT, UPSAMPLE, Kind, Topology, activation, convolution, pooling
+from .topology import ADD, CONCAT, INPUT, Kind, Topology, activation, convolution, pooling, upsampling
 
 QUANTISED = {
     "QuantizeLinear",
@@ -40,7 +40,7 @@ class Layer:
 
 @dataclass
 class OnnxNetwork:
-    """What was read: the arrangement, the layers by their key in it, and the operators that are none of a RetinaFace."""
+    """What was read: the arrangement, its layers by key, and operators that no RetinaFace has."""
 
     topology: Topology = field(default_factory=Topology)
     layers: dict[str, Layer] = field(default_factory=dict)
@@ -55,8 +55,8 @@ def onnx_network(model: ModelProto, name: str) -> OnnxNetwork:
     """
     if quantised := sorted({node.op_type for node in model.graph.node} & QUANTISED):
         raise CheckpointError(
-            f"{name} is already quantised ({', '.join(quantised)}); give the float ONNX that it was made from: the build "
-            "quantises it"
+            f"{name} is already quantised ({', '.join(quantised)}); give the float ONNX that it was made from: "
+            "the build quantises it"
         )
     reader = _Reader(name)
     for tensor in model.graph.initializer:
@@ -145,7 +145,7 @@ class _Reader:
             index = topology.add((node.op_type, len(topology.steps)), inputs)
             self.network.unknown[index] = node.op_type
             return index
-        return topology.add(kind, inputs[:1] if kind == UPSAMPLE else inputs)
+        return topology.add(kind, inputs[:1] if kind[0] == "upsample" else inputs)
 
     def _weights(self, node: NodeProto) -> list[NDArray[np.float32]]:
         names = [name for name in node.input[1:] if name]
@@ -184,18 +184,28 @@ def _kind(node: NodeProto, attributes: dict[str, Any], constants: list[NDArray[A
         slope = round(float(slopes.flat[0]), SLOPE_PLACES)
         return activation("leaky-relu") if slope == 0.1 and np.ptp(slopes) == 0.0 else None
     if node.op_type == "Clip":
-        bounds = [float(value) for value in constants] or [attributes.get("min"), attributes.get("max")]
+        given = constants or [attributes.get("min", np.nan), attributes.get("max", np.nan)]
+        bounds = [float(value) for value in given]
         return activation("relu6") if bounds == [0.0, 6.0] else None
     if node.op_type == "MaxPool":
         kernel, strides = attributes["kernel_shape"], attributes.get("strides", [1, 1])
         return pooling(kernel[0], strides[0], attributes.get("pads", [0])[0])
     if node.op_type in ("Upsample", "Resize"):
-        return UPSAMPLE if attributes.get("mode", b"nearest") == b"nearest" else None
+        return _upsampling(attributes)
     if node.op_type == "Add" and not constants:
         return ADD
     if node.op_type == "Concat" and attributes.get("axis") == 1:
         return CONCAT
     return None
+
+
+def _upsampling(attributes: dict[str, Any]) -> Kind | None:
+    """Which doubling of `Upsampling` a Resize or Upsample is; every usual form of nearest gives the same pixels."""
+    mode = attributes.get("mode", b"nearest")
+    coordinates = attributes.get("coordinate_transformation_mode", b"half_pixel")
+    if mode == b"linear" and coordinates == b"align_corners":
+        return upsampling("bilinear")
+    return upsampling("nearest") if mode == b"nearest" and coordinates != b"align_corners" else None
 
 
 def load_model(content: bytes, name: str) -> ModelProto:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from torch import Tensor
 from ..models.backbones import BackboneError, Table, backbone_table
 from ..models.backbones.mobilenet_v1 import STEM, mobilenet_v1
 from ..models.backbones.resnet import BLOCKS
+from ..models.neck import Upsampling
 from ..models.retinaface import Architecture
 from .assemble import NORM, NORM_EPSILON, Layer, Recognised, assemble
 from .checkpoint import Checkpoint, CheckpointError, some
@@ -100,14 +102,13 @@ def _candidates(network: OnnxNetwork) -> Iterator[Architecture]:
     if len(outputs) != 3 or outputs[0] < 2 or outputs[1] != 2 * outputs[0]:
         return
     anchors = outputs[0] // 2
+    bilinear = any(step.kind == ("upsample", "bilinear") for step in network.topology.steps)
+    upsampling = Upsampling.BILINEAR if bilinear else Upsampling.NEAREST
     for table in (table for table in tables if table.pyramid is not None):
         for strides in {LEVELS_FROM[len(levels)], (8, 16, 32, 64)[: len(levels)]}:
-            try:
-                yield Architecture(
-                    table, channels, strides, (anchors,) * len(strides), max(outputs[2] // (2 * anchors), 1)
-                )
-            except BackboneError:
-                continue
+            counts, landmarks = (anchors,) * len(strides), max(outputs[2] // (2 * anchors), 1)
+            with contextlib.suppress(BackboneError):
+                yield Architecture(table, channels, strides, counts, landmarks, upsampling)
 
 
 def _tables(network: OnnxNetwork) -> Iterator[Table]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..models.layers import ConvNorm
 from ..models.retinaface import Architecture, Predictions, RetinaFace
-from .topology import ADD, CONCAT, INPUT, UPSAMPLE, Topology, activation, convolution, pooling
+from .topology import ADD, CONCAT, INPUT, Topology, activation, convolution, pooling, upsampling
 
 
 def our_topology(shape: Architecture) -> Topology:
@@ -37,9 +37,7 @@ def _module(result: Topology, model: nn.Module, node: fx.Node, steps: dict[fx.No
     if isinstance(module, nn.BatchNorm2d):
         return source
     assert isinstance(module, nn.Conv2d)
-    kind = convolution(
-        module.weight.shape, module.stride[0], int(module.padding[0]), module.dilation[0], module.groups
-    )
+    kind = convolution(module.weight.shape, module.stride[0], int(module.padding[0]), module.dilation[0], module.groups)
     parent = name.rpartition(".")[0]
     key = parent if parent and isinstance(model.get_submodule(parent), ConvNorm) else name
     return result.add(kind, (source,), key, identity=key)
@@ -53,10 +51,11 @@ def _function(result: Topology, node: fx.Node, steps: dict[fx.Node, int]) -> int
     target: Callable[..., Any] = node.target  # type: ignore[assignment]
     if target is functional.max_pool2d:
         return result.add(pooling(*node.args[1:4]), inputs)  # type: ignore[arg-type]
+    if target is functional.interpolate:
+        return result.add(upsampling(str(node.kwargs["mode"])), inputs)
     kinds = {
         functional.leaky_relu: activation("leaky-relu"),
         functional.relu: activation("relu"),
-        functional.interpolate: UPSAMPLE,
         operator.add: ADD,
         torch.cat: CONCAT,
     }

@@ -31,6 +31,7 @@ class CheckpointFormat(Enum):
     ONNX = "onnx"
 
 
+NOTHING = Overrides()
 SUFFIXES = {".onnx": CheckpointFormat.ONNX, ".safetensors": CheckpointFormat.SAFETENSORS}
 """Every other suffix is a pickle's."""
 
@@ -42,7 +43,7 @@ class CheckpointFile:
     name: str
     content: bytes = field(repr=False)
     format: CheckpointFormat
-    overrides: Overrides = Overrides()
+    overrides: Overrides = NOTHING
 
     @cached_property
     def digest(self) -> str:
@@ -73,7 +74,7 @@ def checkpoint_file(path: Path, overrides: Overrides | None = None) -> Checkpoin
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
     kind = SUFFIXES.get(path.suffix.lower(), CheckpointFormat.PICKLE)
-    return CheckpointFile(str(path), content, kind, overrides or Overrides())
+    return CheckpointFile(str(path), content, kind, overrides or NOTHING)
 
 
 def read_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoint:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .assemble import assemble
-from .checkpoint import MAX_BYTES, Checkpoint, CheckpointError, some
+from .checkpoint import MAX_BYTES, Checkpoint, CheckpointError
 from .families import recognise
 from .interpretation import Overrides, interpretation
 from .wrappings import StateDict, unwrap
@@ -99,7 +99,9 @@ def _check_tensors(state: StateDict, name: str) -> None:
         )
     quantised = [key for key, value in state.tensors.items() if value.is_quantized]
     if quantised or any(key.endswith((".zero_point", "._packed_params")) for key in state.tensors):
-        kind = f" ({quantised[0]} is {str(state.tensors[quantised[0]].dtype).removeprefix('torch.')})" if quantised else ""
+        kind = (
+            f" ({quantised[0]} is {str(state.tensors[quantised[0]].dtype).removeprefix('torch.')})" if quantised else ""
+        )
         raise CheckpointError(
             f"{name} is already quantised{kind}; give the float checkpoint that it was made from: the build quantises it"
         )

@@ -18,7 +18,6 @@ Kind = tuple[Hashable, ...]
 INPUT: Kind = ("input",)
 ADD: Kind = ("add",)
 CONCAT: Kind = ("concat",)
-UPSAMPLE: Kind = ("upsample",)
 
 
 def convolution(shape: Sequence[int], stride: int, padding: int, dilation: int, groups: int) -> Kind:
@@ -29,6 +28,11 @@ def convolution(shape: Sequence[int], stride: int, padding: int, dilation: int, 
 def pooling(kernel: int, stride: int, padding: int) -> Kind:
     """Max pooling."""
     return ("pool", kernel, stride, padding)
+
+
+def upsampling(mode: str) -> Kind:
+    """Doubling of the size, by the name of `Upsampling`."""
+    return ("upsample", mode)
 
 
 def activation(name: str) -> Kind:

@@ -29,7 +29,9 @@ CONTAINERS = (
 PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.", "ema.", "detector.", "ema_model.")
 MARKS = ("body.", "fx.", "backbone.", "fpn.", "ssh1.", "conv1.")
 """How the network's own names begin: where one stands at the front, no prefix is left."""
-LEFT_OVER = re.compile(r"(?:.*\.)?(?:num_batches_tracked|priors|n_averaged)|(?:body|fx)\.(?:fc|avg|classifier|linear)\..*")
+LEFT_OVER = re.compile(
+    r"(?:.*\.)?(?:num_batches_tracked|priors|n_averaged)|(?:body|fx)\.(?:fc|avg|classifier|linear)\..*"
+)
 """Counters, anchors kept as a buffer, and the classifier of a pre-trained backbone."""
 DEEPEST = 6
 

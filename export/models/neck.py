@@ -6,6 +6,8 @@ Sources: FPN (arXiv 1612.03144); RetinaFace (arXiv 1905.00641, section 4.2) for 
 
 from __future__ import annotations
 
+from enum import Enum
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,15 +15,26 @@ from torch.nn import functional
 from .layers import Activation, ConvNorm
 
 
+class Upsampling(Enum):
+    """How a pyramid doubles the size of a level; the published code takes the nearest pixel."""
+
+    NEAREST = "nearest"
+    BILINEAR = "bilinear"
+    """Between pixels, with the corners of both sizes aligned."""
+
+
 class Pyramid(nn.Module):
-    """1×1 lateral convolutions, nearest-neighbour upsampling, and a 3×3 convolution after each sum.
+    """1×1 lateral convolutions, upsampling, and a 3×3 convolution after each sum.
 
     With `extra`, one more level comes from the deepest features by a 3×3 convolution of stride 2 (P6 in the paper); it
     takes no part in the sums.
     """
 
-    def __init__(self, inputs: list[int], channels: int, activation: Activation, extra: bool) -> None:
+    def __init__(
+        self, inputs: list[int], channels: int, activation: Activation, extra: bool, upsampling: Upsampling
+    ) -> None:
         super().__init__()
+        self.upsampling = upsampling
         self.lateral = nn.ModuleList(ConvNorm(n, channels, 1, activation=activation) for n in inputs)
         self.merge = nn.ModuleList(ConvNorm(channels, channels, 3, activation=activation) for _ in inputs[1:])
         self.extra = ConvNorm(inputs[-1], channels, 3, 2, activation=activation) if extra else None
@@ -29,9 +42,13 @@ class Pyramid(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         levels = [lateral(feature) for lateral, feature in zip(self.lateral, features, strict=True)]
         for index in reversed(range(len(levels) - 1)):
-            above = functional.interpolate(levels[index + 1], scale_factor=2.0, mode="nearest")
-            levels[index] = self.merge[index](levels[index] + above)
+            levels[index] = self.merge[index](levels[index] + self._upsampled(levels[index + 1]))
         return levels if self.extra is None else [*levels, self.extra(features[-1])]
+
+    def _upsampled(self, level: Tensor) -> Tensor:
+        if self.upsampling is Upsampling.NEAREST:
+            return functional.interpolate(level, scale_factor=2.0, mode="nearest")
+        return functional.interpolate(level, scale_factor=2.0, mode="bilinear", align_corners=True)
 
 
 class Context(nn.Module):

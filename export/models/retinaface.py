@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .backbones import Backbone, BackboneError, Table, backbone_table
 from .layers import Activation, Convolution
-from .neck import Context, Pyramid
+from .neck import Context, Pyramid, Upsampling
 
 WIDEST_LEAKY = 64
 """With more channels the pyramid and the context modules use ReLU, as the published training code does."""
@@ -36,7 +36,7 @@ class Architecture:
     """All that decides the shapes of a RetinaFace's weights.
 
     `channels` are the pyramid's, None for a backbone whose features the heads read directly; `strides` of the levels,
-    finest first; `anchors` per cell of each level; `landmarks` per face. Raises `BackboneError` where they do not fit.
+    finest first; `anchors` per cell of each level; `landmarks` per face; `upsampling` in the pyramid. Raises `BackboneError` where they do not fit.
     """
 
     backbone: Table
@@ -44,6 +44,7 @@ class Architecture:
     strides: tuple[int, ...] = (8, 16, 32)
     anchors: tuple[int, ...] = (2, 2, 2)
     landmarks: int = 5
+    upsampling: Upsampling = Upsampling.NEAREST
 
     def __post_init__(self) -> None:
         known = {*self.backbone.levels, *((2 * COARSEST,) if self.channels else ())}
@@ -108,7 +109,7 @@ class RetinaFace(nn.Module):
         if channels is not None:
             activation = Activation.LEAKY_RELU if channels <= WIDEST_LEAKY else Activation.RELU
             inputs = [table.channels(stride) for stride in shape.tapped]
-            self.pyramid = Pyramid(inputs, channels, activation, extra=shape.strides[-1] > COARSEST)
+            self.pyramid = Pyramid(inputs, channels, activation, shape.strides[-1] > COARSEST, shape.upsampling)
             self.context = nn.ModuleList(Context(channels, activation) for _ in shape.strides)
         self.score = _head(shape, 2)
         self.box = _head(shape, 4)

@@ -22,7 +22,7 @@ def train_mesh(options: argparse.Namespace) -> int:
         import torch
 
         from retinaface_edge.export.checkpoints.demo import demo_checkpoint
-        from retinaface_edge.export.checkpoints.families import read_checkpoint
+        from retinaface_edge.export.checkpoints.source import read_checkpoint
         from retinaface_edge.export.models.mesh_branch import branch_file
         from retinaface_edge.training.mesh.fit import accuracy_text
         from retinaface_edge.training.mesh.run import learn_mesh
@@ -61,7 +61,7 @@ def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], 
     parser = verb(
         train_mesh,
         "add the dense 3D face to a checkpoint",
-        "train-mesh --checkpoint model.pth --images photos --teacher face_landmark.tflite --output mesh.npz",
+        "train-mesh --checkpoint model.pth --images photos --teacher face_landmark.tflite --output mesh.safetensors",
     )
     parser.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
     parser.add_argument(
@@ -70,7 +70,7 @@ def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], 
     parser.add_argument(
         "--teacher", type=Path, required=True, metavar="FILE", help="MediaPipe's 468-point network (.tflite)"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write the branch (.npz)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write the branch (.safetensors)")
     parser.add_argument(
         "--decoder",
         choices=("linear", "graph"),
@@ -107,7 +107,7 @@ def train(options: argparse.Namespace) -> int:
         import torch
 
         from retinaface_edge.export.checkpoints.demo import demo_checkpoint
-        from retinaface_edge.export.checkpoints.families import read_checkpoint
+        from retinaface_edge.export.checkpoints.source import read_checkpoint
         from retinaface_edge.training.finetune import train as fine_tune
         from retinaface_edge.training.label_files import read_labels
         from retinaface_edge.training.losses import Losses
