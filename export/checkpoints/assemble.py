@@ -48,7 +48,8 @@ def assemble(state: Mapping[str, Tensor], recognised: Recognised, name: str) -> 
     state = _with_norms(state, layers)
     with torch.device("meta"):
         model = RetinaFace(recognised.architecture)
-    counters, expected = {}, {}
+    counters: dict[str, Tensor] = {}
+    expected: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         (counters if key.endswith("num_batches_tracked") else expected)[key] = value
     if sum(value.numel() for value in expected.values()) * 4 > MAX_BYTES:

@@ -63,7 +63,7 @@ def _matched(model: ModelProto, network: OnnxNetwork, name: str) -> tuple[Recogn
             for layer in our_layers(shape):
                 key = pairs[layer.ours]
                 layers.append(Layer(layer.ours, key, None if layer.norm is None else f"{key}.norm"))
-            state = {}
+            state: dict[str, Tensor] = {}
             for layer in layers:
                 state.update(_tensors(network, layer, name))
             return Recognised(_family(model, shape.backbone), shape, tuple(layers)), state

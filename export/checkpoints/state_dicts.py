@@ -99,11 +99,10 @@ def _check_tensors(state: StateDict, name: str) -> None:
         )
     quantised = [key for key, value in state.tensors.items() if value.is_quantized]
     if quantised or any(key.endswith((".zero_point", "._packed_params")) for key in state.tensors):
-        kind = (
-            f" ({quantised[0]} is {str(state.tensors[quantised[0]].dtype).removeprefix('torch.')})" if quantised else ""
-        )
+        kind = "".join(f" ({key} is {str(state.tensors[key].dtype).removeprefix('torch.')})" for key in quantised[:1])
         raise CheckpointError(
-            f"{name} is already quantised{kind}; give the float checkpoint that it was made from: the build quantises it"
+            f"{name} is already quantised{kind}; give the float checkpoint that it was made from: "
+            "the build quantises it"
         )
     for key, value in state.tensors.items():
         if what := _unusable(value):

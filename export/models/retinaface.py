@@ -36,7 +36,9 @@ class Architecture:
     """All that decides the shapes of a RetinaFace's weights.
 
     `channels` are the pyramid's, None for a backbone whose features the heads read directly; `strides` of the levels,
-    finest first; `anchors` per cell of each level; `landmarks` per face; `upsampling` in the pyramid. Raises `BackboneError` where they do not fit.
+    finest first; `anchors` per cell of each level; `landmarks` per face; `upsampling` in the pyramid.
+
+    Raises `BackboneError` where they do not fit.
     """
 
     backbone: Table

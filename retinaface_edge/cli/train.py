@@ -70,7 +70,7 @@ def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], 
     parser.add_argument(
         "--teacher", type=Path, required=True, metavar="FILE", help="MediaPipe's 468-point network (.tflite)"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write the branch (.safetensors)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the branch to write (.safetensors)")
     parser.add_argument(
         "--decoder",
         choices=("linear", "graph"),
