@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from retinaface_edge.runtime.bundle.bundle import FORMAT_VERSION, MANIFEST, Artifact, Bundle, describe, serialise
+from retinaface_edge.runtime.bundle.bundle import MANIFEST, Artifact, Bundle, describe, serialise
 from retinaface_edge.runtime.bundle.signature import SIGNATURE
 from retinaface_edge.runtime.errors import BundleError
 from retinaface_edge.runtime.spec import Spec
@@ -181,7 +181,7 @@ def _manifest(content: Content) -> bytes:
     )
     return serialise(
         {
-            "format_version": FORMAT_VERSION,
+            "format_version": content.spec.format_version,
             "spec": content.spec.to_json(),
             "artifacts": artifacts,
             **({"meshes": meshes} if meshes else {}),

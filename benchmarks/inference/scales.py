@@ -121,7 +121,7 @@ def _cut(spec: Spec, frame: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     part = frame[view.y : view.y + view.height, view.x : view.x + view.width]
     if part.shape[:2] != (view.height, view.width):
         padded = np.empty((view.height, view.width, 3), np.uint8)
-        padded[:] = spec.mean
+        padded[:] = spec.padding_colour
         padded[: part.shape[0], : part.shape[1]] = part
         part = padded
     return np.ascontiguousarray(part[:, ::-1]) if view.mirrored else part

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from enum import Enum
 from typing import TYPE_CHECKING
+
+from retinaface_edge.runtime.spec import Colour, Mesh, Spec
 
 from .checkpoint import CheckpointError
 
@@ -13,13 +14,6 @@ if TYPE_CHECKING:
 
 Anchors = tuple[tuple[int, ...], ...]
 """Sizes of the anchors of each level, in pixels."""
-
-
-class Colour(Enum):
-    """Order of the colour channels that a network reads."""
-
-    BGR = "BGR"
-    RGB = "RGB"
 
 
 @dataclass(frozen=True)
@@ -42,6 +36,21 @@ class Interpretation:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     colour: Colour = Colour.BGR
     variances: tuple[float, float] = (0.1, 0.2)
+
+    def spec(self, width: int, height: int, mesh: Mesh | None = None) -> Spec:
+        """The contract for an input of that size. Raises `SpecError` for a size that no detector takes."""
+        return Spec(
+            width,
+            height,
+            mean=self.mean,
+            strides=self.strides,
+            anchor_sizes=self.anchor_sizes,
+            variances=self.variances,
+            mesh=mesh,
+            std=self.std,
+            colour=self.colour,
+            landmarks=self.landmarks,
+        )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from .tflite import LoweringError
 
 # What a reader of the IR works out by itself, and what is only there for people: more than half of the XML.
 _LEFT_OUT = ((rb">\s+<", b"><"), (rb"<dim>\d+</dim>", b""), (rb"></port>", b"/>"), (rb" />", b"/>"))
-_LAYERS = ("Conv", "LeakyRelu", "Relu", "Add", "Concat", "Resize")
+_LAYERS = ("Conv", "LeakyRelu", "Relu", "Clip", "Add", "Concat", "Resize", "MaxPool", "AveragePool")
 
 
 def lower_openvino(model: onnx.ModelProto, spec: Contract) -> tuple[bytes, bytes]:

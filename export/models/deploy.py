@@ -12,7 +12,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from retinaface_edge.runtime.spec import Spec
+from retinaface_edge.runtime.spec import BoxCoding, Colour, ScoreCoding, Spec
 
 from .backbones import BackboneError
 from .layers import ConvNorm, Convolution
@@ -32,7 +32,11 @@ class Deploy(nn.Module):
         _check(model, spec)
         self.network = fold(model)
         self.with_features = spec.mesh is not None
-        self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32))
+        mean = torch.tensor(spec.mean, dtype=torch.float32)
+        if spec.colour is Colour.RGB:
+            mean = mean.flip(0)
+        self.register_buffer("mean", mean)
+        _fold_input(self.network, spec)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         centred = image.to(torch.float32) - self.mean
@@ -57,6 +61,17 @@ def fold(model: RetinaFace) -> RetinaFace:
     return folded.requires_grad_(False)
 
 
+def _fold_input(network: RetinaFace, spec: Spec) -> None:
+    """Deviation and colour order into the first convolution, which then reads BGR pixels less the mean."""
+    stem = network.backbone.stem
+    assert isinstance(stem, Convolution)
+    if any(value != 1 for value in spec.std):
+        weight = stem.conv.weight.data.double() / torch.tensor(spec.std, dtype=torch.float64)[:, None, None]
+        stem.conv.weight.data = weight.float()
+    if spec.colour is Colour.RGB:
+        stem.conv.weight.data = stem.conv.weight.data.flip(1).contiguous()
+
+
 def _check(model: RetinaFace, spec: Spec) -> None:
     shape = model.architecture
     if shape.strides != spec.strides or shape.anchors != tuple(len(sizes) for sizes in spec.anchor_sizes):
@@ -64,11 +79,12 @@ def _check(model: RetinaFace, spec: Spec) -> None:
             f"the detector has {shape.anchors} anchors per cell on strides {shape.strides}, the spec has "
             f"{tuple(len(sizes) for sizes in spec.anchor_sizes)} on {spec.strides}; take the checkpoint's own settings"
         )
-    if 2 * shape.landmarks != spec.heads[2].channels:
+    if shape.landmarks != spec.landmarks:
         raise BackboneError(
-            f"the detector has {shape.landmarks} landmarks, the spec {spec.heads[2].channels // 2}; "
-            "take the checkpoint's own settings"
+            f"the detector has {shape.landmarks} landmarks, the spec {spec.landmarks}; take the checkpoint's own settings"
         )
+    if spec.score is not ScoreCoding.LOGIT or spec.box_coding is not BoxCoding.CENTRE_SIZE:
+        raise BackboneError("a RetinaFace has one logit per anchor and boxes as centre and size; the spec has others")
     if spec.mesh is not None and model.channels != spec.mesh.channels:
         raise BackboneError(f"the dense branch reads {spec.mesh.channels} channels, the detector has {model.channels}")
 

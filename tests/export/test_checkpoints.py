@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import random_model
 from torch import Tensor
+from untrained import random_model
 
 from retinaface_edge.export.checkpoints.source import CheckpointError, read_checkpoint
 from retinaface_edge.export.models.retinaface import RetinaFace, architecture

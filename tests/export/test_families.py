@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import random_detector
 from oracles.published import PUBLISHED, Outputs, Weights
 from torch import Tensor
+from untrained import random_detector
 
 from retinaface_edge.export.checkpoints.checkpoint import CheckpointError
 from retinaface_edge.export.checkpoints.source import read_checkpoint

@@ -122,7 +122,9 @@ def convolution(kernel: Sequence[int] = (2, 2, 3, 3), **attributes: object) -> o
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
-        ({"dilations": [1, 2]}, "is dilated"),
+        ({"dilations": [1, 0]}, "is dilated by [1, 0]"),
+        ({"dilations": [1, 1 << 31]}, "is dilated by [1, 2147483648]"),
+        ({"auto_pad": "SAME_UPPER"}, "leaves its padding to auto_pad 'SAME_UPPER'"),
         ({"strides": [0, 1]}, "has strides [0, 1]"),
         ({"strides": [1, 1 << 31]}, "has strides [1, 2147483648]"),
         ({"pads": [0, 0, 0, 3]}, "pads by [0, 0, 0, 3], which its kernel cannot reach"),
@@ -185,7 +187,7 @@ def test_the_image_is_dequantised_by_its_mean_alone(
 
 def test_a_relu_needs_a_convolution_that_nobody_else_reads() -> None:
     words = "node 'relu' of type Relu does not follow a convolution that it can be fused with"
-    assert refusal(graph(node("Add", ["x", "x"]), node("Relu", ["add"]), inputs={"x": FLOATS})) == words
+    assert refusal(graph(node("LeakyRelu", ["x"]), node("Relu", ["leakyrelu"]), inputs={"x": FLOATS})) == words
     shared = convolution()
     shared.graph.node.extend([node("Relu", ["conv"]), node("Add", ["conv", "relu"])])
     assert refusal(shared) == words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import random_model
+from untrained import random_model
 
 from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.models.deploy import Deploy

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import random_detector, random_model
 from torch import Tensor
+from untrained import random_detector, random_model
 
 from retinaface_edge.export.checkpoints.source import CheckpointError, read_checkpoint
 from retinaface_edge.export.models.retinaface import architecture

@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import random_model
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from trust.flips import flip_bytes
+from robustness.trust.flips import flip_bytes
+from untrained import random_model
 
 from retinaface_edge.cli.main import main
 from retinaface_edge.export.bundle_writer import Content, write_bundle

@@ -89,7 +89,7 @@ def test_paths_that_leave_the_bundle_are_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "bundle format 2, this version reads 1"),
+        ({"format_version": 3}, "bundle format 3, this version reads 1 and 2"),
         ({"spec": {"width": 640}}, "lacks what a bundle needs"),
         ({"artifacts": [{"backend": "tflite"}]}, "lacks what a bundle needs"),
         ({"files": 3}, "lacks what a bundle needs"),
