@@ -81,7 +81,8 @@ def _check(model: RetinaFace, spec: Spec) -> None:
         )
     if shape.landmarks != spec.landmarks:
         raise BackboneError(
-            f"the detector has {shape.landmarks} landmarks, the spec {spec.landmarks}; take the checkpoint's own settings"
+            f"the detector has {shape.landmarks} landmarks, the spec {spec.landmarks}; "
+            "take the checkpoint's own settings"
         )
     if spec.score is not ScoreCoding.LOGIT or spec.box_coding is not BoxCoding.CENTRE_SIZE:
         raise BackboneError("a RetinaFace has one logit per anchor and boxes as centre and size; the spec has others")

@@ -226,9 +226,7 @@ class _Builder:
         grid = self.grids[grid_of or name]
         self.weights[f"{name}.scale"], self.weights[f"{name}.zero"] = np.float32(grid.scale), np.uint8(grid.zero_point)  # type: ignore[assignment]
         self.node("QuantizeLinear", [name, f"{name}.scale", f"{name}.zero"], f"{name}.integers")
-        value = self.node(
-            "DequantizeLinear", [f"{name}.integers", f"{name}.scale", f"{name}.zero"], f"{name}.quantised"
-        )
+        value = self.node("DequantizeLinear", [f"{name}.integers", f"{name}.scale", f"{name}.zero"], f"{name}.quantised")
         self.scales[value] = grid.scale
         return value
 
