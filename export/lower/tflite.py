@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from retinaface_edge.calibration.graph.onnx_graph import read_graph
 from retinaface_edge.runtime.ops.postprocess import Grid
 
 from ..graph.passes.uint8_stem import uint8_stem
@@ -69,7 +70,8 @@ def lower_tflite(model: onnx.ModelProto, grids: Mapping[str, Grid]) -> Graph:
     """
     quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     try:
-        graph = ir.from_proto(model if quantised else uint8_stem(model)).graph
+        model_graph = read_graph(model)
+        graph = (model_graph if quantised else uint8_stem(model_graph)).graph
         context = Context(graph, grids)
         for value in graph.inputs:
             _add_input(context, value)
@@ -77,7 +79,7 @@ def lower_tflite(model: onnx.ModelProto, grids: Mapping[str, Grid]) -> Graph:
             if node not in context.fused:
                 _lower(context, node)
         return context.finish(graph)
-    except (*MALFORMED, ir.serde.SerdeError) as error:
+    except MALFORMED as error:
         raise LoweringError(f"the graph is malformed ({error!r}); export the model again") from error
 
 

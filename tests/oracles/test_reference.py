@@ -24,7 +24,7 @@ from retinaface_edge.calibration.fixed_point import multiplier, rescale
 from retinaface_edge.calibration.qdq import quantise
 from retinaface_edge.calibration.range_estimators import Range
 from retinaface_edge.calibration.recipe import read_recipe
-from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.graph.export import to_onnx
 from retinaface_edge.export.lower.tflite import lower_tflite
 from retinaface_edge.export.lower.tflite_schema import Graph, Operator, Quantisation, Tensor
