@@ -1,4 +1,4 @@
-"""A trained checkpoint, run by PyTorch in its deploy form: the reference before any export."""
+"""A checkpoint run by PyTorch in its deploy form, the reference of `drift --checkpoint` before any export."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def checkpoint_subject(path: Path, spec: Spec) -> Subject:
-    """The checkpoint as something to measure. It travels as bytes, so another machine need not have the file."""
+    """The checkpoint as a network to measure. It is passed as bytes, so that workers on other machines need no file."""
     content = path.read_bytes()
     digest = hashlib.sha256(repr(spec).encode() + content).hexdigest()
     return Subject("checkpoint fp32", "torch", "fp32", spec, (content,), digest, partial(_load, path.suffix))

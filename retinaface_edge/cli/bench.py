@@ -1,4 +1,4 @@
-"""The verb `bench`: what every artifact costs on this machine, and whether that is good enough."""
+"""The verb `bench`: time and memory of every artifact on this machine, checked against budgets, baselines and gates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCENES = 16
 
 
 def bench(options: argparse.Namespace) -> int:
-    """`bench`: frame in to faces out, all artifacts in one measurement."""
+    """`bench`: measure whole calls, from frame to faces, of all artifacts in turns."""
     from retinaface_edge.benchmarks.gates.gate import read_gate
     from retinaface_edge.benchmarks.gates.speed import check_budget
     from retinaface_edge.benchmarks.latency.pinned_process import choose_cores
@@ -57,7 +57,7 @@ def _check(options: argparse.Namespace) -> None:
     from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError
 
     if options.store and not options.pick:
-        raise MeasurementError("--store keeps what --pick finds; give both")
+        raise MeasurementError("--store stores what --pick finds; give both")
     if options.max_regression is not None and not options.baseline:
         raise MeasurementError("--max-regression needs --baseline: an older result, or an older bundle")
     for target in (options.json, options.markdown, options.junit):
@@ -66,7 +66,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _contestants(options: argparse.Namespace, bundle: Bundle) -> tuple[list[Any], list[Any]]:
-    """What is measured: the bundle's artifacts, those of an older bundle, and peers; and what is absent here."""
+    """What is measured: artifacts of the bundle and of an older one, and peers; and what cannot run here."""
     from retinaface_edge.benchmarks.gates.speed import BASELINE_PREFIX
     from retinaface_edge.benchmarks.latency.competitors import peers_of
     from retinaface_edge.benchmarks.latency.runners import BASELINE, contestants_of
@@ -89,7 +89,7 @@ def _outcomes(
     old: dict[str, Any] | None,
     rules: Sequence[Any],
 ) -> list[Any]:
-    """The result judged by the target, the baseline and the gate, as far as they were given."""
+    """The outcome of each check that was asked for: target, baseline and gate."""
     from retinaface_edge.benchmarks.gates.gate import apply_gate
     from retinaface_edge.benchmarks.gates.speed import budget_outcome, outcomes_beside, outcomes_since
 
@@ -147,23 +147,31 @@ def add_bench(verbs: Verbs) -> None:
         "images", type=Path, nargs="*", help="pictures or folders, used as frames (default: the demo's scenes)"
     )
     verb.add_argument("--limit", type=positive, default=32, metavar="N", help="use at most N pictures (default: 32)")
-    verb.add_argument("--frame-size", type=size, metavar="WxH", help="size of the frames (default: the input's)")
+    verb.add_argument(
+        "--frame-size", type=size, metavar="WxH", help="size of the frames (default: that of the network input)"
+    )
     verb.add_argument("--cores", type=positive, default=1, metavar="N", help="cores and threads (default: 1)")
-    verb.add_argument("--artifact", action="append", metavar="PATTERN", help="only these, for instance '* int8'")
+    verb.add_argument(
+        "--artifact", action="append", metavar="PATTERN", help="only these artifacts, for instance '* int8'"
+    )
     length = verb.add_mutually_exclusive_group()
-    length.add_argument("--quick", action="store_true", help="a look of a few seconds, and no official run")
-    length.add_argument("--frames", type=positive, metavar="N", help="frames an artifact (official: 1024, or 60 s)")
-    verb.add_argument("--peers", type=Path, nargs="?", const=False, metavar="DIR", help="what else one might pick, too")
-    verb.add_argument("--target", choices=BUDGETS, help="exit with 1 if p90 of the fastest artifact misses it")
-    verb.add_argument("--baseline", type=Path, metavar="FILE|DIR", help="an older result, or an older bundle")
-    verb.add_argument("--max-regression", type=percent, metavar="X", help="slowdown allowed (default: 5 %%)")
+    length.add_argument("--quick", action="store_true", help="take a few seconds; not an official run")
+    length.add_argument("--frames", type=positive, metavar="N", help="frames per artifact (official: 1024, or 60 s)")
+    verb.add_argument("--peers", type=Path, nargs="?", const=False, metavar="DIR", help="also measure alternatives")
+    verb.add_argument("--target", choices=BUDGETS, help="exit with 1 if the fastest p90 is above this budget")
+    verb.add_argument("--baseline", type=Path, metavar="FILE|DIR", help="compare with an older result or bundle")
+    verb.add_argument(
+        "--max-regression", type=percent, metavar="X", help="slowdown allowed with --baseline (default: 5 %%)"
+    )
     verb.add_argument("--gate", default="none", metavar="FILE", help="a gate file, peers, or none (the default)")
-    verb.add_argument("--pick", action="store_true", help="name the fastest artifact that drifts little")
-    verb.add_argument("--max-drift", type=percent, default=MAX_DRIFT, metavar="X", help="for --pick (default: 10 %%)")
-    verb.add_argument("--store", action="store_true", help="make the pick this machine's default in the bundle")
-    verb.add_argument("--json", type=Path, metavar="FILE", help="write the result with every sample")
+    verb.add_argument("--pick", action="store_true", help="name the fastest artifact within --max-drift")
+    verb.add_argument(
+        "--max-drift", type=percent, default=MAX_DRIFT, metavar="X", help="drift allowed with --pick (default: 10 %%)"
+    )
+    verb.add_argument("--store", action="store_true", help="make it the default of the bundle on this machine")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="write the result with all samples")
     verb.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
-    verb.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome of target, baseline and gate")
+    verb.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome of all checks as JUnit XML")
 
 
 def _gate_file(name: str) -> Path:
@@ -185,5 +193,5 @@ def _frames(options: argparse.Namespace, bundle: Bundle) -> list[Any]:
         return fill(scenes(min(SCENES, options.limit)), width, height)
     except CalibrationError as error:
         raise ImageError(
-            "there are no pictures to measure with; give photographs, or run: pip install 'retinaface-edge[demo]'"
+            "no pictures to measure with; give photographs, or run: pip install 'retinaface-edge[demo]'"
         ) from error
