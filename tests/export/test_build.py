@@ -141,7 +141,7 @@ def test_a_cache_keeps_what_was_used_last(tmp_path: Path, monkeypatch: pytest.Mo
 def test_photographs_are_known_by_their_bytes_and_read_when_needed(tmp_path: Path) -> None:
     from PIL import Image
 
-    spec, pictures = Spec(160, 128), tmp_path / "pictures"
+    pictures = tmp_path / "pictures"
     pictures.mkdir()
     for index, frame in enumerate(scenes(2)):
         Image.fromarray(frame).save(pictures / f"{index}.png")
