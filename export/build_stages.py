@@ -45,7 +45,12 @@ def exported(stages: Stages, request: BuildRequest, reporter: Reporter) -> Expor
 
         reporter.stage("export to ONNX")
         read = request.checkpoint.read()
-        facts = CheckpointFacts(read.family, read.digest, read.model.width, read.model.channels)
+        facts = CheckpointFacts(
+            read.family,
+            read.digest,
+            read.model.architecture.backbone.stem.outputs / 32,
+            read.model.channels,
+        )
         model = to_onnx(Deploy(read.model, spec).eval(), spec.with_features, request.opset)
         return to_files(ExportedNetwork(_serialised(model), facts, multiply_accumulates(model)))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from retinaface_edge.calibration.calibrate import Calibration
     from retinaface_edge.calibration.recipe import Recipe
-    from retinaface_edge.export.checkpoints.families import Checkpoint
+    from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.load_profile("tests")

@@ -17,7 +17,7 @@ from retinaface_edge.calibration.graph.onnx_graph import read_graph
 from retinaface_edge.runtime.ops.postprocess import Grid
 
 from ..graph.passes.uint8_stem import uint8_stem
-from .tflite_activations import lower_fused, lower_leaky_relu
+from .tflite_activations import lower_leaky_relu, refuse_unfused
 from .tflite_arithmetic import lower_add, lower_scale
 from .tflite_context import LARGEST_SIDE, SHIFT, Context, Lowered, LoweringError, described
 from .tflite_convolutions import lower_conv
@@ -36,7 +36,7 @@ LOWERINGS: Mapping[str, Callable[[Context, ir.Node], None]] = {
     "Add": lower_add,
     "AveragePool": lower_average_pool,
     "Cast": lower_cast,
-    "Clip": lower_fused,
+    "Clip": refuse_unfused,
     "Concat": lower_concat,
     "Conv": lower_conv,
     "DequantizeLinear": lower_dequantize,
@@ -47,7 +47,7 @@ LOWERINGS: Mapping[str, Callable[[Context, ir.Node], None]] = {
     "MaxPool": lower_max_pool,
     "Mul": lower_scale,
     "QuantizeLinear": lower_quantize,
-    "Relu": lower_fused,
+    "Relu": refuse_unfused,
     "Reshape": lower_reshape,
     "Resize": lower_resize,
     "Slice": lower_slice,
@@ -76,7 +76,8 @@ def lower_tflite(model: onnx.ModelProto, grids: Mapping[str, Grid]) -> Graph:
         for value in graph.inputs:
             _add_input(context, value)
         for node in graph:
-            _lower(context, node)
+            if node not in context.fused:
+                _lower(context, node)
         return context.finish(graph)
     except MALFORMED as error:
         raise LoweringError(f"the graph is malformed ({error!r}); export the model again") from error

@@ -18,7 +18,7 @@ from retinaface_edge.export.graph.multiply_accumulates import multiply_accumulat
 from retinaface_edge.export.graph.passes.float_biases import float_biases
 from retinaface_edge.export.graph.passes.uint8_stem import uint8_stem
 from retinaface_edge.export.lower.tflite import lower_tflite
-from retinaface_edge.export.models.retinaface import RetinaFace
+from retinaface_edge.export.models.retinaface import RetinaFace, architecture
 from retinaface_edge.runtime import Spec
 
 
@@ -123,7 +123,7 @@ def test_work_is_counted_as_pytorch_does_it(fp32: onnx.ModelProto) -> None:
         outputs = output.numel() // (2 if any(module is score for score in model.score) else 1)
         counted.append(outputs * module.weight[0].numel())
 
-    model = RetinaFace().eval()
+    model = RetinaFace(architecture()).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)

@@ -109,7 +109,7 @@ def compare_openvino(model: onnx.ModelProto, graph: Graph, values: Arrays) -> It
         )
 
 
-_NAMED = ("Add", "Concat", "Conv", "LeakyRelu", "Relu", "Resize")
+_NAMED = ("Add", "AveragePool", "Clip", "Concat", "Conv", "LeakyRelu", "MaxPool", "Relu", "Resize")
 """The node types that name a layer; the others only move or convert."""
 
 

@@ -23,9 +23,10 @@ from untrained import random_model
 
 from retinaface_edge.cli.main import main
 from retinaface_edge.export.bundle_writer import Content, write_bundle
-from retinaface_edge.export.checkpoints import families as checkpoints
+from retinaface_edge.export.checkpoints import state_dicts
 from retinaface_edge.export.checkpoints.demo import demo_file
-from retinaface_edge.export.checkpoints.families import CheckpointError, read_checkpoint
+from retinaface_edge.export.checkpoints.onnx_graph import stored_array
+from retinaface_edge.export.checkpoints.source import CheckpointError, read_checkpoint
 from retinaface_edge.runtime import Bundle, BundleError, Detector, ImageError, Spec
 from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
@@ -238,8 +239,8 @@ def test_an_archive_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkey
     ):
         for _ in range(40):
             member.write(bytes(1 << 20))
-    monkeypatch.setattr(checkpoints, "MAX_BYTES", 32 << 20)
-    monkeypatch.setattr(checkpoints.torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    monkeypatch.setattr(state_dicts, "MAX_BYTES", 32 << 20)
+    monkeypatch.setattr(state_dicts.torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
     with pytest.raises(CheckpointError, match="would unpack to 41,943,040 bytes"):
         read_checkpoint(path)
 
@@ -304,4 +305,4 @@ def test_links_in_a_bundle_do_not_lead_out_of_it(copy: Path, tmp_path: Path) -> 
 def test_numbers_of_an_onnx_checkpoint_survive_the_checks() -> None:
     """The refusals above refuse nothing else: a graph with a typed field instead of raw bytes is read."""
     tensor = helper.make_tensor("x", TensorProto.FLOAT, [2], [1.0, 2.0])
-    assert np.array_equal(numpy_helper.to_array(tensor), checkpoints._array(tensor, "model.onnx"))
+    assert np.array_equal(numpy_helper.to_array(tensor), stored_array(tensor, "model.onnx"))
