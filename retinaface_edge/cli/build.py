@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.host.targets import TARGETS
@@ -13,9 +14,35 @@ from retinaface_edge.runtime.io.atomic import write_whole
 
 from .arguments import Verbs, add_verb, percent, positive, size
 from .exit_codes import FAILED, GOOD, fail
+from .progress import bar, say
 
 if TYPE_CHECKING:
+    from retinaface_edge.export.build_log import BuildLog
     from retinaface_edge.export.models.mesh_branch import Branch
+    from retinaface_edge.export.stage_cache import StageRun
+
+
+class Terminal:
+    """Tells the person waiting how a build goes, and the log how long its stages took."""
+
+    def __init__(self, log: BuildLog) -> None:
+        self._log = log
+
+    def stage(self, text: str) -> None:
+        """One line."""
+        say(text)
+
+    def warn(self, text: str) -> None:
+        """One line."""
+        say(text)
+
+    def progress(self, items: Iterable[Any]) -> Iterable[Any]:
+        """The items, with a bar of how many are done."""
+        return bar(items)
+
+    def finished(self, run: StageRun) -> None:
+        """Nothing to read; kept for the log."""
+        self._log.stages.append(run)
 
 
 def build(options: argparse.Namespace) -> int:
@@ -24,6 +51,7 @@ def build(options: argparse.Namespace) -> int:
         from retinaface_edge.calibration.dataset.image_set import image_folder
         from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes
         from retinaface_edge.calibration.recipe import read_recipe
+        from retinaface_edge.export.build import BuildRequest
         from retinaface_edge.export.build import build as build_bundle
         from retinaface_edge.export.build_log import BuildLog
         from retinaface_edge.export.bundle_writer import reserved
@@ -37,8 +65,6 @@ def build(options: argparse.Namespace) -> int:
     from retinaface_edge.runtime.bundle.signature import signer
     from retinaface_edge.runtime.host.targets import read_target
     from retinaface_edge.runtime.spec import Spec
-
-    from .progress import bar, say
 
     spec, recipe = Spec(*options.size), read_recipe(options.recipe)
     if options.target:
@@ -55,7 +81,7 @@ def build(options: argparse.Namespace) -> int:
             else Scenes(spec, options.images)
         )
         try:
-            bundle = build_bundle(
+            request = BuildRequest(
                 checkpoint,
                 spec,
                 images,
@@ -63,15 +89,12 @@ def build(options: argparse.Namespace) -> int:
                 options.output,
                 opset=options.opset,
                 max_drift=options.max_drift,
-                cache=options.cache or default_folder(),
                 branch=branch,
-                warn=say,
-                stage=say,
-                progress=bar,
+                cache=options.cache or default_folder(),
                 checkpoint_licence=terms,
                 sign=sign,
-                log=log.stages,
             )
+            bundle = build_bundle(request, Terminal(log))
         except DriftError as error:
             fail(str(error))
             return FAILED
@@ -100,26 +123,26 @@ def add_build(verbs: Verbs) -> None:
     )
     verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
     verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
-    verb.add_argument("--mesh", metavar="FILE", help="the dense branch, as train-mesh wrote it; demo: the demo's")
+    verb.add_argument("--mesh", metavar="FILE", help="the dense 3D branch that train-mesh wrote, or demo")
     verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
-    verb.add_argument("--images", type=positive, default=100, help="how many of them to use (default: %(default)s)")
+    verb.add_argument("--images", type=positive, default=100, help="how many of these to use (default: %(default)s)")
     verb.add_argument(
         "--recipe", default="balanced", help="fast, balanced, accurate, or a JSON file (default: %(default)s)"
     )
+    verb.add_argument("--target", choices=TARGETS, help="kind of machine to build for (default: any)")
     verb.add_argument(
-        "--target", choices=TARGETS, help="kind of machine to build for (default: weights use their range)"
+        "--max-drift", type=percent, metavar="X", help="keep layers in FP32 until INT8 drifts at most X %%"
     )
-    verb.add_argument("--max-drift", type=percent, metavar="X", help="keep layers float until INT8 drifts at most X %%")
     verb.add_argument("--report", type=Path, metavar="FILE", help="write the per-layer table (Markdown)")
     verb.add_argument("--size", type=size, default=(640, 480), help="network input, WIDTHxHEIGHT (default: 640x480)")
     verb.add_argument("--opset", type=int, default=18, help="ONNX opset (default: %(default)s)")
     verb.add_argument(
-        "--cache", type=Path, metavar="DIR", help="where results are kept between builds (default: yours)"
+        "--cache", type=Path, metavar="DIR", help="cache of build stages (default: in the user's cache folder)"
     )
-    verb.add_argument("--force", action="store_true", help="replace a bundle that is already at --output")
+    verb.add_argument("--force", action="store_true", help="replace an existing bundle")
     verb.add_argument("--sign", type=Path, metavar="KEY", help="sign with this Ed25519 private key (PEM)")
     verb.add_argument("--licence", metavar="NAME", help="the checkpoint's licence, for the manifest")
-    verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how it was built (JSON)")
+    verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how the bundle was built (JSON)")
 
 
 def _branch(name: str) -> Branch:

@@ -28,11 +28,14 @@ from retinaface_edge.export.checkpoints.demo import demo_file
 from retinaface_edge.export.checkpoints.onnx_graph import stored_array
 from retinaface_edge.export.checkpoints.source import CheckpointError, read_checkpoint
 from retinaface_edge.runtime import Bundle, BundleError, Detector, ImageError, Spec
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
 from retinaface_edge.runtime.bundle.model_card import model_card
 from retinaface_edge.runtime.bundle.sbom import sbom
 from retinaface_edge.runtime.bundle.signature import KEY_VARIABLE, SIGNATURE, signer
 from retinaface_edge.runtime.io.images import read_image
+
+FP32 = ArtifactId(Backend.ONNXRUNTIME, Precision.FP32)
 
 
 @pytest.fixture
@@ -104,7 +107,7 @@ def test_a_manifest_that_was_written_again_is_whole_but_not_signed(signed: Path,
 
 
 def test_signing_is_part_of_the_build_and_gives_the_same_bytes(tmp_path: Path, keys: Path) -> None:
-    content = Content(Spec(), {"onnx/model.onnx": b"abc"}, {("onnxruntime", "fp32"): ["onnx/model.onnx"]}, {})
+    content = Content(Spec(), {"onnx/model.onnx": b"abc"}, {FP32: ["onnx/model.onnx"]}, {})
     sign = signer(keys / "mine.pem")
     write_bundle(content, tmp_path / "a", sign)
     write_bundle(content, tmp_path / "b", sign)

@@ -18,15 +18,19 @@ from typing import Any
 import numpy as np
 import onnx
 from edits import as_json, edited
+from graphs import GRIDS, others, residual
 from onnx import TensorProto, helper
 from PIL import Image
 
 from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
+from retinaface_edge.benchmarks.accuracy.result import EvalResult
+from retinaface_edge.benchmarks.drift.result import DriftResult
 from retinaface_edge.benchmarks.gates.gate import apply_gate, read_gate
-from retinaface_edge.benchmarks.results import read_result
+from retinaface_edge.benchmarks.results import ImageSet, read_result
 from retinaface_edge.calibration.recipe import read_recipe
 from retinaface_edge.export.bundle_writer import Content, write_bundle
 from retinaface_edge.runtime import Bundle, Detector, Spec
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
 from retinaface_edge.runtime.bundle.model_card import model_card
 from retinaface_edge.runtime.bundle.sbom import sbom
@@ -38,6 +42,7 @@ from retinaface_edge.runtime.ops.letterbox import letterbox_for
 from retinaface_edge.runtime.ops.postprocess import Grid, postprocess
 from retinaface_edge.runtime.spec import Mesh
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 MEMORY = Path("/dev/shm")
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
@@ -63,7 +68,7 @@ def _valid_manifest() -> dict[str, Any]:
         "licences": {"numpy": "BSD"},
     }
     files = {"onnx/model.onnx": b"abc", "onnx/mesh.onnx": b"def"}
-    artifact = ("onnxruntime", "fp32")
+    artifact = ArtifactId(Backend.ONNXRUNTIME, Precision.FP32)
     content = Content(DENSE, files, {artifact: ["onnx/model.onnx"]}, provenance, {artifact: ["onnx/mesh.onnx"]})
     folder = FOLDER / "bundle"
     write_bundle(content, folder)
@@ -112,9 +117,22 @@ _GATE = {
 }
 
 
+_NOTHING = DriftResult(
+    kind="drift",
+    format_version=2,
+    environment={},
+    networks=(),
+    input_px=(64, 64),
+    score_threshold=0.5,
+    images=ImageSet(0, ""),
+    comparisons=(),
+    worst_images=(),
+)
+
+
 def gate(data: bytes) -> None:
     """`read_gate`, and applying it to a result with nothing in it."""
-    apply_gate(read_gate(_written("gate.json", as_json(_GATE, data))), {"kind": "drift", "comparisons": []})
+    apply_gate(read_gate(_written("gate.json", as_json(_GATE, data))), _NOTHING)
 
 
 _RECIPE = json.loads(json.dumps(read_recipe("balanced").to_json()))
@@ -134,10 +152,12 @@ def boxes(data: bytes) -> None:
     read_boxes(_written("boxes.json", as_json(_BOXES, data)))
 
 
+_RESULT = json.loads((FIXTURES / "results_v1" / "eval.json").read_text())
+
+
 def result(data: bytes) -> None:
     """`read_result`: what `drift` and `eval` wrote."""
-    valid = {"kind": "drift", "format_version": 1, "environment": {}, "artifacts": []}
-    read_result(_written("result.json", as_json(valid, data)), ("drift", "eval"))
+    read_result(_written("result.json", as_json(_RESULT, data)), DriftResult, EvalResult)
 
 
 # Pictures and frames
@@ -242,8 +262,13 @@ def _tiny_graph() -> onnx.ModelProto:
 _TINY = _tiny_graph()
 
 
+@lru_cache(maxsize=1)
+def _graphs() -> tuple[onnx.ModelProto, ...]:
+    return _TINY, residual(quantised=False), residual(quantised=True), others()
+
+
 def lowering(data: bytes) -> None:
-    """`lower_tflite` and its writer: graphs as mutated protobuf, and the small graph with its parts exchanged."""
+    """`lower_tflite` and its writer: graphs as mutated protobuf, and small graphs with their parts exchanged."""
     from google.protobuf.message import DecodeError
 
     from retinaface_edge.export.lower.tflite import lower_tflite
@@ -256,9 +281,9 @@ def lowering(data: bytes) -> None:
             return
     else:
         model = onnx.ModelProto()
-        model.CopyFrom(_TINY)
+        model.CopyFrom(_graphs()[(data[0] if data else 0) // 2 % len(_graphs())])
         _exchange(model.graph, data[1:])
-    serialise_tflite(lower_tflite(model, {"c0": Grid(0.1, 128)} if len(data) % 2 else {}))
+    serialise_tflite(lower_tflite(model, {"c0": Grid(0.1, 128), **GRIDS} if len(data) % 2 else {}))
 
 
 def _exchange(graph: onnx.GraphProto, data: bytes) -> None:
@@ -470,7 +495,10 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "picture": (picture, _pictures()),
     "frame": (frame, [*_EDITS, bytes(range(64))]),
     "outputs": (outputs, [*_EDITS, bytes(range(256))]),
-    "lowering": (lowering, [*_EDITS, b"\1" + _TINY.SerializeToString()]),
+    "lowering": (
+        lowering,
+        [*_EDITS, *(bytes([2 * i, 0, 0, 0]) for i in range(4)), *(b"\1" + g.SerializeToString() for g in _graphs())],
+    ),
     "onnx-checkpoint": (onnx_checkpoint, [*_EDITS, b"\1" + _TINY.SerializeToString()]),
     "pickled-checkpoint": (pickled_checkpoint, [*_EDITS, b"\1PK\3\4"]),
     "state-keys": (state_keys, _EDITS),
