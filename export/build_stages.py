@@ -49,7 +49,7 @@ def exported(stages: Stages, request: BuildRequest, reporter: Reporter) -> Expor
             read.family,
             read.digest,
             read.model.architecture.backbone.stem.outputs / 32,
-            read.model.channels,
+            read.model.architecture.channels or 0,
         )
         model = to_onnx(Deploy(read.model, spec).eval(), spec.with_features, request.opset)
         return to_files(ExportedNetwork(_serialised(model), facts, multiply_accumulates(model)))
