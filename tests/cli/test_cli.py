@@ -257,7 +257,9 @@ def test_a_missing_package_is_named_with_the_extra_that_installs_it(
     package: str, words: list[str], extra: str, tmp_path: Path
 ) -> None:
     """In a process of its own, in which that package cannot be imported."""
-    code = f"import sys; sys.modules[{package!r}] = None; from retinaface_edge.cli.main import main; exit(main({words}))"
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; from retinaface_edge.cli.main import main; exit(main({words}))"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 2
