@@ -48,8 +48,7 @@ from mutants import Mutant, mutants
 
 FILES = (
     *sorted((ROOT / "runtime").rglob("*.py")),
-    ROOT / "export/lower/tflite.py",
-    ROOT / "export/lower/tflite_schema.py",
+    *sorted((ROOT / "export/lower").glob("tflite*.py")),
 )
 """What is mutated."""
 ROOMS = ("runtime", "calibration", "export", "benchmarks", "training", "retinaface_edge")
