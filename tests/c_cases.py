@@ -1,4 +1,4 @@
-"""Cases for the C headers: generated frames and raw outputs, what NumPy makes of them, and the driver that runs the C."""
+"""Cases for the C headers: generated frames and raw outputs, what NumPy makes of them, and the driver in C."""
 
 from __future__ import annotations
 
@@ -167,6 +167,5 @@ def read_faces(stream: memoryview, position: int, landmarks: int = 5) -> tuple[i
 
 def as_rows(faces: Faces) -> np.ndarray:
     """Faces as the C struct has them: (n, 5 + 2 * landmarks)."""
-    return np.concatenate(
-        [faces.scores[:, None], faces.boxes, faces.landmarks.reshape(len(faces), 2 * faces.landmarks.shape[1])], axis=1
-    )
+    landmarks = faces.landmarks.reshape(len(faces), 2 * faces.landmarks.shape[1])
+    return np.concatenate([faces.scores[:, None], faces.boxes, landmarks], axis=1)
