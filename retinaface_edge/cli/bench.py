@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,43 +20,59 @@ if TYPE_CHECKING:
     from retinaface_edge.benchmarks.latency.runners import Runner
 
 MAX_DRIFT_PERCENT, MAX_REGRESSION_PERCENT = 10.0, 5.0
-"""Default limits of `--pick` and `--baseline`."""
-
 SCENES = 16
-"""How many scenes of the demo are used where no pictures are given."""
 
 
 def bench(options: argparse.Namespace) -> int:
     """`bench`: frame in to faces out, all artifacts in one measurement."""
-    from retinaface_edge.benchmarks.gates.gate import read_gate
+    from retinaface_edge.benchmarks.gates.gate import failures, junit, read_gate
+    from retinaface_edge.benchmarks.latency.fastest_artifact import pick
     from retinaface_edge.benchmarks.latency.pinned_process import choose_cores
     from retinaface_edge.benchmarks.latency.result import BenchResult
     from retinaface_edge.benchmarks.latency.rounds import OFFICIAL_FRAMES, RunLength
     from retinaface_edge.benchmarks.latency.run import BenchPlan
     from retinaface_edge.benchmarks.latency.run import bench as measure
-    from retinaface_edge.benchmarks.report.bench_text import bench_text
-    from retinaface_edge.benchmarks.results import read_result
+    from retinaface_edge.benchmarks.report.bench_text import bench_markdown, bench_text
+    from retinaface_edge.benchmarks.report.text import gate_text
+    from retinaface_edge.benchmarks.results import read_result, write_result
+    from retinaface_edge.runtime.host.artifact_choice import store_pick
 
     from .progress import bar, say
 
     # Everything that can be wrong is read before minutes are spent on measuring.
+    _check(options)
     bundle, cores = Bundle.load(options.bundle), choose_cores(options.cores)
     budget = _budget(options, bundle, len(cores))
-    _check(options)
     gate = read_gate(_gate_file(options.gate)) if options.gate != "none" else None
+    since = options.baseline and not options.baseline.is_dir()
+    old = read_result(options.baseline, BenchResult) if since else None
     runners, absent = _runners(options, bundle)
-    old = read_result(options.baseline, BenchResult) if options.baseline and not options.baseline.is_dir() else None
     length = RunLength(frames=options.frames or OFFICIAL_FRAMES, quick=options.quick)
-    result = measure(BenchPlan(bundle, runners, _frames(options, bundle), cores, length, absent), say, bar)
+    plan = BenchPlan(bundle, runners, _frames(options, bundle), cores, length, absent)
+
+    result = measure(plan, say, bar)
     print(bench_text(result))
     outcomes = _outcomes(options, result, budget, old, gate)
-    _write(options, result, outcomes)
-    picked = _pick(options, bundle, result) if options.pick else True
-    return GOOD if _judged(outcomes) and picked else FAILED
+    if options.json:
+        write_result(options.json, result)
+    if options.markdown:
+        write_whole(options.markdown, bench_markdown(result))
+    if options.junit:
+        write_whole(options.junit, junit(outcomes, "bench"))
+    best = None
+    if options.pick:
+        best, why = pick(result, options.max_drift)
+        print(f"pick: {best.name if best else 'none'}: {why}")
+        if best and best.artifact and options.store:
+            print(f"stored in {store_pick(bundle, best.artifact.backend.value, best.artifact.precision.value)}")
+    if outcomes:
+        print("\n".join(f"judged {outcome.rule.name}: {outcome.sentence}" for outcome in outcomes))
+        print(gate_text(outcomes))
+    return FAILED if failures(outcomes) or (options.pick and best is None) else GOOD
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse options that contradict each other, and files that cannot be written, before a long measurement."""
+    """Options that contradict each other, and files that cannot be written."""
     from retinaface_edge.benchmarks.errors import MeasurementError
 
     if options.store and not options.pick:
@@ -105,48 +120,12 @@ def _outcomes(
     from retinaface_edge.benchmarks.gates.speed import budget_outcome, outcomes_beside, outcomes_since
 
     outcomes = [budget_outcome(result, budget)] if budget else []
-    allowed = MAX_REGRESSION_PERCENT if options.max_regression is None else options.max_regression
+    limit = MAX_REGRESSION_PERCENT if options.max_regression is None else options.max_regression
     if old:
-        outcomes += outcomes_since(result, old, allowed / 100.0)
+        outcomes += outcomes_since(result, old, limit / 100.0)
     elif options.baseline:
-        outcomes += outcomes_beside(result, allowed / 100.0)
+        outcomes += outcomes_beside(result, limit / 100.0)
     return outcomes + (apply_gate(gate, result) if gate else [])
-
-
-def _write(options: argparse.Namespace, result: BenchResult, outcomes: Sequence[Outcome]) -> None:
-    from retinaface_edge.benchmarks.gates.gate import junit
-    from retinaface_edge.benchmarks.report.bench_text import bench_markdown
-    from retinaface_edge.benchmarks.results import write_result
-
-    if options.json:
-        write_result(options.json, result)
-    if options.markdown:
-        write_whole(options.markdown, bench_markdown(result))
-    if options.junit:
-        write_whole(options.junit, junit(outcomes, "bench"))
-
-
-def _pick(options: argparse.Namespace, bundle: Bundle, result: BenchResult) -> bool:
-    """Name the fastest artifact, and store it if asked; false where none qualifies."""
-    from retinaface_edge.benchmarks.latency.fastest_artifact import pick
-    from retinaface_edge.runtime.host.artifact_choice import store_pick
-
-    best, why = pick(result, options.max_drift)
-    print(f"pick: {best.name if best else 'none'}: {why}")
-    if best and best.artifact and options.store:
-        print(f"stored in {store_pick(bundle, best.artifact.backend.value, best.artifact.precision.value)}")
-    return best is not None
-
-
-def _judged(outcomes: Sequence[Outcome]) -> bool:
-    """Print how the result was judged; true where nothing failed."""
-    from retinaface_edge.benchmarks.gates.gate import failures
-    from retinaface_edge.benchmarks.report.text import gate_text
-
-    if outcomes:
-        print("\n".join(f"judged {outcome.rule.name}: {outcome.sentence}" for outcome in outcomes))
-        print(gate_text(outcomes))
-    return not failures(outcomes)
 
 
 def add_bench(verbs: Verbs) -> None:
@@ -158,36 +137,20 @@ def add_bench(verbs: Verbs) -> None:
         "images", type=Path, nargs="*", help="pictures or folders, used as frames (default: the demo's scenes)"
     )
     verb.add_argument("--limit", type=positive, default=32, metavar="N", help="use at most N pictures (default: 32)")
-    verb.add_argument("--frame-size", type=size, metavar="WxH", help="size of the frames (default: that of the input)")
+    verb.add_argument("--frame-size", type=size, metavar="WxH", help="size of the frames (default: the input's)")
     verb.add_argument("--cores", type=positive, default=1, metavar="N", help="cores and threads (default: 1)")
     verb.add_argument("--artifact", action="append", metavar="PATTERN", help="only these, for instance '* int8'")
     length = verb.add_mutually_exclusive_group()
-    length.add_argument("--quick", action="store_true", help="a few seconds; no official run")
-    length.add_argument("--frames", type=positive, metavar="N", help="frames per runner (official: 1024, or 60 s)")
-    verb.add_argument(
-        "--peers",
-        type=Path,
-        nargs="?",
-        const=False,
-        metavar="DIR",
-        help="time competing detectors as well; DIR has their ONNX files",
-    )
+    length.add_argument("--quick", action="store_true", help="a look of a few seconds, and no official run")
+    length.add_argument("--frames", type=positive, metavar="N", help="frames an artifact (official: 1024, or 60 s)")
+    verb.add_argument("--peers", type=Path, nargs="?", const=False, metavar="DIR", help="what else one might pick, too")
     verb.add_argument("--target", choices=BUDGETS, help="exit with 1 if p90 of the fastest artifact misses it")
     verb.add_argument("--baseline", type=Path, metavar="FILE|DIR", help="an older result, or an older bundle")
-    verb.add_argument(
-        "--max-regression",
-        type=percent,
-        metavar="X",
-        help="slowdown allowed, %% of the baseline's time (default: 5 %%)",
-    )
+    verb.add_argument("--max-regression", type=percent, metavar="X", help="slowdown allowed (default: 5 %%)")
     verb.add_argument("--gate", default="none", metavar="FILE", help="a gate file, peers, or none (the default)")
-    verb.add_argument("--pick", action="store_true", help="name the fastest artifact within --max-drift")
+    verb.add_argument("--pick", action="store_true", help="name the fastest artifact that drifts little")
     verb.add_argument(
-        "--max-drift",
-        type=percent,
-        default=MAX_DRIFT_PERCENT,
-        metavar="X",
-        help="for --pick: 100 %% less the mean overlap (IoU) with FP32's boxes (default: 10 %%)",
+        "--max-drift", type=percent, default=MAX_DRIFT_PERCENT, metavar="X", help="for --pick (default: 10 %%)"
     )
     verb.add_argument("--store", action="store_true", help="make the pick this machine's default in the bundle")
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result with every sample")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.host.targets import TARGETS
@@ -13,9 +14,35 @@ from retinaface_edge.runtime.io.atomic import write_whole
 
 from .arguments import Verbs, add_verb, percent, positive, size
 from .exit_codes import FAILED, GOOD, fail
+from .progress import bar, say
 
 if TYPE_CHECKING:
+    from retinaface_edge.export.build_log import BuildLog
     from retinaface_edge.export.models.mesh_branch import Branch
+    from retinaface_edge.export.stage_cache import StageRun
+
+
+class Terminal:
+    """Tells the person waiting how a build goes, and the log how long its stages took."""
+
+    def __init__(self, log: BuildLog) -> None:
+        self._log = log
+
+    def stage(self, text: str) -> None:
+        """One line."""
+        say(text)
+
+    def warn(self, text: str) -> None:
+        """One line."""
+        say(text)
+
+    def progress(self, items: Iterable[Any]) -> Iterable[Any]:
+        """The items, with a bar of how many are done."""
+        return bar(items)
+
+    def finished(self, run: StageRun) -> None:
+        """Nothing to read; kept for the log."""
+        self._log.stages.append(run)
 
 
 def build(options: argparse.Namespace) -> int:
@@ -24,6 +51,7 @@ def build(options: argparse.Namespace) -> int:
         from retinaface_edge.calibration.dataset.image_set import image_folder
         from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes
         from retinaface_edge.calibration.recipe import read_recipe
+        from retinaface_edge.export.build import BuildRequest
         from retinaface_edge.export.build import build as build_bundle
         from retinaface_edge.export.build_log import BuildLog
         from retinaface_edge.export.bundle_writer import reserved
@@ -37,8 +65,6 @@ def build(options: argparse.Namespace) -> int:
     from retinaface_edge.runtime.bundle.signature import signer
     from retinaface_edge.runtime.host.targets import read_target
     from retinaface_edge.runtime.spec import Spec
-
-    from .progress import bar, say
 
     spec, recipe = Spec(*options.size), read_recipe(options.recipe)
     if options.target:
@@ -55,7 +81,7 @@ def build(options: argparse.Namespace) -> int:
             else Scenes(spec, options.images)
         )
         try:
-            bundle = build_bundle(
+            request = BuildRequest(
                 checkpoint,
                 spec,
                 images,
@@ -63,15 +89,12 @@ def build(options: argparse.Namespace) -> int:
                 options.output,
                 opset=options.opset,
                 max_drift=options.max_drift,
-                cache=options.cache or default_folder(),
                 branch=branch,
-                warn=say,
-                stage=say,
-                progress=bar,
+                cache=options.cache or default_folder(),
                 checkpoint_licence=terms,
                 sign=sign,
-                log=log.stages,
             )
+            bundle = build_bundle(request, Terminal(log))
         except DriftError as error:
             fail(str(error))
             return FAILED

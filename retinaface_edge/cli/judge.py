@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.ops.postprocess import Faces
 
 from .arguments import Verbs, add_verb, positive, share
 from .exit_codes import FAILED, GOOD
+
+if TYPE_CHECKING:
+    from retinaface_edge.benchmarks.accuracy.compare import Comparable
+    from retinaface_edge.benchmarks.accuracy.result import EvalResult
+    from retinaface_edge.benchmarks.drift.result import DriftResult
+    from retinaface_edge.benchmarks.inference.measurement import Execution
+    from retinaface_edge.benchmarks.results import BundleOrigin
 
 
 def drift(options: argparse.Namespace) -> int:
     """`drift`: every artifact against FP32, on pictures without annotation."""
     from retinaface_edge.benchmarks.drift.layer_metrics import layer_drift
-    from retinaface_edge.benchmarks.drift.run import REFERENCE, drift, read_set
-    from retinaface_edge.benchmarks.inference.network_under_test import subjects_of
+    from retinaface_edge.benchmarks.drift.mesh_metrics import mesh_drift
+    from retinaface_edge.benchmarks.drift.run import drift
+    from retinaface_edge.benchmarks.inference.measurement import read_set
+    from retinaface_edge.benchmarks.inference.network_under_test import REFERENCE, networks_of
+    from retinaface_edge.benchmarks.report.mesh_text import mesh_text
     from retinaface_edge.benchmarks.report.text import drift_text
 
     bundle = Bundle.load(options.bundle)
-    subjects = subjects_of(bundle, [*(options.artifact or ["*"]), REFERENCE])
+    networks = networks_of(bundle, [*(options.artifact or ["*"]), str(REFERENCE)])
     if options.checkpoint:
-        from ..torch_reference import checkpoint_subject
+        from ..torch_reference import checkpoint_network
 
-        subjects.append(checkpoint_subject(options.checkpoint, bundle.spec))
+        networks.append(checkpoint_network(options.checkpoint, bundle.spec))
     files = read_set(options.images, options.limit)
-    with _cache(options) as cache:
+    with _execution(options) as execution:
         result = drift(
-            subjects,
-            files,
-            cache,
-            every_pair=options.every_pair,
-            score_threshold=options.score_threshold,
-            **_execution(options),
+            networks, files, execution, every_pair=options.every_pair, score_threshold=options.score_threshold
         )
-    if options.layers:
-        (reference,) = subjects_of(bundle, [REFERENCE])
-        result["layers"] = layer_drift(reference, subjects, files)
-    result["bundle"] = _provenance(bundle)
+        if options.layers:
+            (reference,) = networks_of(bundle, [str(REFERENCE)])
+            result = replace(result, layers=layer_drift(reference, networks, files, execution))
+        if bundle.meshes:
+            result = replace(result, meshes=mesh_drift(bundle, files, execution))
+    result = replace(result, bundle=_origin(bundle))
     print(drift_text(result))
-    if bundle.meshes:
-        from retinaface_edge.benchmarks.drift.mesh_metrics import mesh_drift, mesh_drift_text
-
-        unreadable = {skipped["name"] for skipped in result["images"]["skipped"]}
-        result["meshes"] = mesh_drift(bundle, {name: path for name, path in files.items() if name not in unreadable})
-        print(f"\n{mesh_drift_text(result['meshes'])}")
+    if result.meshes:
+        print(f"\n{mesh_text(result.meshes)}")
     return _finish(options, result, "drift")
 
 
@@ -56,7 +62,8 @@ def eval_(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
     from retinaface_edge.benchmarks.accuracy.run import evaluate, evaluate_files
     from retinaface_edge.benchmarks.accuracy.wider_files import read_wider, write_predictions
-    from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError, subjects_of
+    from retinaface_edge.benchmarks.errors import MeasurementError
+    from retinaface_edge.benchmarks.inference.network_under_test import networks_of
     from retinaface_edge.benchmarks.report.text import eval_text
 
     if (options.bundle is None) == (options.predictions is None):
@@ -70,22 +77,21 @@ def eval_(options: argparse.Namespace) -> int:
         bundle = Bundle.load(options.bundle)
         folder = options.write_predictions
 
-        def write(artifact: str, picture: str, faces: Any) -> None:
+        def write(artifact: str, picture: str, faces: Faces) -> None:
             if folder:
                 write_predictions(folder / artifact.replace(" ", "-"), picture, faces)
 
-        with _cache(options) as cache:
+        with _execution(options) as execution:
             result = evaluate(
-                subjects_of(bundle, options.artifact or ["*"]),
+                networks_of(bundle, options.artifact or ["*"]),
                 dataset,
-                cache,
+                execution,
                 scale=options.scale,
                 score_threshold=options.score_threshold,
-                least_face=options.least_face,
+                least_face_px=options.least_face,
                 each=write,
-                **_execution(options),
             )
-        result["bundle"] = _provenance(bundle)
+        result = replace(result, bundle=_origin(bundle))
     print(eval_text(result))
     return _finish(options, result, "eval")
 
@@ -93,9 +99,9 @@ def eval_(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     """`compare`: what changed between two bundles or two results, noise called noise."""
     from retinaface_edge.benchmarks.accuracy.compare import compare_results
-    from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError
+    from retinaface_edge.benchmarks.errors import MeasurementError
     from retinaface_edge.benchmarks.report.text import compare_text
-    from retinaface_edge.benchmarks.results import read_result, write_result
+    from retinaface_edge.benchmarks.results import write_result
 
     bundles = [path.is_dir() for path in (options.a, options.b)]
     if any(bundles):
@@ -105,7 +111,7 @@ def compare(options: argparse.Namespace) -> int:
             raise MeasurementError("to compare bundles, give the set to compare them on: --widerface or --boxes")
         a, b = (_evaluated(options, path) for path in (options.a, options.b))
     else:
-        a, b = (read_result(path, ("drift", "eval")) for path in (options.a, options.b))
+        a, b = (_comparable(path) for path in (options.a, options.b))
     result = compare_results(a, b)
     print(compare_text(result))
     if options.json:
@@ -115,19 +121,21 @@ def compare(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """`report`: one HTML file from results."""
-    from retinaface_edge.benchmarks.report.html import write_report
+    from retinaface_edge.benchmarks.accuracy.result import EvalResult
+    from retinaface_edge.benchmarks.drift.result import DriftResult
+    from retinaface_edge.benchmarks.gates.gate import read_gate
+    from retinaface_edge.benchmarks.latency.result import BenchResult
+    from retinaface_edge.benchmarks.report.html import ReportInput, write_report
     from retinaface_edge.benchmarks.results import read_result
 
-    bundle = Bundle.load(options.bundle)
-    size = write_report(
-        options.output,
-        bundle,
-        drift=read_result(options.drift, ("drift",)) if options.drift else None,
-        evals=[read_result(path, ("eval",)) for path in options.eval],
-        bench=options.bench,
+    given = ReportInput(
+        bundle=Bundle.load(options.bundle),
+        drift=read_result(options.drift, DriftResult) if options.drift else None,
+        evals=tuple(read_result(path, EvalResult) for path in options.eval),
+        bench=read_result(options.bench, BenchResult) if options.bench else None,
         images=options.images,
-        gate=options.gate,
     )
+    size = write_report(options.output, given, read_gate(options.gate))
     print(f"wrote {options.output}, {size:,} bytes")
     return GOOD
 
@@ -147,7 +155,7 @@ def _add_drift(verbs: Verbs) -> None:
     verb.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of JPEG or PNG pictures")
     verb.add_argument("--limit", type=positive, metavar="N", help="use at most N of them, spread evenly")
     verb.add_argument("--checkpoint", type=Path, metavar="FILE", help="compare with this checkpoint in PyTorch, too")
-    verb.add_argument("--layers", action="store_true", help="show in which layers the difference is born")
+    verb.add_argument("--layers", action="store_true", help="show in which layers the difference is introduced")
     verb.add_argument("--every-pair", action="store_true", help="compare all artifacts with each other")
     _add_measuring(verb)
     _add_gate(verb)
@@ -215,7 +223,7 @@ def _add_gate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--junit", type=Path, metavar="FILE", help="write the gate's outcome as JUnit XML")
 
 
-def _finish(options: argparse.Namespace, result: Mapping[str, Any], suite: str) -> int:
+def _finish(options: argparse.Namespace, result: DriftResult | EvalResult, suite: str) -> int:
     """Write what was asked for and judge; gives the exit code."""
     from retinaface_edge.benchmarks.gates.gate import apply_gate, failures, junit, read_gate
     from retinaface_edge.benchmarks.report.text import gate_text
@@ -232,35 +240,47 @@ def _finish(options: argparse.Namespace, result: Mapping[str, Any], suite: str) 
     return FAILED if failures(outcomes) else GOOD
 
 
-def _evaluated(options: argparse.Namespace, path: Path) -> dict[str, Any]:
+def _evaluated(options: argparse.Namespace, path: Path) -> Comparable:
+    from retinaface_edge.benchmarks.accuracy.compare import comparable
     from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
     from retinaface_edge.benchmarks.accuracy.run import evaluate
     from retinaface_edge.benchmarks.accuracy.wider_files import read_wider
-    from retinaface_edge.benchmarks.inference.network_under_test import subjects_of
+    from retinaface_edge.benchmarks.inference.network_under_test import networks_of
 
     dataset = read_wider(options.widerface) if options.widerface else read_boxes(options.boxes)
-    with _cache(options) as cache:
-        return evaluate(
-            subjects_of(Bundle.load(path)),
-            dataset,
-            cache,
-            scale=options.scale,
-            least_face=options.least_face,
-            **_execution(options),
-        )
+    networks = networks_of(Bundle.load(path))
+    with _execution(options) as execution:
+        result = evaluate(networks, dataset, execution, scale=options.scale, least_face_px=options.least_face)
+    return comparable(result)
 
 
-def _cache(options: argparse.Namespace) -> Any:
+def _comparable(path: Path) -> Comparable:
+    """A result file of `drift` or `eval`, to be compared."""
+    from retinaface_edge.benchmarks.accuracy import compare as accuracy
+    from retinaface_edge.benchmarks.accuracy.result import EvalResult
+    from retinaface_edge.benchmarks.drift import comparable as drift
+    from retinaface_edge.benchmarks.drift.result import DriftResult
+    from retinaface_edge.benchmarks.results import read_result
+
+    result = read_result(path, DriftResult, EvalResult)
+    return drift.comparable(result) if isinstance(result, DriftResult) else accuracy.comparable(result)
+
+
+@contextmanager
+def _execution(options: argparse.Namespace) -> Iterator[Execution]:
+    from retinaface_edge.benchmarks.inference.measurement import Execution
     from retinaface_edge.benchmarks.inference.result_cache import ResultCache, default_folder
 
-    return ResultCache(None if options.no_cache else options.cache or default_folder())
-
-
-def _execution(options: argparse.Namespace) -> dict[str, Any]:
     from .progress import bar
 
-    return {"workers": options.workers, "dask": options.dask, "progress": bar}
+    if options.no_cache:
+        yield Execution(None, options.workers, options.dask, bar)
+        return
+    with ResultCache(options.cache or default_folder()) as cache:
+        yield Execution(cache, options.workers, options.dask, bar)
 
 
-def _provenance(bundle: Bundle) -> dict[str, Any]:
-    return {"digest": bundle.manifest["digest"], "provenance": bundle.manifest.get("provenance", {})}
+def _origin(bundle: Bundle) -> BundleOrigin:
+    from retinaface_edge.benchmarks.results import BundleOrigin
+
+    return BundleOrigin(bundle.manifest["digest"], bundle.manifest.get("provenance", {}))

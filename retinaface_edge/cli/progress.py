@@ -16,9 +16,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def bar(items: Iterable[Any]) -> Iterator[Any]:
-    """Iterate over `items`, showing how many are done and how many seconds are left."""
-    total = len(items) if isinstance(items, Sized) else 0
+def bar(items: Iterable[Any], total: int = 0) -> Iterator[Any]:
+    """Iterate over `items`, showing how many are done and how many seconds are left.
+
+    `total` is their number where they have no length.
+    """
+    total = len(items) if isinstance(items, Sized) else total
     terminal = sys.stderr.isatty()
     started = shown = time.monotonic()
     for done, item in enumerate(items, start=1):

@@ -17,7 +17,7 @@ def train_mesh(options: argparse.Namespace) -> int:
     import torch
 
     from retinaface_edge.export.checkpoints.demo import demo_checkpoint
-    from retinaface_edge.export.checkpoints.families import read_checkpoint
+    from retinaface_edge.export.checkpoints.source import read_checkpoint
     from retinaface_edge.export.models.mesh_branch import branch_file
     from retinaface_edge.export.stage_cache import default_folder
     from retinaface_edge.runtime.io.atomic import write_whole
@@ -56,7 +56,7 @@ def add_train(verbs: Verbs) -> None:
         "train-mesh",
         train_mesh,
         "add the dense 3D face to a checkpoint",
-        "train-mesh --checkpoint model.pth --images photos --teacher face_landmark.tflite --output mesh.npz",
+        "train-mesh --checkpoint model.pth --images photos --teacher face_landmark.tflite --output mesh.safetensors",
         extra="build",
     )
     parser.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
@@ -66,7 +66,7 @@ def add_train(verbs: Verbs) -> None:
     parser.add_argument(
         "--teacher", type=Path, required=True, metavar="FILE", help="MediaPipe's 468-point network (.tflite)"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write the branch (.npz)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the branch to write (.safetensors)")
     parser.add_argument(
         "--decoder",
         choices=("linear", "graph"),
@@ -105,7 +105,7 @@ def train(options: argparse.Namespace) -> int:
     import torch
 
     from retinaface_edge.export.checkpoints.demo import demo_checkpoint
-    from retinaface_edge.export.checkpoints.families import read_checkpoint
+    from retinaface_edge.export.checkpoints.source import read_checkpoint
     from retinaface_edge.runtime.spec import Spec
     from retinaface_edge.training.finetune import train as fine_tune
     from retinaface_edge.training.label_files import read_labels
