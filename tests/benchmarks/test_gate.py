@@ -26,8 +26,8 @@ from retinaface_edge.benchmarks.errors import MeasurementError
 from retinaface_edge.benchmarks.gates import gate as gate_module
 from retinaface_edge.benchmarks.gates.figures import Floor
 from retinaface_edge.benchmarks.gates.gate import Rule, apply_gate, failures, junit, read_gate
-from retinaface_edge.benchmarks.gates.schemas import gate_schemas
 from retinaface_edge.benchmarks.results import ImageSet
+from retinaface_edge.benchmarks.schemas import gate_schemas
 from retinaface_edge.runtime.host.targets import BUDGET_FILE
 
 
@@ -121,12 +121,18 @@ def test_junit_names_what_failed_and_skips_what_had_no_value(tmp_path: Path) -> 
     ("rule", "message"),
     [
         ({"floor": "tensor", "figure": "sqnr_db", "at_least": 1}, r"rules\[0\].floor should be one of 'tensors'"),
-        ({"floor": "tensors", "figure": "snr", "at_least": 1}, "there is no figure 'snr'; the floor tensors has: sqnr_db"),
+        (
+            {"floor": "tensors", "figure": "snr", "at_least": 1},
+            "there is no figure 'snr'; the floor tensors has: sqnr_db",
+        ),
         ({"floor": "tensors", "figure": "sqnr_db"}, "demands nothing"),
         ({"floor": "tensors", "figure": "sqnr_db", "at_least": "20"}, r"rules\[0\].at_least should be a number"),
         ({"floor": "tensors", "figure": "sqnr_db", "at_least": True}, r"rules\[0\].at_least should be a number"),
         ({"floor": "tensors", "figure": "sqnr_db", "at_leest": 20}, r"there is no field rules\[0\].at_leest"),
-        ({"floor": "tensors", "figure": "sqnr_db", "at_least": 20, "least_size": 4}, "are for missed and invented only"),
+        (
+            {"floor": "tensors", "figure": "sqnr_db", "at_least": 20, "least_size": 4},
+            "are for missed and invented only",
+        ),
         ({"floor": "tensors", "figure": "sqnr_db", "at_least": 20, "of": 8}, r"rules\[0\].of should be text, not 8"),
         ("rule", r"rules\[0\] should be an object"),
     ],
