@@ -135,7 +135,8 @@ def report(options: argparse.Namespace) -> int:
         bench=read_result(options.bench, BenchResult) if options.bench else None,
         images=options.images,
     )
-    size = write_report(options.output, given, read_gate(options.gate))
+    gate = None if options.gate == Path("none") else read_gate(options.gate)
+    size = write_report(options.output, given, gate)
     print(f"wrote {options.output}, {size:,} bytes")
     return GOOD
 
@@ -190,7 +191,9 @@ def _add_report(verbs: Verbs) -> None:
     verb.add_argument("--eval", type=Path, metavar="FILE", action="append", default=[], help="result of eval --json")
     verb.add_argument("--bench", type=Path, metavar="FILE", help="result of bench --json")
     verb.add_argument("--images", type=Path, metavar="DIR", help="the pictures of drift, to show the worst ones")
-    verb.add_argument("--gate", type=Path, metavar="FILE", help="gate to show (default: the built-in one)")
+    verb.add_argument(
+        "--gate", type=Path, metavar="FILE", help="a gate file to judge by, or none (default: the built-in one)"
+    )
     verb.add_argument("--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")
 
 
