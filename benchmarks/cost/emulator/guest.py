@@ -1,9 +1,10 @@
 """One counted frame: the program that runs in the ARM64 user space, under the plugin.
 
-    guest.py MODEL INPUTS.npz LIBRARY RESULT.json [OFFSET...]
+    guest.py REQUEST.json
 
-LIBRARY is the name of the shared library that holds the kernels, each OFFSET the place in it of a function that begins
-an interval. Uses NumPy and LiteRT alone. The first frame warms the caches, the second is counted.
+The request names the `model`, its `inputs` (a .npz of input0, input1, ...), the `library` that holds the kernels, the
+offsets in it of functions that begin an interval (`boundaries`), and the `result` to write. Uses NumPy and LiteRT
+alone. The first frame warms the caches, the second is counted.
 """
 
 from __future__ import annotations
@@ -29,25 +30,26 @@ def library_address(name: str) -> int:
     raise SystemExit(f"{name} is not loaded")
 
 
-def main(model: str, inputs: str, library: str, result: str, *offsets: str) -> None:
+def main(path: str) -> None:
     """Run the model twice and count the second time."""
+    with open(path, encoding="utf-8") as file:
+        request = json.load(file)
     mark = ctypes.CDLL(None).syscall
-    interpreter = Interpreter(model_path=model, num_threads=1)
+    interpreter = Interpreter(model_path=request["model"], num_threads=1)
     interpreter.allocate_tensors()
-    arrays = np.load(inputs)
+    arrays = np.load(request["inputs"])
     for index, detail in enumerate(interpreter.get_input_details()):
         interpreter.set_tensor(detail["index"], arrays[f"input{index}"])
-    address = library_address(library)
-    for offset in offsets:
-        mark(MARK_CALL, BOUNDARY, ctypes.c_uint64(address + int(offset)))
+    address = library_address(request["library"])
+    for offset in request["boundaries"]:
+        mark(MARK_CALL, BOUNDARY, ctypes.c_uint64(address + offset))
     interpreter.invoke()
     mark(MARK_CALL, START)
     interpreter.invoke()
     mark(MARK_CALL, STOP)
-    operators = [operator["op_name"] for operator in interpreter._get_ops_details()]
-    with open(result, "w", encoding="utf-8") as file:
-        json.dump({"library_address": address, "operators": operators}, file)
+    with open(request["result"], "w", encoding="utf-8") as file:
+        json.dump({"library_address": address}, file)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

@@ -21,7 +21,7 @@
 #define MARK_CALL 9001
 #define LINE_BYTES 64
 #define BUCKETS 65536
-#define MOST_BOUNDARIES 8
+#define MOST_BOUNDARIES 1024
 #define MOST_INSTRUCTIONS 4096
 #define LEVELS 3
 
@@ -32,8 +32,8 @@ typedef struct Block {
     size_t instructions;
     unsigned char *code;
     unsigned long id;
-    bool begins_interval;
-    struct Block *next;
+    bool begins_interval, counted;
+    struct Block *next, *later;
 } Block;
 
 /* One set-associative cache. Each set is ordered from the line used last to the one used longest ago. */
@@ -48,15 +48,14 @@ typedef struct {
 
 typedef struct {
     uint64_t interval, runs;
-    unsigned long block;
+    const Block *block;
 } Runs;
 
 __attribute__((visibility("default"))) int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc,
                                                               char **argv);
 
-static Block *buckets[BUCKETS];
-static unsigned long blocks;
+static Block *buckets[BUCKETS], *first_block, *last_block;
 static uint64_t boundaries[MOST_BOUNDARIES];
 static size_t boundary_count;
 static Cache caches[LEVELS];
@@ -91,7 +90,8 @@ static void keep_runs(Block *block) {
     if (!block->runs) return;
     runs = grown(runs, runs_count, &runs_room, sizeof *runs);
     runs[runs_count].interval = block->interval;
-    runs[runs_count].block = block->id;
+    runs[runs_count].block = block;
+    block->counted = true;
     runs[runs_count++].runs = block->runs;
     block->runs = 0;
 }
@@ -180,10 +180,12 @@ static Block *block_of(uint64_t address, size_t instructions, const unsigned cha
     memcpy(block->code, code, 4 * instructions);
     block->address = address;
     block->instructions = instructions;
-    block->id = blocks++;
     for (i = 0; i < boundary_count; i++) block->begins_interval |= boundaries[i] == address;
     block->next = *bucket;
     *bucket = block;
+    if (last_block) last_block->later = block;
+    else first_block = block;
+    last_block = block;
     return block;
 }
 
@@ -207,18 +209,19 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
 
 static void write_counts(void) {
     FILE *file = fopen(path, "w");
-    unsigned long bucket;
+    unsigned long written = 0;
     Block *block;
     size_t i;
     if (!file) fail("the file of counts cannot be written");
-    for (bucket = 0; bucket < BUCKETS; bucket++)
-        for (block = buckets[bucket]; block; block = block->next) keep_runs(block);
-    for (bucket = 0; bucket < BUCKETS; bucket++)
-        for (block = buckets[bucket]; block; block = block->next) {
-            fprintf(file, "block %lu %llu %zu ", block->id, (unsigned long long)block->address, block->instructions);
-            for (i = 0; i < 4 * block->instructions; i++) fprintf(file, "%02x", block->code[i]);
-            fputc('\n', file);
-        }
+    for (block = first_block; block; block = block->later) keep_runs(block);
+    /* Only those that ran are written; they get their numbers here. */
+    for (block = first_block; block; block = block->later) {
+        if (!block->counted) continue;
+        block->id = written++;
+        fprintf(file, "block %lu %llu %zu ", block->id, (unsigned long long)block->address, block->instructions);
+        for (i = 0; i < 4 * block->instructions; i++) fprintf(file, "%02x", block->code[i]);
+        fputc('\n', file);
+    }
     for (i = 0; i < interval_count; i++) {
         const Interval *one = &intervals[i];
         fprintf(file, "interval %zu %llu %llu %llu %llu %llu %llu %llu %llu\n", i, (unsigned long long)one->address,
@@ -227,9 +230,9 @@ static void write_counts(void) {
                 (unsigned long long)one->misses[2], (unsigned long long)one->lines_written);
     }
     for (i = 0; i < runs_count; i++)
-        fprintf(file, "runs %llu %lu %llu\n", (unsigned long long)runs[i].interval, runs[i].block,
+        fprintf(file, "runs %llu %lu %llu\n", (unsigned long long)runs[i].interval, runs[i].block->id,
                 (unsigned long long)runs[i].runs);
-    fprintf(file, "end %lu %zu %zu\n", blocks, interval_count, runs_count);
+    fprintf(file, "end %lu %zu %zu\n", written, interval_count, runs_count);
     if (fclose(file)) fail("the file of counts cannot be written");
 }
 
