@@ -95,7 +95,7 @@ def litert_kernel(function: str) -> str | None:
 def attribute(counts: Counts, functions: Functions, network: Network) -> list[Attributed]:
     """Find kernel and operator of each interval of a frame."""
     schedule = _Schedule(network)
-    quantised = any(not operator.in_floats for operator in network.operators)
+    quantised = any(operator.macs and not operator.in_floats for operator in network.operators)
     return list(_attribute(counts, functions, schedule, quantised))
 
 
@@ -105,7 +105,7 @@ def _attribute(counts: Counts, functions: Functions, schedule: _Schedule, quanti
         function = _main_function(interval, counts, functions)
         operator = None
         if kind := litert_kernel(begun_by):
-            kernel, operator = Kernel.LITERT, schedule.take((kind,))
+            kernel, operator = Kernel.LITERT, schedule.take((kind,), in_parts=False)
         elif begun_by == RUN_OPERATOR:
             kernel = next((kernel for part, kernel in KERNELS if part in function), Kernel.COPY)
             operator = schedule.take(CAN_DO[kernel])
@@ -124,8 +124,8 @@ class _Schedule:
         self._there = set(network.inputs)
         self._parts: list[Operator] = []
 
-    def take(self, kinds: Sequence[str]) -> Operator | None:
-        """The operator to run next, of one of these kinds."""
+    def take(self, kinds: Sequence[str], in_parts: bool = True) -> Operator | None:
+        """The operator to run next, of one of these kinds; `in_parts` if a concatenation takes one call per part."""
         if self._parts and self._parts[0].kind in kinds:
             return self._parts.pop()
         there, chosen = set(self._there), None
@@ -139,14 +139,14 @@ class _Schedule:
                 there.update(operator.writes)
         if chosen is not None:
             self._finish(chosen)
+            if in_parts and chosen.kind == "CONCATENATION":
+                self._parts = [chosen] * (chosen.parts - 1)
         return chosen
 
     def _finish(self, operator: Operator) -> None:
         """`operator` runs: what it reads is there, so what vanished before it has vanished."""
         self._waiting.remove(operator)
         self._there.update(operator.writes)
-        if operator.kind == "CONCATENATION":
-            self._parts = [operator] * (operator.parts - 1)
         missing = set(operator.reads) - self._there
         for earlier in [earlier for earlier in self._waiting if missing.intersection(earlier.writes)]:
             self._finish(earlier)
