@@ -45,6 +45,16 @@ bench: build/demo/manifest.json  ## Time the demo's bundle on one core; fails wh
 test-arm64: $(VENV)/dev.stamp build/integers/manifest.json  ## Compare with an emulated Raspberry Pi 4 and 5 (Debian; as root, once)
 	$(BIN)/python tests/acceptance/arm64/run.py build/integers
 
+build/test-bundles/plain/manifest.json: $(VENV)/demo.stamp
+	$(BIN)/retinaface-edge build --images 24 --output build/test-bundles/plain --force
+
+build/test-bundles/mesh/manifest.json: $(VENV)/demo.stamp
+	$(BIN)/retinaface-edge build --images 24 --mesh demo --output build/test-bundles/mesh --force
+
+.PHONY: test-runtime
+test-runtime: build/test-bundles/plain/manifest.json build/test-bundles/mesh/manifest.json  ## Test the runtime without PyTorch, on Python 3.10 and 3.13 where found
+	$(BIN)/python tests/acceptance/without_torch.py build/test-bundles
+
 .PHONY: coverage
 coverage: $(VENV)/dev.stamp  ## Run the tests and show which branches they take (at least 90 %)
 	$(BIN)/coverage erase
@@ -72,10 +82,11 @@ docs: $(VENV)/dev.stamp  ## Build the documentation into build/site
 	$(BIN)/mkdocs build --strict --quiet
 
 .PHONY: lint
-lint: $(VENV)/dev.stamp  ## Check style (ruff) and types (mypy)
+lint: $(VENV)/dev.stamp  ## Check style (ruff) and types (mypy; basedpyright for the public API)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright --level error
 
 .PHONY: wheel
 wheel: $(VENV)/dev.stamp  ## Build the wheel and the source archive into dist/

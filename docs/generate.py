@@ -25,7 +25,7 @@ from retinaface_edge.calibration.dataset.image_set import image_set
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
 from retinaface_edge.calibration.range_estimators import ESTIMATORS
 from retinaface_edge.calibration.recipe import read_recipe
-from retinaface_edge.cli.main import _parser, main
+from retinaface_edge.cli.main import command_line, main
 from retinaface_edge.export.checkpoints.demo import demo_checkpoint
 from retinaface_edge.export.graph.export import to_onnx
 from retinaface_edge.export.models.deploy import Deploy
@@ -131,7 +131,7 @@ def _save(figure: plt.Figure, name: str) -> None:
 def commands() -> str:
     """The page of verbs: what each prints with --help."""
     os.environ["COLUMNS"] = "100"
-    parser = _parser()
+    parser = command_line()
     pages = ["# Command line", "", "```text", parser.format_help().rstrip(), "```", ""]
     (verbs,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     for name, verb in verbs.choices.items():

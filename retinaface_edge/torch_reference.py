@@ -33,7 +33,7 @@ def _load(suffix: str, spec: Spec, files: Sequence[bytes], threads: int) -> Netw
     try:
         import torch
 
-        from retinaface_edge.export.checkpoints.families import read_checkpoint
+        from retinaface_edge.export.checkpoints.source import read_checkpoint
         from retinaface_edge.export.models.deploy import Deploy
     except ImportError as error:
         raise BackendError(f"a checkpoint needs {error.name}; run: pip install 'retinaface-edge[build]'") from error

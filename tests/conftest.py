@@ -1,30 +1,31 @@
-"""What the tests share: the demo's checkpoint, its compiled forms, photographs, and the optional reference data."""
+"""Fixtures of all rooms: the demo's checkpoint, its compiled forms, photographs, and the optional reference data.
+
+What needs PyTorch or ONNX is imported when a test asks for it, so that the tests of the runtime run where neither is.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import pytest
-import torch
 from hypothesis import settings
 
-from retinaface_edge.calibration.calibrate import Calibration, calibrate
 from retinaface_edge.calibration.dataset.image_set import ImageSet, image_folder, image_set
 from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes, portrait, scenes
-from retinaface_edge.calibration.qdq import quantise
-from retinaface_edge.calibration.recipe import Recipe, read_recipe
-from retinaface_edge.export.build import build
-from retinaface_edge.export.checkpoints.demo import demo_branch, demo_checkpoint, demo_file
-from retinaface_edge.export.checkpoints.families import Checkpoint
-from retinaface_edge.export.graph.export import to_onnx
-from retinaface_edge.export.models.deploy import Deploy
-from retinaface_edge.export.models.retinaface import RetinaFace
 from retinaface_edge.runtime import Bundle, Spec
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
+
+if TYPE_CHECKING:
+    import onnx
+
+    from retinaface_edge.calibration.calibrate import Calibration
+    from retinaface_edge.calibration.recipe import Recipe
+    from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.load_profile("tests")
@@ -68,11 +69,16 @@ def spec() -> Spec:
 
 @pytest.fixture(scope="session")
 def checkpoint() -> Checkpoint:
+    from retinaface_edge.export.checkpoints.demo import demo_checkpoint
+
     return demo_checkpoint()
 
 
 @pytest.fixture(scope="session")
 def fp32(checkpoint: Checkpoint, spec: Spec) -> onnx.ModelProto:
+    from retinaface_edge.export.graph.export import to_onnx
+    from retinaface_edge.export.models.deploy import Deploy
+
     return to_onnx(Deploy(checkpoint.model, spec).eval(), spec)
 
 
@@ -83,31 +89,69 @@ def calibration_images(spec: Spec) -> ImageSet:
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
+    from retinaface_edge.calibration.recipe import read_recipe
+
     return read_recipe("balanced")
 
 
 @pytest.fixture(scope="session")
 def calibration(fp32: onnx.ModelProto, spec: Spec, calibration_images: ImageSet, recipe: Recipe) -> Calibration:
     """By the default recipe, but with every layer in integers, as the integer reference has them."""
+    from retinaface_edge.calibration.calibrate import calibrate
+
     return calibrate(fp32, spec, calibration_images, replace(recipe, float_layers=()))
 
 
 @pytest.fixture(scope="session")
 def int8(calibration: Calibration, spec: Spec) -> onnx.ModelProto:
+    from retinaface_edge.calibration.qdq import quantise
+
     return quantise(calibration, spec)
 
 
 @pytest.fixture(scope="session")
-def bundle(spec: Spec, recipe: Recipe, stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(
+    request: pytest.FixtureRequest, spec: Spec, stages: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """The demo's bundle, without the dense branch."""
+    if prebuilt := prebuilt_bundle("plain"):
+        return prebuilt
+    from retinaface_edge.export.build import BuildRequest, build
+    from retinaface_edge.export.checkpoints.demo import demo_file
+
+    recipe: Recipe = request.getfixturevalue("recipe")  # which needs ONNX
     images, output = Scenes(spec, CALIBRATION_IMAGES), tmp_path_factory.mktemp("build") / "bundle"
-    return build(demo_file(), spec, images, recipe, output, cache=stages)
+    return build(BuildRequest(demo_file(), spec, images, recipe, output, cache=stages))
 
 
 @pytest.fixture(scope="session")
-def mesh_bundle(spec: Spec, recipe: Recipe, stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def mesh_bundle(
+    request: pytest.FixtureRequest, spec: Spec, stages: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
     """The bundle of `bundle`, with the demo's dense branch."""
+    if prebuilt := prebuilt_bundle("mesh"):
+        return prebuilt
+    from retinaface_edge.export.build import BuildRequest, build
+    from retinaface_edge.export.checkpoints.demo import demo_branch, demo_file
+
+    recipe: Recipe = request.getfixturevalue("recipe")
     images, output = Scenes(spec, CALIBRATION_IMAGES), tmp_path_factory.mktemp("mesh") / "bundle"
-    return build(demo_file(), spec, images, recipe, output, cache=stages, branch=demo_branch())
+    return build(BuildRequest(demo_file(), spec, images, recipe, output, cache=stages, branch=demo_branch()))
+
+
+def prebuilt_bundle(name: str) -> Bundle | None:
+    """A bundle that another Python has built, for those on which PyTorch is absent (`make test-runtime`).
+
+    It lies in the folder that RETINAFACE_EDGE_TEST_BUNDLES names; without that, and without PyTorch, the test skips.
+    """
+    if folder := os.environ.get("RETINAFACE_EDGE_TEST_BUNDLES"):
+        return Bundle.load(Path(folder) / name)
+    for package in ("torch", "onnx"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(
+                f"building a bundle needs {package}; RETINAFACE_EDGE_TEST_BUNDLES may name a folder of built ones"
+            )
+    return None
 
 
 @pytest.fixture(scope="session")
@@ -115,8 +159,11 @@ def photo_bundle(
     shared: Path, spec: Spec, recipe: Recipe, stages: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
     """A bundle calibrated with a hundred real photographs."""
+    from retinaface_edge.export.build import BuildRequest, build
+    from retinaface_edge.export.checkpoints.demo import demo_file
+
     images, output = image_folder(spec, shared / "calibration", 100), tmp_path_factory.mktemp("photo") / "bundle"
-    built = build(demo_file(), spec, images, recipe, output, cache=stages)
+    built = build(BuildRequest(demo_file(), spec, images, recipe, output, cache=stages))
     assert built.manifest["provenance"]["calibration"]["skipped"] == []
     return built
 
@@ -130,15 +177,3 @@ def photographs(spec: Spec) -> list[np.ndarray]:
         inputs.append(np.empty(spec.input_shape, np.uint8))
         letterbox(spec, letterbox_for(spec, frame.shape[1], frame.shape[0]), frame, inputs[-1])
     return inputs
-
-
-def random_model(seed: int, width: float = 0.25, channels: int = 64) -> RetinaFace:
-    """Untrained, with batch norm statistics as a trained model has them: not zero, not one."""
-    torch.manual_seed(seed)
-    model = RetinaFace(width, channels).eval()
-    for name, value in model.state_dict().items():
-        if name.endswith(("running_var", "norm.weight")):
-            value.uniform_(0.5, 1.5)
-        elif name.endswith(("running_mean", "bias")):
-            value.normal_(std=0.2)
-    return model

@@ -119,14 +119,14 @@ def test_the_image_copies_what_there_is_and_all_that_the_package_needs() -> None
 
 
 def test_the_service_is_what_systemd_takes_and_its_commands_parse(tmp_path: Path) -> None:
-    from retinaface_edge.cli.main import _parser
+    from retinaface_edge.cli.main import command_line
 
     unit = (DEPLOY / "systemd" / "retinaface-edge.service").read_text()
     program = "/opt/retinaface-edge/bin/retinaface-edge"
     commands = re.findall(rf"^Exec\w+={program} (.*)$", unit, re.MULTILINE)
     assert len(commands) == 2
     for command in commands:
-        _parser().parse_args(command.split())
+        command_line().parse_args(command.split())
     if not shutil.which("systemd-analyze"):
         pytest.skip("no systemd-analyze here")
     local = tmp_path / "retinaface-edge.service"

@@ -14,7 +14,7 @@ import pytest
 import tomllib
 from conftest import ROOT
 
-from retinaface_edge.cli.main import _parser, main
+from retinaface_edge.cli.main import command_line, main
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 COMMANDS = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -77,7 +77,7 @@ def test_commands_in_the_text_are_parsed_as_they_stand() -> None:
         if words[0] == "verify" and words[1].startswith("--"):
             words.insert(1, "BUNDLE")
         try:
-            _parser().parse_args(words)
+            command_line().parse_args(words)
         except SystemExit:
             pytest.fail(f"{page.name} shows a command that does not exist: {command}")
 
@@ -98,7 +98,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
-    (action,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (action,) = (action for action in command_line()._actions if isinstance(action, argparse._SubParsersAction))
     return dict(action.choices)
 
 
@@ -110,7 +110,7 @@ def test_the_help_of_a_verb_fits_a_screen_and_its_example_parses(verb: str, monk
     examples = re.findall(r"example: retinaface-edge (.*)", " ".join(text.split()))
     assert len(examples) == 1
     assert examples[0].split()[0] == verb
-    _parser().parse_args(examples[0].split(" > ")[0].split())
+    command_line().parse_args(examples[0].split(" > ")[0].split())
 
 
 @pytest.mark.parametrize("shell_name", ["bash", "zsh", "tcsh"])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.network_under_test import MeasurementError
+from ..errors import MeasurementError
 
 AP50, WIDER = "AP at IoU 0.5", "WIDER FACE"
 FACES = "faces"

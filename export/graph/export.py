@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import nn
 
+from retinaface_edge.calibration.graph.onnx_graph import read_graph, to_proto
+from retinaface_edge.calibration.graph.session import run
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 from retinaface_edge.runtime.spec import Contract
 
 from .opset import DEFAULT_OPSET, OPSETS
+from .passes.canonical import canonical
 
 TOLERANCE = 1e-4
 
@@ -45,20 +46,12 @@ def to_onnx(model: nn.Module, spec: Contract, opset: int = DEFAULT_OPSET) -> onn
     written = next(entry.version for entry in exported.opset_import if entry.domain in ("", "ai.onnx"))
     if written != opset:
         raise ExportError(f"opset {opset} was asked for, the exporter wrote {written}; ask for {written}")
-    simplified = _name_after_modules(_with_biases(_simplify(exported, spec)))
+    simplified = to_proto(canonical(read_graph(_simplify(exported, spec))))
     onnx.checker.check_model(simplified, full_check=True)
     expected = [output.numpy() for output in model(torch.from_numpy(image))]
     for stage, candidate in (("export", exported), ("simplification", simplified)):
         _compare(stage, spec, run(candidate, spec, image), expected)
     return simplified
-
-
-def run(model: onnx.ModelProto, spec: Contract, image: NDArray[Any]) -> list[NDArray[np.float32]]:
-    """Outputs of an ONNX model for one image, by ONNX Runtime, in the order of `spec.outputs`."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run([output.name for output in spec.outputs], {spec.input_name: image})  # type: ignore[no-any-return]
 
 
 def _export(model: nn.Module, spec: Contract, image: NDArray[Any], opset: int) -> onnx.ModelProto:
@@ -110,49 +103,6 @@ def _simplify(model: onnx.ModelProto, spec: Contract) -> onnx.ModelProto:
     if names != [output.name for output in spec.outputs]:
         raise ExportError(f"simplification changed the outputs to {', '.join(names)}")
     return _strip(simplified)
-
-
-def _with_biases(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The simplifier drops a convolution's bias of zeros; quantisation and lowering count on one."""
-    channels = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Conv" and len(node.input) == 2:
-            name = node.input[1].removesuffix(".weight") + ".bias"
-            zeros = np.zeros(channels[node.input[1]], np.float32)
-            model.graph.initializer.append(numpy_helper.from_array(zeros, name))
-            node.input.append(name)
-    return model
-
-
-def _name_after_modules(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Name each convolution after its module and what follows it by what it does, tensors like their producers.
-
-    `backbone.stem` is the value before its activation, `backbone.stem.activation` the one after.
-    """
-    outputs = {output.name for output in model.graph.output}
-    renamed: dict[str, str] = {}
-    taken: set[str] = set()
-    for tensor in model.graph.initializer:
-        name = tensor.name.removeprefix("network.").replace(".conv.weight", ".weight").replace(".conv.bias", ".bias")
-        renamed[tensor.name] = tensor.name = name
-    for node in model.graph.node:
-        source = renamed.get(node.input[0], node.input[0])
-        if node.op_type == "Conv":
-            name = renamed[node.input[1]].removesuffix(".weight")
-        elif node.op_type in ("LeakyRelu", "Relu"):
-            name = f"{source}.activation"
-        else:
-            name = f"{source}.{node.op_type.lower()}"
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        node.name = name
-        for index, value in enumerate(node.input):
-            node.input[index] = renamed.get(value, value)
-        for index, value in enumerate(node.output):
-            if value not in outputs:
-                renamed[value] = node.output[index] = name
-    return model
 
 
 def _compare(

@@ -22,14 +22,18 @@ TYPES = {
 # The version of each operator that first takes the types used here (TensorFlow Lite, tools/versioning/op_version.cc).
 VERSIONS = {
     "ADD": {"int8": 2},
+    "AVERAGE_POOL_2D": {"int8": 2},
     "CONCATENATION": {"int8": 2},
     "CONV_2D": {"int8": 3},
     "DEPTHWISE_CONV_2D": {"int8": 3},
     "DEQUANTIZE": {"int8": 2},
     "LEAKY_RELU": {"int8": 2},
+    "MAX_POOL_2D": {"int8": 2},
     "PAD": {"int8": 2},
+    "PADV2": {"int8": 2},
     "QUANTIZE": {"uint8": 2},
     "RESIZE_NEAREST_NEIGHBOR": {"int8": 2},
+    "SLICE": {"int8": 2},
     "TRANSPOSE": {"int8": 2},
 }
 
@@ -134,7 +138,7 @@ def _tensor(tensor: Tensor, buffers: list[schema.BufferT]) -> schema.TensorT:
 
 def _operator(operator: Operator, tensors: Sequence[Tensor], codes: dict[tuple[str, int], int]) -> schema.OperatorT:
     kind = tensors[operator.inputs[0]].dtype.name
-    code = (operator.name, VERSIONS.get(operator.name, {}).get(kind, 1))
+    code = (operator.name, _version(operator, kind))
     packed = schema.OperatorT()
     packed.opcodeIndex = codes.setdefault(code, len(codes))
     packed.inputs, packed.outputs = list(operator.inputs), list(operator.outputs)
@@ -148,6 +152,11 @@ def _operator(operator: Operator, tensors: Sequence[Tensor], codes: dict[tuple[s
     return packed
 
 
+def _version(operator: Operator, kind: str) -> int:
+    dilated = operator.name == "DEPTHWISE_CONV_2D" and "dilationHFactor" in operator.options
+    return max(VERSIONS.get(operator.name, {}).get(kind, 1), 2 if dilated else 1)
+
+
 def _operator_code(name: str, version: int) -> schema.OperatorCodeT:
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
@@ -157,15 +166,19 @@ def _operator_code(name: str, version: int) -> schema.OperatorCodeT:
 
 OPTIONS = {
     "ADD": "AddOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
     "CONCATENATION": "ConcatenationOptions",
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "LEAKY_RELU": "LeakyReluOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+    "MEAN": "ReducerOptions",
+    "MUL": "MulOptions",
     "RESHAPE": "ReshapeOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
     "SUB": "SubOptions",
 }
 """The schema's options table of each operator that has one with a field.
 
-CAST, PAD, TRANSPOSE and the quantisers need none.
+CAST, PAD, PADV2, RSQRT, SLICE, SQUARED_DIFFERENCE, TRANSPOSE and the quantisers need none.
 """

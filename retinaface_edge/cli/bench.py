@@ -1,38 +1,37 @@
-"""The verb `bench`: what every artifact costs on this machine, and whether that is good enough."""
+"""The verb `bench`: the speed and cost of every artifact on this machine, and whether they are good enough."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.errors import ImageError
-from retinaface_edge.runtime.host.targets import BUDGETS, read_budget
+from retinaface_edge.runtime.host.targets import BUDGETS, Budget, read_budget
 from retinaface_edge.runtime.io.atomic import write_whole
 
-GOOD, FAILED = 0, 1
-DRIFT = 10.0
+from .arguments import Verbs, add_verb, percent, positive, size
+from .exit_codes import FAILED, GOOD
+
+if TYPE_CHECKING:
+    from retinaface_edge.benchmarks.gates.gate import Gate, Outcome
+    from retinaface_edge.benchmarks.latency.result import Absent, BenchResult
+    from retinaface_edge.benchmarks.latency.runners import Runner
+
+MAX_DRIFT_PERCENT, MAX_REGRESSION_PERCENT = 10.0, 5.0
 SCENES = 16
 
 
 def bench(options: argparse.Namespace) -> int:
     """`bench`: frame in to faces out, all artifacts in one measurement."""
-    from retinaface_edge.benchmarks.gates.gate import apply_gate, failures, junit, read_gate
-    from retinaface_edge.benchmarks.gates.speed import (
-        BASELINE_PREFIX,
-        budget_outcome,
-        check_budget,
-        outcomes_beside,
-        outcomes_since,
-    )
-    from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError
-    from retinaface_edge.benchmarks.latency.competitors import peers_of
+    from retinaface_edge.benchmarks.gates.gate import failures, junit, read_gate
     from retinaface_edge.benchmarks.latency.fastest_artifact import pick
     from retinaface_edge.benchmarks.latency.pinned_process import choose_cores
-    from retinaface_edge.benchmarks.latency.rounds import OFFICIAL_FRAMES, Rule
+    from retinaface_edge.benchmarks.latency.result import BenchResult
+    from retinaface_edge.benchmarks.latency.rounds import OFFICIAL_FRAMES, RunLength
+    from retinaface_edge.benchmarks.latency.run import BenchPlan
     from retinaface_edge.benchmarks.latency.run import bench as measure
-    from retinaface_edge.benchmarks.latency.runners import BASELINE, contestants_of
     from retinaface_edge.benchmarks.report.bench_text import bench_markdown, bench_text
     from retinaface_edge.benchmarks.report.text import gate_text
     from retinaface_edge.benchmarks.results import read_result, write_result
@@ -40,10 +39,42 @@ def bench(options: argparse.Namespace) -> int:
 
     from .progress import bar, say
 
+    # Everything that can be wrong is read before minutes are spent on measuring.
+    _check(options)
     bundle, cores = Bundle.load(options.bundle), choose_cores(options.cores)
-    budget = read_budget(options.target) if options.target else None
-    if budget:
-        check_budget(budget, bundle.spec.width, bundle.spec.height, len(cores))
+    budget = _budget(options, bundle, len(cores))
+    gate = read_gate(_gate_file(options.gate)) if options.gate != "none" else None
+    since = options.baseline and not options.baseline.is_dir()
+    old = read_result(options.baseline, BenchResult) if since else None
+    runners, absent = _runners(options, bundle)
+    length = RunLength(frames=options.frames or OFFICIAL_FRAMES, quick=options.quick)
+    plan = BenchPlan(bundle, runners, _frames(options, bundle), cores, length, absent)
+
+    result = measure(plan, say, bar)
+    print(bench_text(result))
+    outcomes = _outcomes(options, result, budget, old, gate)
+    if options.json:
+        write_result(options.json, result)
+    if options.markdown:
+        write_whole(options.markdown, bench_markdown(result))
+    if options.junit:
+        write_whole(options.junit, junit(outcomes, "bench"))
+    best = None
+    if options.pick:
+        best, why = pick(result, options.max_drift)
+        print(f"pick: {best.name if best else 'none'}: {why}")
+        if best and best.artifact and options.store:
+            print(f"stored in {store_pick(bundle, best.artifact.backend.value, best.artifact.precision.value)}")
+    if outcomes:
+        print("\n".join(f"judged {outcome.rule.name}: {outcome.sentence}" for outcome in outcomes))
+        print(gate_text(outcomes))
+    return FAILED if failures(outcomes) or (options.pick and best is None) else GOOD
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Options that contradict each other, and files that cannot be written."""
+    from retinaface_edge.benchmarks.errors import MeasurementError
+
     if options.store and not options.pick:
         raise MeasurementError("--store keeps what --pick finds; give both")
     if options.max_regression is not None and not options.baseline:
@@ -51,50 +82,56 @@ def bench(options: argparse.Namespace) -> int:
     for target in (options.json, options.markdown, options.junit):
         if target and not target.absolute().parent.is_dir():
             raise MeasurementError(f"{target} cannot be written: there is no folder {target.parent}; make it first")
-    rules = read_gate(_gate_file(options.gate)) if options.gate != "none" else []
-    contestants, absent = contestants_of(bundle, options.artifact or ["*"])
-    old: dict[str, Any] | None = None
-    beside = options.baseline is not None and options.baseline.is_dir()
-    if beside:
-        others, missing = contestants_of(
-            Bundle.load(options.baseline), [c.name for c in contestants], BASELINE, BASELINE_PREFIX
-        )
-        contestants, absent = [*contestants, *others], [*absent, *missing]
-    elif options.baseline:
-        old = read_result(options.baseline, ("bench",))
+
+
+def _budget(options: argparse.Namespace, bundle: Bundle, cores: int) -> Budget | None:
+    from retinaface_edge.benchmarks.gates.speed import check_budget
+
+    if not options.target:
+        return None
+    budget = read_budget(options.target)
+    check_budget(budget, bundle.spec.width, bundle.spec.height, cores)
+    return budget
+
+
+def _runners(options: argparse.Namespace, bundle: Bundle) -> tuple[list[Runner], list[Absent]]:
+    """The bundle's artifacts, a baseline bundle's and competitors, and those of them that cannot run here."""
+    from retinaface_edge.benchmarks.gates.speed import BASELINE_PREFIX
+    from retinaface_edge.benchmarks.latency.competitors import competitors_of
+    from retinaface_edge.benchmarks.latency.result import RunnerKind
+    from retinaface_edge.benchmarks.latency.runners import runners_of
+
+    runners, absent = runners_of(bundle, options.artifact or ["*"])
+    if options.baseline and options.baseline.is_dir():
+        names = [runner.name for runner in runners]
+        others, missing = runners_of(Bundle.load(options.baseline), names, RunnerKind.BASELINE, BASELINE_PREFIX)
+        runners, absent = [*runners, *others], [*absent, *missing]
     if options.peers is not None:
-        peers, missing = peers_of(bundle, options.peers or None)
-        contestants, absent = [*contestants, *peers], [*absent, *missing]
-    frames = _frames(options, bundle)
-    rule = Rule(frames=options.frames or OFFICIAL_FRAMES, quick=options.quick)
-    result = measure(bundle, contestants, absent, frames, rule, cores, say, bar)
-    print(bench_text(result))
+        competitors, missing = competitors_of(bundle, options.peers or None)
+        runners, absent = [*runners, *competitors], [*absent, *missing]
+    return runners, absent
+
+
+def _outcomes(
+    options: argparse.Namespace, result: BenchResult, budget: Budget | None, old: BenchResult | None, gate: Gate | None
+) -> list[Outcome]:
+    """The judgements of target, baseline and gate that were asked for."""
+    from retinaface_edge.benchmarks.gates.gate import apply_gate
+    from retinaface_edge.benchmarks.gates.speed import budget_outcome, outcomes_beside, outcomes_since
+
     outcomes = [budget_outcome(result, budget)] if budget else []
-    most = (5.0 if options.max_regression is None else options.max_regression) / 100.0
-    if beside:
-        outcomes += outcomes_beside(result, most)
-    elif old:
-        outcomes += outcomes_since(result, old, most)
-    outcomes += apply_gate(rules, result) if rules else []
-    if options.json:
-        write_result(options.json, result)
-    if options.markdown:
-        write_whole(options.markdown, bench_markdown(result))
-    if options.junit:
-        write_whole(options.junit, junit(outcomes, "bench"))
-    if options.pick:
-        best, why = pick(result, options.max_drift)
-        print(f"pick: {best['name'] if best else 'none'}: {why}")
-        if best and options.store:
-            print(f"stored in {store_pick(bundle, best['backend'], best['precision'])}")
-    if outcomes:
-        print("\n".join(f"judged {outcome.rule.name}: {outcome.sentence}" for outcome in outcomes))
-        print(gate_text(outcomes))
-    return FAILED if failures(outcomes) or (options.pick and best is None) else GOOD
+    limit = MAX_REGRESSION_PERCENT if options.max_regression is None else options.max_regression
+    if old:
+        outcomes += outcomes_since(result, old, limit / 100.0)
+    elif options.baseline:
+        outcomes += outcomes_beside(result, limit / 100.0)
+    return outcomes + (apply_gate(gate, result) if gate else [])
 
 
-def add_bench(verb: argparse.ArgumentParser, positive: Any, percent: Any, size: Any) -> None:
-    """Add the arguments of `bench`."""
+def add_bench(verbs: Verbs) -> None:
+    """Add the verb and its arguments."""
+    summary, example = "measure all artifacts", "bench bundle photos --target vga-30fps"
+    verb = add_verb(verbs, "bench", bench, summary, example, extra="bench")
     verb.add_argument("bundle", type=Path)
     verb.add_argument(
         "images", type=Path, nargs="*", help="pictures or folders, used as frames (default: the demo's scenes)"
@@ -112,7 +149,9 @@ def add_bench(verb: argparse.ArgumentParser, positive: Any, percent: Any, size: 
     verb.add_argument("--max-regression", type=percent, metavar="X", help="slowdown allowed (default: 5 %%)")
     verb.add_argument("--gate", default="none", metavar="FILE", help="a gate file, peers, or none (the default)")
     verb.add_argument("--pick", action="store_true", help="name the fastest artifact that drifts little")
-    verb.add_argument("--max-drift", type=percent, default=DRIFT, metavar="X", help="for --pick (default: 10 %%)")
+    verb.add_argument(
+        "--max-drift", type=percent, default=MAX_DRIFT_PERCENT, metavar="X", help="for --pick (default: 10 %%)"
+    )
     verb.add_argument("--store", action="store_true", help="make the pick this machine's default in the bundle")
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result with every sample")
     verb.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.io.atomic import write_whole
 
-GOOD, FAILED = 0, 1
-
-Verb = Callable[[Any, str, str], argparse.ArgumentParser]
+from .arguments import Verbs, add_verb, positive, share
+from .exit_codes import FAILED, GOOD
 
 
 def drift(options: argparse.Namespace) -> int:
@@ -133,43 +132,51 @@ def report(options: argparse.Namespace) -> int:
     return GOOD
 
 
-def add_verbs(verb: Verb, positive: Callable[[str], int], share: Callable[[str], float]) -> None:
-    """Add the four verbs by `verb(run, summary, example)`; the other two are argument types."""
-    _add_drift(verb(drift, "compare every artifact with FP32", "drift bundle --images photos"), positive, share)
-    _add_eval(verb(eval_, "measure accuracy on an annotated set", "eval bundle --widerface WIDER"), positive, share)
-    _add_compare(verb(compare, "say what changed between two bundles or results", "compare a.json b.json"), positive)
-    _add_report(verb(report, "write an HTML report", "report bundle --drift drift.json --output report.html"))
+def add_judge(verbs: Verbs) -> None:
+    """Add the four verbs and their arguments."""
+    _add_drift(verbs)
+    _add_eval(verbs)
+    _add_compare(verbs)
+    _add_report(verbs)
 
 
-def _add_drift(verb: argparse.ArgumentParser, positive: Any, share: Any) -> None:
+def _add_drift(verbs: Verbs) -> None:
+    summary, example = "compare every artifact with FP32", "drift bundle --images photos"
+    verb = add_verb(verbs, "drift", drift, summary, example, extra="bench")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of JPEG or PNG pictures")
     verb.add_argument("--limit", type=positive, metavar="N", help="use at most N of them, spread evenly")
     verb.add_argument("--checkpoint", type=Path, metavar="FILE", help="compare with this checkpoint in PyTorch, too")
     verb.add_argument("--layers", action="store_true", help="show in which layers the difference is born")
     verb.add_argument("--every-pair", action="store_true", help="compare all artifacts with each other")
-    _add_measuring(verb, positive, share)
+    _add_measuring(verb)
     _add_gate(verb)
 
 
-def _add_eval(verb: argparse.ArgumentParser, positive: Any, share: Any) -> None:
+def _add_eval(verbs: Verbs) -> None:
+    summary, example = "measure accuracy on an annotated set", "eval bundle --widerface WIDER"
+    verb = add_verb(verbs, "eval", eval_, summary, example, extra="eval")
     verb.add_argument("bundle", type=Path, nargs="?")
-    _add_set(verb, positive, required=True)
+    _add_set(verb, required=True)
     verb.add_argument("--predictions", type=Path, metavar="DIR", help="judge these text files instead of a bundle")
     verb.add_argument("--write-predictions", type=Path, metavar="DIR", help="write every artifact's text files")
-    _add_measuring(verb, positive, share)
+    _add_measuring(verb)
     _add_gate(verb)
 
 
-def _add_compare(verb: argparse.ArgumentParser, positive: Any) -> None:
+def _add_compare(verbs: Verbs) -> None:
+    summary, example = "say what changed between two bundles or results", "compare a.json b.json"
+    verb = add_verb(verbs, "compare", compare, summary, example, extra="eval")
     verb.add_argument("a", type=Path, help="a bundle, or a result that drift or eval wrote")
     verb.add_argument("b", type=Path, help="the other")
-    _add_set(verb, positive, required=False)
-    _add_running(verb, positive)
+    _add_set(verb, required=False)
+    _add_running(verb)
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
 
 
-def _add_report(verb: argparse.ArgumentParser) -> None:
+def _add_report(verbs: Verbs) -> None:
+    summary, example = "write an HTML report", "report bundle --drift drift.json --output report.html"
+    verb = add_verb(verbs, "report", report, summary, example, extra="bench")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--drift", type=Path, metavar="FILE", help="what `drift --json` wrote")
     verb.add_argument("--eval", type=Path, metavar="FILE", action="append", default=[], help="what `eval --json` wrote")
@@ -179,7 +186,7 @@ def _add_report(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")
 
 
-def _add_set(verb: argparse.ArgumentParser, positive: Any, required: bool) -> None:
+def _add_set(verb: argparse.ArgumentParser, required: bool) -> None:
     group = verb.add_mutually_exclusive_group(required=required)
     group.add_argument("--widerface", type=Path, metavar="DIR", help="WIDER FACE: WIDER_val and ground_truth")
     group.add_argument("--boxes", type=Path, metavar="FILE", help="boxes as a plain list or in COCO's form (JSON)")
@@ -189,14 +196,14 @@ def _add_set(verb: argparse.ArgumentParser, positive: Any, required: bool) -> No
     )
 
 
-def _add_measuring(verb: argparse.ArgumentParser, positive: Any, share: Any) -> None:
+def _add_measuring(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--artifact", action="append", metavar="PATTERN", help="only these, for instance '* int8'")
     verb.add_argument("--score-threshold", type=share, default=0.5, help="operating score (default: %(default)s)")
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
-    _add_running(verb, positive)
+    _add_running(verb)
 
 
-def _add_running(verb: argparse.ArgumentParser, positive: Any) -> None:
+def _add_running(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)")
     verb.add_argument("--dask", metavar="ADDRESS", help="run on this Dask cluster instead")
     verb.add_argument("--cache", type=Path, metavar="DIR", help="where results are kept (default: the user's cache)")

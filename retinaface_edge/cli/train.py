@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.io.atomic import write_whole
 
-GOOD = 0
-
-Verb = Callable[[Any, str, str], argparse.ArgumentParser]
+from .arguments import Verbs, add_verb, positive, size
+from .exit_codes import GOOD
 
 
 def train_mesh(options: argparse.Namespace) -> int:
     """`train-mesh`: a dense branch for a checkpoint, from photographs without labels."""
-    try:
-        import torch
+    import torch
 
-        from retinaface_edge.export.checkpoints.demo import demo_checkpoint
-        from retinaface_edge.export.checkpoints.families import read_checkpoint
-        from retinaface_edge.export.models.mesh_branch import branch_file
-        from retinaface_edge.training.mesh.fit import accuracy_text
-        from retinaface_edge.training.mesh.run import learn_mesh
-    except ImportError as error:
-        raise BackendError(f"training needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
+    from retinaface_edge.export.checkpoints.demo import demo_checkpoint
+    from retinaface_edge.export.checkpoints.source import read_checkpoint
+    from retinaface_edge.export.models.mesh_branch import branch_file
     from retinaface_edge.export.stage_cache import default_folder
     from retinaface_edge.runtime.io.atomic import write_whole
+    from retinaface_edge.training.mesh.fit import accuracy_text
+    from retinaface_edge.training.mesh.run import learn_mesh
 
     from .progress import bar, say
 
@@ -56,12 +49,15 @@ def train_mesh(options: argparse.Namespace) -> int:
     return GOOD
 
 
-def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], tuple[int, int]]) -> None:
-    """Add them to the command line; `verb` makes a parser for one of them."""
-    parser = verb(
+def add_train(verbs: Verbs) -> None:
+    """Add the verbs and their arguments."""
+    parser = add_verb(
+        verbs,
+        "train-mesh",
         train_mesh,
         "add the dense 3D face to a checkpoint",
-        "train-mesh --checkpoint model.pth --images photos --teacher face_landmark.tflite --output mesh.npz",
+        "train-mesh --checkpoint model.pth --images photos --teacher face_landmark.tflite --output mesh.safetensors",
+        extra="build",
     )
     parser.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
     parser.add_argument(
@@ -70,7 +66,7 @@ def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], 
     parser.add_argument(
         "--teacher", type=Path, required=True, metavar="FILE", help="MediaPipe's 468-point network (.tflite)"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write the branch (.npz)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the branch to write (.safetensors)")
     parser.add_argument(
         "--decoder",
         choices=("linear", "graph"),
@@ -83,10 +79,13 @@ def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], 
     parser.add_argument("--seed", type=int, default=0, help="of augmentation and training (default: %(default)s)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where answers and views are kept (0.4 GB)")
 
-    parser = verb(
+    parser = add_verb(
+        verbs,
+        "train",
         train,
         "fine-tune a detector on labels with five landmarks",
         "train --labels label.txt --output model.pth --steps 2000",
+        extra="build",
     )
     parser.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
     parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="WIDER FACE with landmarks")
@@ -103,17 +102,14 @@ def add_verbs(verb: Verb, positive: Callable[[str], int], size: Callable[[str], 
 
 def train(options: argparse.Namespace) -> int:
     """`train`: fine-tune a detector on labels with landmarks."""
-    try:
-        import torch
+    import torch
 
-        from retinaface_edge.export.checkpoints.demo import demo_checkpoint
-        from retinaface_edge.export.checkpoints.families import read_checkpoint
-        from retinaface_edge.training.finetune import train as fine_tune
-        from retinaface_edge.training.label_files import read_labels
-        from retinaface_edge.training.losses import Losses
-    except ImportError as error:
-        raise BackendError(f"training needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
+    from retinaface_edge.export.checkpoints.demo import demo_checkpoint
+    from retinaface_edge.export.checkpoints.source import read_checkpoint
     from retinaface_edge.runtime.spec import Spec
+    from retinaface_edge.training.finetune import train as fine_tune
+    from retinaface_edge.training.label_files import read_labels
+    from retinaface_edge.training.losses import Losses
 
     from .progress import bar, say
 

@@ -16,7 +16,8 @@ from ..errors import BundleError, SpecError
 from ..spec import Spec
 from .signature import SIGNATURE, check_signature, configured_key
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
+"""That this version reads; which one a bundle has depends on its contract (`Spec.format_version`)."""
 MANIFEST = "manifest.json"
 DEVICE = "device.json"
 """What one machine prefers (`device.py`): the only file in a bundle that is not of the build."""
@@ -164,9 +165,10 @@ def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
         whole = False
     if not whole:
         raise BundleError(f"{folder / MANIFEST} was changed or cut short after the build; build the bundle again")
-    if manifest.get("format_version") != FORMAT_VERSION:
+    if (version := manifest.get("format_version")) not in FORMAT_VERSIONS:
+        readable = " and ".join(map(str, FORMAT_VERSIONS))
         raise BundleError(
-            f"{folder} has bundle format {manifest.get('format_version')!r}, this version reads {FORMAT_VERSION}; "
+            f"{folder} has bundle format {version!r}, this version reads {readable}; "
             "build the bundle again, or install the version that wrote it"
         )
     return dict(manifest)

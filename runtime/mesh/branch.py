@@ -195,7 +195,7 @@ class _Sampler:
 
     def __init__(self, spec: Spec, grids: Sequence[Grid], most: int) -> None:
         assert spec.mesh is not None
-        cells = np.array([[side // stride for stride in spec.strides] for side in (spec.width, spec.height)])
+        cells = np.array([spec.cells(stride)[::-1] for stride in spec.strides]).T
         row = cells[0, :, np.newaxis]
         self._inverse = 1.0 / np.array(spec.strides)[:, np.newaxis]
         self._before = np.nextafter(cells - 1.0, 0.0)[:, :, np.newaxis]  # so that every cell has a next one

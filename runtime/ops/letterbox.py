@@ -72,7 +72,9 @@ def letterbox_for(spec: Spec, frame_width: int, frame_height: int) -> Letterbox:
         height=height,
         columns=taps(frame_width, width),
         rows=taps(frame_height, height),
-        scratch=Scratch.for_width(max(frame_width, width), np.tile(np.array(spec.mean, np.uint8), (spec.width, 1))),
+        scratch=Scratch.for_width(
+            max(frame_width, width), np.tile(np.array(spec.padding_colour, np.uint8), (spec.width, 1))
+        ),
     )
 
 

@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
 from retinaface_edge.calibration.dataset.image_set import CalibrationError, ImageSet, image_folder, image_set
 from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
+from retinaface_edge.calibration.graph.session import run
 from retinaface_edge.calibration.observers import Observation, observe
 from retinaface_edge.calibration.qdq import QuantisationError, quantise
 from retinaface_edge.calibration.range_estimators import ESTIMATORS, MOST_LOSS, Range, before_activation
-from retinaface_edge.export.graph.export import run
 from retinaface_edge.runtime import Spec
 from retinaface_edge.runtime.ops.postprocess import Grid
 

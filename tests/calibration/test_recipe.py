@@ -23,7 +23,7 @@ from retinaface_edge.calibration.qdq import quantise
 from retinaface_edge.calibration.range_estimators import ESTIMATORS, Range
 from retinaface_edge.calibration.recipe import PRESETS, Recipe, RecipeError, for_branch, read_recipe, recipe_from_json
 from retinaface_edge.export import stage_cache as cache
-from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.graph.export import run, to_onnx
 from retinaface_edge.export.lower.tflite import lower_tflite
 from retinaface_edge.export.models.deploy import Deploy

@@ -25,6 +25,7 @@ from retinaface_edge.export.checkpoints.source import CheckpointError, checkpoin
 from retinaface_edge.export.lower.openvino import lower_openvino
 from retinaface_edge.export.lower.tflite import LoweringError
 from retinaface_edge.runtime import Bundle, BundleError, Spec
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 
 SMALL = ["build", "--images", "3", "--recipe", "fast", "--size", "160x128", "--force"]
 
@@ -167,7 +168,7 @@ def test_checkpoints_that_are_too_large_are_refused_unread(tmp_path: Path) -> No
 @pytest.fixture
 def content() -> Content:
     files = {"onnx/model.onnx": b"abc" * 1000, "c/a.h": b"/* */"}
-    return Content(Spec(), files, {("onnxruntime", "fp32"): ["onnx/model.onnx"]}, {})
+    return Content(Spec(), files, {ArtifactId(Backend.ONNXRUNTIME, Precision.FP32): ["onnx/model.onnx"]}, {})
 
 
 def test_two_builds_to_one_output_do_not_interleave(tmp_path: Path, content: Content) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import onnx
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+
+from retinaface_edge.calibration.kernel_parity import weight_scales
+from retinaface_edge.runtime.ops.postprocess import Grid
 
 
 def network(
@@ -87,3 +94,154 @@ NETWORKS = {
     "size": st.tuples(st.integers(3, 17), st.integers(3, 17)),
     "seed": st.integers(0, 2**32 - 1),
 }
+
+
+def residual_network(form: ResidualForm, grids: Mapping[str, Grid] | None = None) -> onnx.ModelProto:
+    """A stem, a pool, a residual sum of two convolutions and what a neck does with it; FP32, or QDQ on `grids`.
+
+    `grids` has those of `RESIDUAL_VALUES`. Weights of a QDQ graph are integers on scales that kernels agree on.
+    """
+    made, channels = _Builder(form.seed, grids), form.channels
+    made.image(form.size)
+    activate = made.clip if form.relu6 else made.relu
+    stem = activate(made.conv("stem", "nchw", (channels, 3, 3, 3), strides=[2, 2], pads=[1] * 4))
+    if form.pools_negatives:
+        stem = made.conv("linear", stem, (channels, channels, 1, 1))
+    pool = made.node(form.pool, [stem], "pool", kernel_shape=[form.kernel] * 2, strides=[2, 2], pads=form.pads)
+    made.scales["pool"] = made.scales[stem]
+    groups = channels if form.depthwise else 1
+    wide = (channels, channels // groups, 3, 3)
+    side = [form.dilation] * 2
+    left = activate(made.conv("left", pool, wide, dilations=side, pads=side * 2, group=groups))
+    right = made.conv("right", left, (channels, channels, 1, 1))
+    total = made.node("Add", [right, made.conv("shortcut", pool, (channels, channels, 1, 1))], "total")
+    total = {"Relu": made.relu, "Clip": made.clip}.get(form.after_add, made.grid)(total)
+    half = max(channels // 2, 1)
+    made.weights["parts"] = np.array([half, channels - half], np.int64)
+    if channels > 1:
+        made.add("Split", [total, "parts"], ["part.a", "part.b"], "split", axis=1)
+        total = made.node("Concat", ["part.b", "part.a"], "joined", axis=1)
+    made.weights["upscales"] = np.array([1, 1, 2, 3], np.float32)
+    up = made.node("Resize", [total, "", "upscales"], "up", mode="nearest", nearest_mode="floor", **ASYMMETRIC)
+    made.add("Transpose", [up], ["out"], "out", perm=[0, 2, 3, 1])
+    return made.model(form.size)
+
+
+ASYMMETRIC = {"coordinate_transformation_mode": "asymmetric"}
+RESIDUAL_VALUES = ("stem", "left", "linear", "right", "shortcut", "total")
+"""The values of a residual network that have grids of their own; an activation is on that of what it activates."""
+
+
+@dataclass(frozen=True)
+class ResidualForm:
+    """What may differ between residual networks."""
+
+    channels: int = 4
+    size: tuple[int, int] = (14, 10)
+    pool: str = "MaxPool"
+    kernel: int = 3
+    pads: tuple[int, int, int, int] = (1, 1, 1, 1)
+    pools_negatives: bool = False
+    dilation: int = 1
+    depthwise: bool = False
+    relu6: bool = False
+    after_add: str = "Relu"
+    seed: int = 0
+
+
+RESIDUAL_FORMS = st.builds(
+    ResidualForm,
+    channels=st.integers(1, 6),
+    size=st.tuples(st.integers(9, 18), st.integers(9, 18)),
+    pool=st.just("MaxPool"),
+    kernel=st.sampled_from([2, 3]),
+    pads=st.tuples(*[st.integers(0, 1)] * 4),
+    pools_negatives=st.booleans(),
+    dilation=st.integers(1, 3),
+    depthwise=st.booleans(),
+    relu6=st.booleans(),
+    after_add=st.sampled_from(["", "Relu", "Clip"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+
+
+class _Builder:
+    """An ONNX graph in the making: float, or with a QuantizeLinear and DequantizeLinear behind each value."""
+
+    def __init__(self, seed: int, grids: Mapping[str, Grid] | None) -> None:
+        self.random = np.random.default_rng(seed)
+        self.grids = grids
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, np.ndarray] = {"low": np.float32(0), "high": np.float32(6)}  # type: ignore[dict-item]
+        self.scales: dict[str, float] = {}
+
+    def add(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(kind, list(inputs), list(outputs), name, **attributes))
+
+    def node(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        self.add(kind, inputs, [name], name, **attributes)
+        return name
+
+    def image(self, size: tuple[int, int]) -> None:
+        if self.grids is None:
+            self.weights["mean"] = np.array([104, 117, 123], np.float32)
+            self.node("Cast", ["image"], "cast", to=TensorProto.FLOAT)
+            self.node("Sub", ["cast", "mean"], "centred")
+        else:
+            self.weights["mean"], self.weights["ones"] = np.array([104, 117, 123], np.uint8), np.ones(3, np.float32)
+            self.node("DequantizeLinear", ["image", "ones", "mean"], "centred", axis=3)
+        self.node("Transpose", ["centred"], "nchw", perm=[0, 3, 1, 2])
+        self.scales["nchw"] = 1.0
+
+    def conv(self, name: str, source: str, shape: tuple[int, ...], **attributes: Any) -> str:
+        """A convolution, on its grid unless an activation comes next."""
+        span = np.float32(1.0 / np.sqrt(np.prod(shape[1:])) / (64.0 if source == "nchw" else 1.0))
+        weight, bias = (self.random.normal(size=n).astype(np.float32) for n in (shape, shape[0]))
+        weight = weight * span
+        if self.grids is None:
+            self.weights[f"{name}.w"], self.weights[f"{name}.b"] = weight, bias
+        else:
+            least = np.maximum(np.abs(weight).reshape(len(weight), -1).max(axis=1) / 127, 1e-6).astype(np.float32)
+            scale = weight_scales(least, self.scales[source], self.grids[name].scale)
+            integers = np.clip(np.rint(weight / scale[:, None, None, None]), -127, 127).astype(np.int8)
+            steps = (scale * np.float32(self.scales[source])).astype(np.float32)
+            for part, values, by in (("w", integers, scale), ("b", np.rint(bias / steps).astype(np.int32), steps)):
+                self.weights[f"{name}.{part}.integers"], self.weights[f"{name}.{part}.scale"] = values, by
+                self.weights[f"{name}.{part}.zero"] = np.zeros(len(by), values.dtype)
+                names = [f"{name}.{part}.{end}" for end in ("integers", "scale", "zero")]
+                self.node("DequantizeLinear", names, f"{name}.{part}", axis=0)
+        self.node("Conv", [source, f"{name}.w", f"{name}.b"], name, **attributes)
+        return name if name in ("stem", "left") else self.grid(name)
+
+    def relu(self, source: str) -> str:
+        return self.grid(self.node("Relu", [source], f"{source}.activation"), source)
+
+    def clip(self, source: str) -> str:
+        return self.grid(self.node("Clip", [source, "low", "high"], f"{source}.activation"), source)
+
+    def grid(self, name: str, grid_of: str = "") -> str:
+        """The value quantised and dequantised; itself in a float graph."""
+        if self.grids is None:
+            self.scales[name] = 1.0
+            return name
+        grid = self.grids[grid_of or name]
+        self.weights[f"{name}.scale"], self.weights[f"{name}.zero"] = np.float32(grid.scale), np.uint8(grid.zero_point)  # type: ignore[assignment]
+        self.node("QuantizeLinear", [name, f"{name}.scale", f"{name}.zero"], f"{name}.integers")
+        value = self.node(
+            "DequantizeLinear", [f"{name}.integers", f"{name}.scale", f"{name}.zero"], f"{name}.quantised"
+        )
+        self.scales[value] = grid.scale
+        return value
+
+    def model(self, size: tuple[int, int]) -> onnx.ModelProto:
+        used = {name for node in self.nodes for name in node.input}
+        graph = helper.make_graph(
+            self.nodes,
+            "residual",
+            [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, *size, 3])],
+            [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, "h", "w", "c"])],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in self.weights.items() if name in used],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        onnx.checker.check_model(model, full_check=True)
+        return model

@@ -21,7 +21,7 @@ from retinaface_edge.export.lower.tflite_schema import Graph, Operator, Tensor
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
 SAME = 0
-RELU = 1
+RELU, RELU6 = 1, 3
 ADD_SHIFT = 20
 """ADD widens its terms by this many bits before it rescales them (`add.cc`)."""
 INT8 = np.iinfo(np.int8)
@@ -92,6 +92,41 @@ def _pad(operator: Operator, terms: Sequence[_Term], result: Tensor) -> NDArray[
     return np.pad(source.array, amounts.array.tolist(), constant_values=_zero_point(result))
 
 
+def _pad_with(operator: Operator, terms: Sequence[_Term], result: Tensor) -> NDArray[Any]:
+    source, amounts, fill = terms
+    return np.pad(source.array, amounts.array.tolist(), constant_values=fill.array.item())
+
+
+def _slice(operator: Operator, terms: Sequence[_Term], result: Tensor) -> NDArray[Any]:
+    source, begin, size = terms
+    return source.array[tuple(slice(b, b + n) for b, n in zip(begin.array, size.array, strict=True))]
+
+
+def _reshape(operator: Operator, terms: Sequence[_Term], result: Tensor) -> NDArray[Any]:
+    return terms[0].array.reshape(result.shape)
+
+
+def _max_pool(operator: Operator, terms: Sequence[_Term], result: Tensor) -> Integers:
+    """`integer_ops/pooling.h`: the stored integers; what SAME pads with never is the largest."""
+    return np.asarray(_pool_windows(operator, terms, INT8.min).max(axis=(3, 4)))[None]
+
+
+def _average_pool(operator: Operator, terms: Sequence[_Term], result: Tensor) -> Integers:
+    """`integer_ops/pooling.h`: the mean of the stored integers inside the picture, halves away from 0."""
+    sums = _pool_windows(operator, terms, 0).sum(axis=(3, 4))
+    ones = np.ones_like(terms[0].array, np.int64)
+    counts = _windows(operator, ones, _filter(operator)).sum(axis=(3, 4))
+    return np.asarray(np.sign(sums) * ((np.abs(sums) + counts // 2) // counts))[None]
+
+
+def _pool_windows(operator: Operator, terms: Sequence[_Term], outside: int) -> Integers:
+    return _windows(operator, terms[0].array.astype(np.int64), _filter(operator), outside)
+
+
+def _filter(operator: Operator) -> tuple[int, int]:
+    return operator.options["filterHeight"], operator.options["filterWidth"]
+
+
 def _conv(operator: Operator, terms: Sequence[_Term], result: Tensor) -> Integers:
     """`integer_ops/conv.h`: kernel (outputs, height, width, inputs)."""
     source, kernel, _ = terms
@@ -121,8 +156,7 @@ def _convolved(operator: Operator, sums: Integers, terms: Sequence[_Term], resul
     sums = sums + bias.array
     if np.any((sums < INT32.min) | (sums > INT32.max)):
         raise ReferenceError(f"operator {operator.name} of {result.name!r} overflows its 32-bit sums")
-    rectified = operator.options["fusedActivationFunction"] == RELU
-    return _to_grid(rescale(sums, multiplier(factor)), result, _zero_point(result) if rectified else INT8.min)
+    return _activated(operator, rescale(sums, multiplier(factor)), result)
 
 
 def _leaky_relu(operator: Operator, terms: Sequence[_Term], result: Tensor) -> Integers:
@@ -142,7 +176,8 @@ def _add(operator: Operator, terms: Sequence[_Term], result: Tensor) -> Integers
         (rescale(term.centred << ADD_SHIFT, multiplier(float(term.scale) / common)) for term in terms),
         np.int64(0),
     )
-    return _to_grid(rescale(np.asarray(total), multiplier(common / (2.0**ADD_SHIFT * float(_scale(result))))), result)
+    rescaled = rescale(np.asarray(total), multiplier(common / (2.0**ADD_SHIFT * float(_scale(result)))))
+    return _activated(operator, rescaled, result)
 
 
 def _resize_nearest_neighbor(operator: Operator, terms: Sequence[_Term], result: Tensor) -> NDArray[Any]:
@@ -160,32 +195,49 @@ def _resize_nearest_neighbor(operator: Operator, terms: Sequence[_Term], result:
 
 KERNELS: dict[str, Callable[[Operator, Sequence[_Term], Tensor], NDArray[Any]]] = {
     "ADD": _add,
+    "AVERAGE_POOL_2D": _average_pool,
     "CONCATENATION": _concatenation,
     "CONV_2D": _conv,
     "DEPTHWISE_CONV_2D": _depthwise_conv,
     "LEAKY_RELU": _leaky_relu,
+    "MAX_POOL_2D": _max_pool,
     "PAD": _pad,
+    "PADV2": _pad_with,
     "QUANTIZE": _quantize,
+    "RESHAPE": _reshape,
     "RESIZE_NEAREST_NEIGHBOR": _resize_nearest_neighbor,
+    "SLICE": _slice,
 }
 
 
-def _windows(operator: Operator, source: Integers, kernel: tuple[int, int]) -> Integers:
+def _windows(operator: Operator, source: Integers, kernel: tuple[int, int], outside: int = 0) -> Integers:
     """Every window of the one image in `source`: (height, width, channels, kernel height, kernel width)."""
     strides = operator.options["strideH"], operator.options["strideW"]
+    dilations = operator.options.get("dilationHFactor", 1), operator.options.get("dilationWFactor", 1)
+    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
     padding = [(0, 0)] * 2
     if operator.options["padding"] == SAME:
         totals = [
             max((math.ceil(n / s) - 1) * s + k - n, 0)
-            for n, s, k in zip(source.shape[1:3], strides, kernel, strict=True)
+            for n, s, k in zip(source.shape[1:3], strides, reach, strict=True)
         ]
         padding = [(total // 2, total - total // 2) for total in totals]
-    padded = np.pad(source[0], [*padding, (0, 0)])
-    return np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(0, 1))[:: strides[0], :: strides[1]]
+    padded = np.pad(source[0], [*padding, (0, 0)], constant_values=outside)
+    every = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(0, 1))
+    return every[:: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]]
 
 
-def _to_grid(integers: Integers, result: Tensor, least: int = INT8.min) -> Integers:
-    return np.clip(integers + _zero_point(result), least, INT8.max)
+def _activated(operator: Operator, integers: Integers, result: Tensor) -> Integers:
+    """On the result's grid, between the activation's bounds (`CalculateActivationRangeQuantized`, kernel_util.cc)."""
+    activation, scale = operator.options["fusedActivationFunction"], _scale(result)
+    centred = np.clip(integers, 0 if activation in (RELU, RELU6) else None, None)
+    if activation == RELU6:
+        centred = np.minimum(centred, math.floor(float(np.float32(6.0) / scale) + 0.5))
+    return _to_grid(centred, result)
+
+
+def _to_grid(integers: Integers, result: Tensor) -> Integers:
+    return np.clip(integers + _zero_point(result), INT8.min, INT8.max)
 
 
 def _scale(tensor: Tensor) -> np.float32:

@@ -72,7 +72,7 @@ def test_all_of_the_runtime_is_mutated() -> None:
 
 
 def test_a_mutant_meets_the_tests_that_run_its_line_the_quick_ones_first() -> None:
-    path = ROOT / "runtime" / "drift.py"
+    path = ROOT / "runtime" / "ops" / "iou.py"
     name = str(path.relative_to(ROOT))
     mutant = mutants(path)[-1]
     known = [
@@ -117,7 +117,7 @@ def test_what_a_shared_fixture_runs_counts_for_every_test_that_looks_at_it(tmp_p
 
 
 def test_a_shared_fixture_is_paid_once_for_each_file() -> None:
-    path = ROOT / "runtime" / "drift.py"
+    path = ROOT / "runtime" / "ops" / "iou.py"
     mutant = mutants(path)[-1]
     lines = {str(path.relative_to(ROOT)): frozenset(mutant.lines)}
     known = [

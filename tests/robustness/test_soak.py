@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trust.soak import MOST_GROWTH, soak
+from robustness.trust.soak import MOST_GROWTH, soak
 
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.cli.main import main

@@ -48,8 +48,7 @@ from mutants import Mutant, mutants
 
 FILES = (
     *sorted((ROOT / "runtime").rglob("*.py")),
-    ROOT / "export/lower/tflite.py",
-    ROOT / "export/lower/tflite_schema.py",
+    *sorted((ROOT / "export/lower").glob("tflite*.py")),
 )
 """What is mutated."""
 ROOMS = ("runtime", "calibration", "export", "benchmarks", "training", "retinaface_edge")
@@ -146,6 +145,7 @@ def code_digest() -> str:
         *tests.glob("robustness/fuzz/*"),
         *tests.glob("robustness/trust/*"),
         tests / "conftest.py",
+        tests / "untrained.py",
     ]
     code = hashlib.sha256()
     for path in sorted(file for file in files if file.suffix == ".py"):

@@ -1,0 +1,71 @@
+"""How a verb is added to the command line, and the types of its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TypeAlias
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""What `add_subparsers` gives; its class is generic for type checkers only."""
+
+Run = Callable[[argparse.Namespace], int]
+"""What a verb does with its parsed options; gives the exit code."""
+
+
+def add_verb(
+    verbs: Verbs, name: str, run: Run, summary: str, example: str, extra: str | None = None
+) -> argparse.ArgumentParser:
+    """Add one verb; gives its parser, which has no arguments yet.
+
+    Args:
+        verbs: the list it is added to.
+        name: the word on the command line.
+        run: what is called with the parsed options.
+        summary: what the verb does, in a few words that start with a small letter.
+        example: a whole command without the program's name.
+        extra: the extra in pyproject.toml that installs what the verb imports; an error names it.
+    """
+    verb = verbs.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example: retinaface-edge {example}",
+    )
+    verb.set_defaults(run=run, verb=name, extra=extra)
+    return verb
+
+
+def size(text: str) -> tuple[int, int]:
+    """The size of a network input or frame: `640x480` is (640, 480)."""
+    width, separator, height = text.lower().partition("x")
+    if not separator or not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, for instance 640x480")
+    return int(width), int(height)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def percent(text: str) -> float:
+    """A number from 0 to 100, with or without the sign: `5`, `2.5%`."""
+    return _number_up_to(100.0, text.removesuffix("%"))
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number_up_to(1.0, text)
+
+
+def _number_up_to(most: float, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {most:g}")
+    return value

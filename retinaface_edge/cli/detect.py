@@ -1,0 +1,184 @@
+"""The verb `detect`: the faces of pictures, or of a video, a camera or a stream."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retinaface_edge.runtime.backends import BACKENDS
+from retinaface_edge.runtime.bundle.bundle import PRECISIONS, Bundle
+from retinaface_edge.runtime.errors import ImageError
+from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.ops.postprocess import Face, Faces
+
+from .arguments import Verbs, add_verb, positive, share
+from .exit_codes import BAD_INPUT, GOOD, fail
+
+
+def detect(options: argparse.Namespace) -> int:
+    """`detect`: the faces of pictures, or of a video, a camera or a stream."""
+    from retinaface_edge.runtime.detector import Detector
+    from retinaface_edge.runtime.io.images import find_images, read_image
+    from retinaface_edge.runtime.io.video import is_video
+
+    bundle = Bundle.load(options.bundle)
+    if any(is_video(str(source)) for source in options.images):
+        return _detect_video(options, bundle)
+    paths = find_images([Path(image) for image in options.images])
+    detector = Detector.load(bundle, options.backend, options.precision, options.threads)
+    if options.draw:
+        from retinaface_edge.runtime.io.draw import draw_faces
+
+        options.draw.mkdir(parents=True, exist_ok=True)
+    if options.mesh_format and not options.mesh_output:
+        raise ImageError("--mesh-format needs --mesh-output DIR, where its files are written")
+    mesh = options.mesh or options.mesh_output is not None
+    lines, failed = [], 0
+    for path, drawing in zip(paths, _drawings(paths, options.draw), strict=True):
+        try:
+            frame = read_image(path)
+            faces = detector.detect(frame, options.score_threshold, mesh=mesh)
+            if options.mesh_output:
+                _write_meshes(options.mesh_output, options.mesh_format or "obj", path, frame, faces)
+            if drawing:
+                draw_faces(frame, faces, drawing)
+        except ImageError as error:
+            fail(str(error))
+            failed += 1
+            continue
+        height, width = frame.shape[:2]
+        record = _record(path, width, height, faces)
+        lines.append(json.dumps(record, ensure_ascii=False))
+        if options.json != "-":
+            print(_sentence(path, width, height, faces))
+        if drawing and options.json != "-":
+            print(f"  drawn: {drawing}")
+    _write_lines(options.json, lines)
+    return BAD_INPUT if failed else GOOD
+
+
+def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
+    from retinaface_edge.runtime.detector import Detector
+    from retinaface_edge.runtime.io.video import detect_video
+
+    if len(options.images) > 1:
+        raise ImageError("a video, a camera or a stream is given alone; run detect once for each")
+    source, output = options.images[0], None
+    if options.draw:
+        options.draw.mkdir(parents=True, exist_ok=True)
+        output = options.draw / f"{Path(source).stem if Path(source).is_file() else 'video'}.mp4"
+        if output.exists() and Path(source).is_file() and output.samefile(source):
+            raise ImageError(f"--draw would overwrite {source}; give another folder")
+    lines: list[str] = []
+
+    def each(index: int, faces: Faces) -> None:
+        if options.json:
+            line = json.dumps({"frame": index, "faces": _faces(faces)})
+            if options.json == "-":  # a camera may never end, and its reader waits for each frame
+                print(line, flush=True)
+            else:
+                lines.append(line)
+
+    with Detector.load(bundle, options.backend, options.precision, options.threads) as detector:
+        try:
+            report = detect_video(
+                detector, source, each, output, options.show, options.score_threshold, options.frames, options.mesh
+            )
+        except KeyboardInterrupt:  # how a camera is stopped: the frames so far are whole, and there is no second try
+            _write_lines(options.json, lines)
+            raise
+    print(report, file=sys.stderr if options.json == "-" else sys.stdout)
+    if output and options.json != "-":
+        print(f"  drawn: {output}")
+    _write_lines(options.json, lines)
+    return GOOD
+
+
+def add_detect(verbs: Verbs) -> None:
+    """Add the verb and its arguments."""
+    verb = add_verb(
+        verbs,
+        "detect",
+        detect,
+        "find faces in pictures or video",
+        "detect bundle photo.jpg --draw out --json faces.jsonl",
+    )
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument(
+        "images",
+        nargs="+",
+        metavar="SOURCE",
+        help="JPEG or PNG files or folders, or one video file, camera index or URL",
+    )
+    verb.add_argument("--backend", choices=BACKENDS, help="default: what bench --store kept, or the best installed")
+    verb.add_argument("--precision", choices=PRECISIONS, help="default: what bench --store kept, or int8")
+    verb.add_argument("--threads", type=positive, default=1, help="default: %(default)s")
+    verb.add_argument("--score-threshold", type=share, default=0.5, help="least score, 0 to 1 (default: %(default)s)")
+    verb.add_argument("--json", metavar="FILE", help="write one JSON object a picture or frame; - for standard output")
+    verb.add_argument("--draw", type=Path, metavar="DIR", help="write the pictures or the video with faces drawn")
+    verb.add_argument("--mesh", action="store_true", help="the 3D mesh of each face too, drawn as a wireframe")
+    verb.add_argument("--mesh-output", type=Path, metavar="DIR", help="write the mesh of each face of a picture there")
+    verb.add_argument("--mesh-format", choices=("obj", "ply", "json"), help="the form of those files (default: obj)")
+    verb.add_argument("--show", action="store_true", help="show a video or camera in a window while it is detected in")
+    verb.add_argument("--frames", type=positive, help="stop a video, camera or stream after so many frames")
+
+
+def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
+    """Where each picture is drawn to; pictures of the same name from different folders get a number."""
+    if folder is None:
+        return [None] * len(paths)
+    taken: set[Path] = set()
+    drawings: list[Path | None] = []
+    for path in paths:
+        target, number = folder / f"{path.stem}.png", 1
+        while target in taken:
+            number += 1
+            target = folder / f"{path.stem}-{number}.png"
+        taken.add(target)
+        drawings.append(target)
+    return drawings
+
+
+def _record(path: Path, width: int, height: int, faces: Faces) -> dict[str, Any]:
+    return {"image": str(path), "width": width, "height": height, "faces": _faces(faces)}
+
+
+def _faces(faces: Faces) -> list[dict[str, Any]]:
+    return [_face(face) for face in faces]
+
+
+def _face(face: Face) -> dict[str, Any]:
+    record = {"score": face.score, "box": list(face.box), "landmarks": [list(point) for point in face.landmarks]}
+    if face.vertices is None:
+        return record
+    from retinaface_edge.runtime.mesh.branch import head_pose
+
+    return {**record, "vertices": face.vertices.tolist(), "pose": head_pose(face.vertices)._asdict()}
+
+
+def _sentence(path: Path, width: int, height: int, faces: Faces) -> str:
+    count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
+    boxes = "".join(f"\n  {face.score:.3f} at " + ", ".join(f"{value:.0f}" for value in face.box) for face in faces)
+    return f"{path} ({width}x{height}): {count}{boxes}"
+
+
+def _write_meshes(folder: Path, kind: str, path: Path, frame: Any, faces: Faces) -> None:
+    from retinaface_edge.runtime.mesh.files import mesh_files
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, face in enumerate(faces):
+        assert face.vertices is not None
+        for name, content in mesh_files(kind, f"{path.stem}-{index}", face.vertices, frame).items():
+            write_whole(folder / name, content)
+
+
+def _write_lines(target: str | None, lines: Sequence[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    if target == "-":
+        sys.stdout.write(text)
+    elif target:
+        write_whole(Path(target), text)

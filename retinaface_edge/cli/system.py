@@ -1,0 +1,70 @@
+"""The verbs about a bundle's files and this machine: `verify`, `doctor` and `inspect`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from retinaface_edge.runtime.backends import installed
+from retinaface_edge.runtime.bundle.bundle import Bundle
+from retinaface_edge.runtime.io.atomic import write_whole
+
+from .arguments import Verbs, add_verb
+from .exit_codes import BAD_INPUT, GOOD
+
+
+def verify(options: argparse.Namespace) -> int:
+    """`verify`: every byte is as it was built."""
+    from retinaface_edge.runtime.bundle.signature import configured_key
+
+    key = options.key or configured_key()
+    bundle = Bundle.load(options.bundle, key)
+    bundle.verify()
+    print(f"{bundle.path}: {len(bundle.files)} files, all as built{f', signed by {key}' if key else ''}")
+    return GOOD
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """`inspect`: the manifest for people."""
+    bundle = Bundle.load(options.bundle)
+    spec, provenance = bundle.spec, bundle.manifest["provenance"]
+    print(f"bundle      {bundle.path} (format {bundle.manifest['format_version']})")
+    print(f"input       image, uint8, 1x{spec.height}x{spec.width}x3, BGR; mean {spec.mean} inside the graph")
+    print(f"anchors     {len(spec.anchors):,}: strides {spec.strides}, sizes {spec.anchor_sizes}")
+    print("outputs     " + ", ".join(f"{output.name} {output.shape[1:]}" for output in spec.outputs))
+    for key in ("checkpoint", "calibration", "tools"):
+        values = provenance[key]
+        print(f"{key:11} " + ", ".join(f"{name} {value}" for name, value in values.items() if value != []))
+    print("artifacts")
+    for artifact in (*bundle.artifacts, *bundle.meshes):
+        for file in artifact.files:
+            print(f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}")
+    if options.sbom:
+        from retinaface_edge.runtime.bundle.sbom import sbom
+
+        write_whole(options.sbom, sbom(bundle))
+    if options.model_card:
+        from retinaface_edge.runtime.bundle.model_card import model_card
+
+        write_whole(options.model_card, model_card(bundle))
+    return GOOD
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """`doctor`: what this machine can do, in ten lines."""
+    from retinaface_edge.benchmarks.doctor import doctor_text
+
+    print(doctor_text())
+    return GOOD if installed() else BAD_INPUT
+
+
+def add_system(verbs: Verbs) -> None:
+    """Add the verbs and their arguments."""
+    verb = add_verb(verbs, "verify", verify, "check every byte of a bundle", "verify bundle")
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument("--key", type=Path, metavar="PUB", help="have it signed by this Ed25519 public key (PEM), too")
+    add_verb(verbs, "doctor", doctor, "say what this machine can do", "doctor")
+    verb = add_verb(verbs, "inspect", inspect, "show what a bundle holds", "inspect bundle")
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument("--sbom", type=Path, metavar="FILE", help="write its bill of materials (CycloneDX 1.6, JSON)")
+    verb.add_argument("--model-card", type=Path, metavar="FILE", help="write its model card (Markdown)")
