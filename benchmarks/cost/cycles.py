@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from ..inference.network_under_test import MeasurementError
+from ..errors import MeasurementError
 from .cores import Core
 from .emulator.counts import Block, Counts
 

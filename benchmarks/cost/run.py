@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from retinaface_edge.runtime.bundle.bundle import Artifact, Bundle
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 
-from ..inference.network_under_test import MeasurementError
+from ..errors import MeasurementError
+from ..results import FORMAT_VERSION
 from .attribution import Attributed, attribute, boundaries
 from .cores import read_core
 from .cycles import block_cycles, find_llvm
 from .emulator.user_space import UserSpace, open_user_space
 from .operators import Network, read_network
-from .results import FORMAT_VERSION, NO_WORK, ArtifactCost, CostResult, OperatorCost, Part, Work
+from .result import NO_WORK, ArtifactCost, CostResult, OperatorCost, Part, Work
 
 TFLITE = "tflite"
 SEED = 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...inference.network_under_test import MeasurementError
+from ...errors import MeasurementError
 
 LINE_BYTES = 64
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ...inference.network_under_test import MeasurementError
+from ...errors import MeasurementError
 
 ELF64_LITTLE = b"\x7fELF\x02\x01"
 SECTION = struct.Struct("<IIQQQQIIQQ")

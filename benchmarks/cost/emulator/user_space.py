@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...inference.network_under_test import MeasurementError
+from ...errors import MeasurementError
 from ..cores import Core
 from .counts import Counts, read_counts
 from .symbols import Functions, read_functions

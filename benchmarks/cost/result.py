@@ -1,21 +1,13 @@
-"""Result of `cost`: counts of artifacts on cores, as frozen records; versioned JSON, read strictly."""
+"""What `cost` counts, as it is written to files (`write_result`, `read_result`)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Literal
 
-from retinaface_edge.runtime.io.atomic import write_whole
-from retinaface_edge.runtime.records import from_json, to_json
-
-from ..inference.network_under_test import MeasurementError
 from .attribution import Kernel
-
-FORMAT_VERSION = 1
 
 
 class Part(str, Enum):
@@ -102,29 +94,9 @@ class CostResult:
     """What one call of `cost` found. `tools` are the versions that decide the counts, `models` LLVM's, core by core."""
 
     kind: Literal["cost"]
-    format_version: int
+    format_version: Literal[2]
     bundle_digest: str
     input_digest: str
     tools: Mapping[str, str]
     models: Mapping[str, str]
     artifacts: tuple[ArtifactCost, ...]
-
-
-def write_cost(path: Path, result: CostResult) -> None:
-    """Write a result as JSON, whole or not at all."""
-    write_whole(path, json.dumps(to_json(result), ensure_ascii=False, allow_nan=False, indent=1) + "\n")
-
-
-def read_cost(path: Path) -> CostResult:
-    """Read what `write_cost` wrote. Raises `MeasurementError`, or `RecordError` naming the field that is wrong."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise MeasurementError(f"{path} is no readable JSON ({error}); give a file that cost --json wrote") from error
-    if not isinstance(content, dict) or content.get("kind") != "cost":
-        raise MeasurementError(f"{path} is no result of cost; give a file that cost --json wrote")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise MeasurementError(
-            f"{path} has format {content.get('format_version')!r}, this version reads {FORMAT_VERSION}; count again"
-        )
-    return from_json(CostResult, content)
