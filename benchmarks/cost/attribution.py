@@ -79,7 +79,9 @@ class Attributed:
 
 def boundaries(functions: Functions) -> list[int]:
     """Offsets of the functions that run one operator each: XNNPACK's and LiteRT's own."""
-    return [f.offset for f in functions.all if f.name == RUN_OPERATOR or RUN_DELEGATE.match(f.name) or litert_kernel(f.name)]
+    return [
+        f.offset for f in functions.all if f.name == RUN_OPERATOR or RUN_DELEGATE.match(f.name) or litert_kernel(f.name)
+    ]
 
 
 def litert_kernel(function: str) -> str | None:

@@ -70,7 +70,14 @@ def _simulate(assembly: Sequence[Sequence[str]], core: Core, suffix: str) -> lis
     regions = [
         f"# LLVM-MCA-BEGIN {index}\n" + "\n".join(lines) + "\n# LLVM-MCA-END\n" for index, lines in enumerate(assembly)
     ]
-    options = ["-mtriple=aarch64", "-mattr=+all", f"-mcpu={core.llvm_core}", f"-iterations={ITERATIONS}", "--json", "--instruction-info=false"]
+    options = [
+        "-mtriple=aarch64",
+        "-mattr=+all",
+        f"-mcpu={core.llvm_core}",
+        f"-iterations={ITERATIONS}",
+        "--json",
+        "--instruction-info=false",
+    ]
     options += ["--resource-pressure=false"]
     output = _llvm([f"llvm-mca{suffix}", *options, "-"], "".join(regions))
     found = {region["Name"]: region["SummaryView"] for region in json.loads(output)["CodeRegions"]}

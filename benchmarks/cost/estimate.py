@@ -104,5 +104,7 @@ def estimates(cost: ArtifactCost) -> tuple[Estimate, ...]:
 
 def _time_per_miss(points: Sequence[Point], gigahertz: float) -> float:
     """Least squares of b in (cycles + b · misses − measured) / measured; no time is negative."""
-    shares = [(p.l1_misses / p.milliseconds / 1e6, 1.0 - milliseconds(p, gigahertz, 0.0) / p.milliseconds) for p in points]
+    shares = [
+        (p.l1_misses / p.milliseconds / 1e6, 1.0 - milliseconds(p, gigahertz, 0.0) / p.milliseconds) for p in points
+    ]
     return max(sum(x * y for x, y in shares) / sum(x * x for x, _ in shares), 0.0)

@@ -76,7 +76,9 @@ def read_network(model: bytes) -> Network:
             tuple(types[graph.tensors[index].type].lower() for index in graph.inputs),
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise MeasurementError(f"this is no TFLite file that can be counted ({error!r}); build the bundle again") from error
+        raise MeasurementError(
+            f"this is no TFLite file that can be counted ({error!r}); build the bundle again"
+        ) from error
 
 
 def _operator(kind: str, packed: Any, tensors: Sequence[Any], constants: set[int], types: dict[int, str]) -> Operator:

@@ -75,9 +75,7 @@ def count_model(space: UserSpace, job: Job, image: NDArray[np.uint8]) -> Artifac
     total = NO_WORK
     for found in attribute(counts, space.functions, network):
         spent = sum(cycles[block] * times for block, times in found.interval.runs.items())
-        instructions = sum(
-            counts.blocks[block].instructions * times for block, times in found.interval.runs.items()
-        )
+        instructions = sum(counts.blocks[block].instructions * times for block, times in found.interval.runs.items())
         work = _work(found, instructions, round(spent))
         total += work
         if found.operator is not None:

@@ -60,7 +60,9 @@ class Counts:
     def instructions(self) -> int:
         """Of the whole frame."""
         return sum(
-            self.blocks[block].instructions * times for interval in self.intervals for block, times in interval.runs.items()
+            self.blocks[block].instructions * times
+            for interval in self.intervals
+            for block, times in interval.runs.items()
         )
 
 

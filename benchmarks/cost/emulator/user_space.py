@@ -33,7 +33,18 @@ LIBRARY = "libpywrap_litert_common.so"
 WORK = "opt/count"
 PROCESSORS = 4
 TIME_LIMIT_S = 600
-PLUGIN_FLAGS = "-std=c99 -Wall -Wextra -Wpedantic -Wconversion -Werror -O2 -fPIC -shared -fvisibility=hidden".split()
+PLUGIN_FLAGS = [
+    "-std=c99",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wconversion",
+    "-Werror",
+    "-O2",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+]
 PACKAGES = {"qemu-aarch64": "qemu-user", "gcc": "gcc", "unshare": "util-linux"}
 LAST_INTERFACE_1 = 8
 ENVIRONMENT = {
@@ -77,9 +88,7 @@ class UserSpace:
             result = json.loads((inside / "result.json").read_text(encoding="utf-8"))
             return read_counts(counts, int(result["library_address"]))
 
-    def _prepare(
-        self, inside: Path, model: bytes, inputs: Sequence[NDArray[Any]], boundaries: Sequence[int]
-    ) -> None:
+    def _prepare(self, inside: Path, model: bytes, inputs: Sequence[NDArray[Any]], boundaries: Sequence[int]) -> None:
         shutil.rmtree(inside, ignore_errors=True)
         inside.mkdir(parents=True)
         (inside / "guest.py").write_bytes(resources.files(__package__).joinpath("guest.py").read_bytes())
@@ -99,7 +108,9 @@ def open_user_space(root: Path) -> UserSpace:
     """The user space at `root`. Raises `MeasurementError` that names what is missing and how to get it."""
     library = root / SITE_PACKAGES / "ai_edge_litert" / LIBRARY
     if not library.exists():
-        raise MeasurementError(f"{root} is no ARM64 user space with LiteRT; make it with: make arm64-userspace (as root)")
+        raise MeasurementError(
+            f"{root} is no ARM64 user space with LiteRT; make it with: make arm64-userspace (as root)"
+        )
     if missing := sorted({package for program, package in PACKAGES.items() if not shutil.which(program)}):
         raise MeasurementError(f"counting needs {', '.join(missing)}; run: apt-get install {' '.join(missing)}")
     qemu = _version(["qemu-aarch64", "--version"], r"version (\S+)")

@@ -68,9 +68,13 @@ class Builder:
         kind = np.int32 if is_bias else np.int8
         data = np.round(array * 100).astype(kind)
         scale = 0.005 * GRID.scales[0] if is_bias else 0.005
-        return self.add(Tensor(name, data.dtype, data.shape, Quantisation((scale,) * channels, (0,) * channels, axis), data))
+        return self.add(
+            Tensor(name, data.dtype, data.shape, Quantisation((scale,) * channels, (0,) * channels, axis), data)
+        )
 
-    def convolution(self, source: Value, channels: int, kernel: int = 1, stride: int = 1, linear: bool = False) -> Value:
+    def convolution(
+        self, source: Value, channels: int, kernel: int = 1, stride: int = 1, linear: bool = False
+    ) -> Value:
         """A convolution with SAME padding and ReLU6."""
         weights = self.random.uniform(-1, 1, (channels, kernel, kernel, source.channels)).astype(np.float32)
         return self._convolve("CONV_2D", source, weights, channels, stride, linear, 0)
@@ -81,7 +85,14 @@ class Builder:
         return self._convolve("DEPTHWISE_CONV_2D", source, weights, source.channels, stride, False, 3)
 
     def _convolve(
-        self, kind: str, source: Value, weights: NDArray[np.float32], channels: int, stride: int, linear: bool, axis: int
+        self,
+        kind: str,
+        source: Value,
+        weights: NDArray[np.float32],
+        channels: int,
+        stride: int,
+        linear: bool,
+        axis: int,
     ) -> Value:
         result = self.value(-(-source.side // stride), channels)
         bias = self.random.uniform(-1, 1, channels).astype(np.float32)

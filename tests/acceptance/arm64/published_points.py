@@ -18,7 +18,14 @@ from mobilenets import NETWORKS
 
 from retinaface_edge.benchmarks.cost import estimate
 from retinaface_edge.benchmarks.cost.emulator.user_space import UserSpace, open_user_space
-from retinaface_edge.benchmarks.cost.estimate import FITTED_CORE, Point, PublishedPoints, fit, milliseconds, published_points
+from retinaface_edge.benchmarks.cost.estimate import (
+    FITTED_CORE,
+    Point,
+    PublishedPoints,
+    fit,
+    milliseconds,
+    published_points,
+)
 from retinaface_edge.benchmarks.cost.result import ArtifactCost, Part
 from retinaface_edge.benchmarks.cost.run import Job, count_model
 from retinaface_edge.runtime.records import to_json
@@ -48,12 +55,16 @@ def main(folder: Path, write: bool) -> int:
     found = fit(fresh.fitted, fresh.gigahertz)
     for point, error in zip(fresh.fitted, found.left_out_errors, strict=True):
         macs = costs[point.name].macs / 1e6
-        print(f"{point.name}: {macs:.0f} M MAC, {point.cycles / 1e6:.1f} M cycles, {point.l1_misses / 1e6:.2f} M L1 misses;")
+        print(
+            f"{point.name}: {macs:.0f} M MAC, {point.cycles / 1e6:.1f} M cycles, {point.l1_misses / 1e6:.2f} M L1 misses;"
+        )
         print(f"  {point.milliseconds:g} ms published, left out {error:+.1%}")
     print(f"{found.nanoseconds_per_miss:.2f} ns per L1 miss; range ±{found.range_share:.0%}")
     for point in fresh.checked:
         ends = [milliseconds(point, fresh.gigahertz, found.nanoseconds_per_miss * n) for n in (1, 4)]
-        print(f"check: {point.name}, {point.threads} thread: {point.milliseconds:g} ms published, bracket {ends[0]:.0f} to {ends[1]:.0f}")
+        print(
+            f"check: {point.name}, {point.threads} thread: {point.milliseconds:g} ms published, bracket {ends[0]:.0f} to {ends[1]:.0f}"
+        )
     if write:
         DATA.write_text(json.dumps(to_json(fresh), indent=2) + "\n", encoding="utf-8")
     old = [(p.cycles, p.l1_misses) for p in (*points.fitted, *points.checked)]
