@@ -79,9 +79,11 @@ class Attributed:
 
 def boundaries(functions: Functions) -> list[int]:
     """Offsets of the functions that run one operator each: XNNPACK's and LiteRT's own."""
-    return [
-        f.offset for f in functions.all if f.name == RUN_OPERATOR or RUN_DELEGATE.match(f.name) or litert_kernel(f.name)
-    ]
+    return [function.offset for function in functions.all if _begins_interval(function.name)]
+
+
+def _begins_interval(function: str) -> bool:
+    return function == RUN_OPERATOR or bool(RUN_DELEGATE.match(function) or litert_kernel(function))
 
 
 def litert_kernel(function: str) -> str | None:

@@ -25,7 +25,7 @@ LEAST_RANGE, RANGE_OF_ONE_POINT = 0.05, 0.15
 
 @dataclass(frozen=True)
 class Board:
-    """What one `bench` result on a board says: its clock, its threads and the time of each artifact that was counted."""
+    """What one `bench` result on a board says: clock, threads, and the time of each artifact that was counted."""
 
     core: str
     gigahertz: float

@@ -19,8 +19,9 @@ OF_A_LAYER = re.compile(
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of the graph. `reads` and `writes` are tensors by index, without constants; `parts` counts all that is read.
+    """One operator of the graph.
 
+    `reads` and `writes` are tensors by index, without constants; `parts` counts all that is read, constants too.
     `layer` is the part of the network that it belongs to, `macs` its multiply–accumulates, and `in_floats` says that
     it reads or writes floats.
     """

@@ -32,7 +32,7 @@ def cost_markdown(result: CostResult) -> str:
 
 
 def _conditions(result: CostResult) -> Iterator[str]:
-    yield "counted, not measured: one frame, one thread; caches without prefetcher; cycles with all data in the L1 cache"
+    yield "counted, not measured: one frame, one thread; caches have no prefetcher; cycles are with all data in L1"
     yield ", ".join(f"{name} {version}" for name, version in result.tools.items())
     yield from (f"{core}: {note}" for core, note in result.models.items())
 

@@ -89,12 +89,17 @@ def read_counts(path: Path, library_address: int) -> Counts:
                     rows += 1
                 elif kind == "end":
                     end = [int(field) for field in fields]
-        intervals = [Interval(*values, runs=runs.get(index, {})) for index, values in enumerate(figures)]
+        intervals = [_interval(values, runs.get(index, {})) for index, values in enumerate(figures)]
     except (OSError, ValueError, TypeError, IndexError) as error:
         raise MeasurementError(f"{path} is no file of counts ({error}); count again") from error
     if end != [len(blocks), len(intervals), rows]:
         raise MeasurementError(f"{path} breaks off: the counted program ended before its frame did; count again")
     return Counts(blocks, intervals, library_address)
+
+
+def _interval(figures: Sequence[int], runs: Mapping[int, int]) -> Interval:
+    boundary, loads, stores, access_bytes, l1, l2, last_level, written = figures
+    return Interval(boundary, loads, stores, access_bytes, l1, l2, last_level, written, runs)
 
 
 def _in_order(index: int, expected: int) -> None:

@@ -17,7 +17,7 @@ SYMBOL_TABLE, FUNCTION = 2, 2
 
 
 class Function(NamedTuple):
-    """A function of a library: its offset from where the library is loaded, its bytes, its name as the linker knows it."""
+    """A function of a library: its offset from where the library is loaded, its bytes, and the linker's name for it."""
 
     offset: int
     size: int

@@ -93,7 +93,8 @@ class UserSpace:
         inside.mkdir(parents=True)
         (inside / "guest.py").write_bytes(resources.files(__package__).joinpath("guest.py").read_bytes())
         (inside / "model.tflite").write_bytes(model)
-        np.savez(inside / "inputs.npz", **{f"input{index}": array for index, array in enumerate(inputs)})
+        named: Any = {f"input{index}": array for index, array in enumerate(inputs)}
+        np.savez(inside / "inputs.npz", **named)
         request = {
             "model": f"/{WORK}/model.tflite",
             "inputs": f"/{WORK}/inputs.npz",
@@ -119,7 +120,11 @@ def open_user_space(root: Path) -> UserSpace:
             f"qemu-user {qemu} has a plugin interface that is not known here; install version 7 or 8 (Debian 12)"
         )
     (metadata,) = (root / SITE_PACKAGES).glob("ai_edge_litert-*.dist-info")
-    return UserSpace(root, read_functions(library), {"qemu-user": qemu, "ai-edge-litert": metadata.name.split("-")[1]})
+    return UserSpace(
+        root,
+        read_functions(library),
+        {"qemu-user": qemu, "ai-edge-litert": metadata.name.split("-")[1].removesuffix(".dist")},
+    )
 
 
 def _compile(plugin: Path) -> None:

@@ -20,6 +20,7 @@ from retinaface_edge.benchmarks.cost import estimate
 from retinaface_edge.benchmarks.cost.emulator.user_space import UserSpace, open_user_space
 from retinaface_edge.benchmarks.cost.estimate import (
     FITTED_CORE,
+    FITTED_THREADS,
     Point,
     PublishedPoints,
     fit,
@@ -54,16 +55,14 @@ def main(folder: Path, write: bool) -> int:
     fresh = PublishedPoints(points.gigahertz, tuple(map(counted, points.fitted)), tuple(map(counted, points.checked)))
     found = fit(fresh.fitted, fresh.gigahertz)
     for point, error in zip(fresh.fitted, found.left_out_errors, strict=True):
-        macs = costs[point.name].macs / 1e6
-        print(
-            f"{point.name}: {macs:.0f} M MAC, {point.cycles / 1e6:.1f} M cycles, {point.l1_misses / 1e6:.2f} M L1 misses;"
-        )
-        print(f"  {point.milliseconds:g} ms published, left out {error:+.1%}")
+        macs, cycles, misses = costs[point.name].macs / 1e6, point.cycles / 1e6, point.l1_misses / 1e6
+        print(f"{point.name}: {macs:.0f} M MAC, {cycles:.1f} M cycles, {misses:.2f} M L1 misses")
+        print(f"  published {point.milliseconds:g} ms; left out of the fit {error:+.1%}")
     print(f"{found.nanoseconds_per_miss:.2f} ns per L1 miss; range ±{found.range_share:.0%}")
     for point in fresh.checked:
-        ends = [milliseconds(point, fresh.gigahertz, found.nanoseconds_per_miss * n) for n in (1, 4)]
+        low, high = (milliseconds(point, fresh.gigahertz, found.nanoseconds_per_miss * n) for n in (1, FITTED_THREADS))
         print(
-            f"check: {point.name}, {point.threads} thread: {point.milliseconds:g} ms published, bracket {ends[0]:.0f} to {ends[1]:.0f}"
+            f"check: {point.name}, {point.threads} thread: published {point.milliseconds:g} ms, bracket {low:.0f} to {high:.0f}"
         )
     if write:
         DATA.write_text(json.dumps(to_json(fresh), indent=2) + "\n", encoding="utf-8")
