@@ -61,9 +61,8 @@ def main(folder: Path, write: bool) -> int:
     print(f"{found.nanoseconds_per_miss:.2f} ns per L1 miss; range ±{found.range_share:.0%}")
     for point in fresh.checked:
         low, high = (milliseconds(point, fresh.gigahertz, found.nanoseconds_per_miss * n) for n in (1, FITTED_THREADS))
-        print(
-            f"check: {point.name}, {point.threads} thread: published {point.milliseconds:g} ms, bracket {low:.0f} to {high:.0f}"
-        )
+        published = f"published {point.milliseconds:g} ms, range {low:.0f} to {high:.0f}"
+        print(f"check: {point.name}, {point.threads} thread: {published}")
     if write:
         DATA.write_text(json.dumps(to_json(fresh), indent=2) + "\n", encoding="utf-8")
     old = [(p.cycles, p.l1_misses) for p in (*points.fitted, *points.checked)]
