@@ -135,7 +135,7 @@ def add_build(verbs: Verbs) -> None:
     verb.add_argument(
         "--checkpoint",
         type=Path,
-        help="a RetinaFace (.pth, .safetensors, .onnx), SCRFD or YuNet (.onnx) (default: demo)",
+        help="RetinaFace, SCRFD or YuNet (default: the demo)",
     )
     verb.add_argument("--anchors", type=anchors, metavar="SIZES", help="its anchor sizes, such as 10,20/32,64/128,256")
     verb.add_argument("--mean", type=three_numbers, metavar="M,M,M", help="its mean, in the order of --colour")
