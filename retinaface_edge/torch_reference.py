@@ -1,4 +1,4 @@
-"""A trained checkpoint, run by PyTorch in its deploy form: the reference before any export."""
+"""A checkpoint run by PyTorch in its deploy form, the reference of `drift --checkpoint` before any export."""
 
 from __future__ import annotations
 

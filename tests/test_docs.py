@@ -163,7 +163,8 @@ def test_extras_that_error_messages_name_exist() -> None:
     named = set()
     for file in (ROOT / "retinaface_edge").rglob("*.py"):
         named |= set(re.findall(r"retinaface-edge\[([a-z-]+)\]", file.read_text()))
+        named |= set(re.findall(r'extra="([a-z-]+)"', file.read_text()))
     for room in ("runtime", "export", "calibration", "benchmarks"):
         for file in (ROOT / room).rglob("*.py"):
             named |= set(re.findall(r"retinaface-edge\[([a-z-]+)\]", file.read_text()))
-    assert {"build", "sign", "completion"} <= named <= set(extras)
+    assert {"bench", "build", "completion", "eval", "sign"} <= named <= set(extras)

@@ -123,26 +123,26 @@ def add_build(verbs: Verbs) -> None:
     )
     verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
     verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
-    verb.add_argument("--mesh", metavar="FILE", help="the dense branch, as train-mesh wrote it; demo: the demo's")
+    verb.add_argument("--mesh", metavar="FILE", help="the dense 3D branch that train-mesh wrote, or demo")
     verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
-    verb.add_argument("--images", type=positive, default=100, help="how many of them to use (default: %(default)s)")
+    verb.add_argument("--images", type=positive, default=100, help="how many of these to use (default: %(default)s)")
     verb.add_argument(
         "--recipe", default="balanced", help="fast, balanced, accurate, or a JSON file (default: %(default)s)"
     )
+    verb.add_argument("--target", choices=TARGETS, help="kind of machine to build for (default: any)")
     verb.add_argument(
-        "--target", choices=TARGETS, help="kind of machine to build for (default: weights use their range)"
+        "--max-drift", type=percent, metavar="X", help="keep layers in FP32 until INT8 drifts at most X %%"
     )
-    verb.add_argument("--max-drift", type=percent, metavar="X", help="keep layers float until INT8 drifts at most X %%")
     verb.add_argument("--report", type=Path, metavar="FILE", help="write the per-layer table (Markdown)")
     verb.add_argument("--size", type=size, default=(640, 480), help="network input, WIDTHxHEIGHT (default: 640x480)")
     verb.add_argument("--opset", type=int, default=18, help="ONNX opset (default: %(default)s)")
     verb.add_argument(
-        "--cache", type=Path, metavar="DIR", help="where results are kept between builds (default: yours)"
+        "--cache", type=Path, metavar="DIR", help="cache of build stages (default: in the user's cache folder)"
     )
-    verb.add_argument("--force", action="store_true", help="replace a bundle that is already at --output")
+    verb.add_argument("--force", action="store_true", help="replace an existing bundle")
     verb.add_argument("--sign", type=Path, metavar="KEY", help="sign with this Ed25519 private key (PEM)")
     verb.add_argument("--licence", metavar="NAME", help="the checkpoint's licence, for the manifest")
-    verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how it was built (JSON)")
+    verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how the bundle was built (JSON)")
 
 
 def _branch(name: str) -> Branch:

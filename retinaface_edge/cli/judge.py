@@ -1,4 +1,4 @@
-"""The verbs that judge bundles: `drift`, `eval`, `compare` and `report`. The work is done in `benchmarks`."""
+"""The verbs that measure the quality of bundles: `drift`, `eval`, `compare` and `report`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def drift(options: argparse.Namespace) -> int:
-    """`drift`: every artifact against FP32, on pictures without annotation."""
+    """`drift`: compare every artifact with FP32, on pictures without annotation."""
     from retinaface_edge.benchmarks.drift.layer_metrics import layer_drift
     from retinaface_edge.benchmarks.drift.mesh_metrics import mesh_drift
     from retinaface_edge.benchmarks.drift.run import drift
@@ -58,7 +58,7 @@ def drift(options: argparse.Namespace) -> int:
 
 
 def eval_(options: argparse.Namespace) -> int:
-    """`eval`: accuracy on an annotated set, of a bundle or of predictions made elsewhere."""
+    """`eval`: measure accuracy on an annotated set, of a bundle or of a detector's prediction files."""
     from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
     from retinaface_edge.benchmarks.accuracy.run import evaluate, evaluate_files
     from retinaface_edge.benchmarks.accuracy.wider_files import read_wider, write_predictions
@@ -70,7 +70,7 @@ def eval_(options: argparse.Namespace) -> int:
         raise MeasurementError("give a bundle, or --predictions with the folder of a detector's text files")
     if options.predictions:
         if not options.widerface:
-            raise MeasurementError("--predictions are in the WIDER FACE form; give --widerface with its ground truth")
+            raise MeasurementError("--predictions needs --widerface, the ground truth that they are compared with")
         result = evaluate_files(options.widerface, options.predictions)
     else:
         dataset = read_wider(options.widerface) if options.widerface else read_boxes(options.boxes)
@@ -97,7 +97,7 @@ def eval_(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """`compare`: what changed between two bundles or two results, noise called noise."""
+    """`compare`: find what changed between two bundles or results beyond noise."""
     from retinaface_edge.benchmarks.accuracy.compare import compare_results
     from retinaface_edge.benchmarks.errors import MeasurementError
     from retinaface_edge.benchmarks.report.text import compare_text
@@ -108,7 +108,7 @@ def compare(options: argparse.Namespace) -> int:
         if not all(bundles):
             raise MeasurementError("compare takes two bundles or two result files, not one of each")
         if not (options.widerface or options.boxes):
-            raise MeasurementError("to compare bundles, give the set to compare them on: --widerface or --boxes")
+            raise MeasurementError("to compare bundles, give an annotated set: --widerface or --boxes")
         a, b = (_evaluated(options, path) for path in (options.a, options.b))
     else:
         a, b = (_comparable(path) for path in (options.a, options.b))
@@ -135,7 +135,8 @@ def report(options: argparse.Namespace) -> int:
         bench=read_result(options.bench, BenchResult) if options.bench else None,
         images=options.images,
     )
-    size = write_report(options.output, given, read_gate(options.gate))
+    gate = None if options.gate == Path("none") else read_gate(options.gate)
+    size = write_report(options.output, given, gate)
     print(f"wrote {options.output}, {size:,} bytes")
     return GOOD
 
@@ -153,9 +154,9 @@ def _add_drift(verbs: Verbs) -> None:
     verb = add_verb(verbs, "drift", drift, summary, example, extra="bench")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of JPEG or PNG pictures")
-    verb.add_argument("--limit", type=positive, metavar="N", help="use at most N of them, spread evenly")
-    verb.add_argument("--checkpoint", type=Path, metavar="FILE", help="compare with this checkpoint in PyTorch, too")
-    verb.add_argument("--layers", action="store_true", help="show in which layers the difference is introduced")
+    verb.add_argument("--limit", type=positive, metavar="N", help="use at most N pictures, spread evenly")
+    verb.add_argument("--checkpoint", type=Path, metavar="FILE", help="also compare with this checkpoint in PyTorch")
+    verb.add_argument("--layers", action="store_true", help="show the error that each layer introduces")
     verb.add_argument("--every-pair", action="store_true", help="compare all artifacts with each other")
     _add_measuring(verb)
     _add_gate(verb)
@@ -166,17 +167,17 @@ def _add_eval(verbs: Verbs) -> None:
     verb = add_verb(verbs, "eval", eval_, summary, example, extra="eval")
     verb.add_argument("bundle", type=Path, nargs="?")
     _add_set(verb, required=True)
-    verb.add_argument("--predictions", type=Path, metavar="DIR", help="judge these text files instead of a bundle")
-    verb.add_argument("--write-predictions", type=Path, metavar="DIR", help="write every artifact's text files")
+    verb.add_argument("--predictions", type=Path, metavar="DIR", help="evaluate these text files instead of a bundle")
+    verb.add_argument("--write-predictions", type=Path, metavar="DIR", help="write the text files of every artifact")
     _add_measuring(verb)
     _add_gate(verb)
 
 
 def _add_compare(verbs: Verbs) -> None:
-    summary, example = "say what changed between two bundles or results", "compare a.json b.json"
+    summary, example = "show what changed between two bundles or results", "compare a.json b.json"
     verb = add_verb(verbs, "compare", compare, summary, example, extra="eval")
-    verb.add_argument("a", type=Path, help="a bundle, or a result that drift or eval wrote")
-    verb.add_argument("b", type=Path, help="the other")
+    verb.add_argument("a", type=Path, help="a bundle, or a result of drift or eval")
+    verb.add_argument("b", type=Path, help="the one to compare it with")
     _add_set(verb, required=False)
     _add_running(verb)
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
@@ -186,27 +187,37 @@ def _add_report(verbs: Verbs) -> None:
     summary, example = "write an HTML report", "report bundle --drift drift.json --output report.html"
     verb = add_verb(verbs, "report", report, summary, example, extra="bench")
     verb.add_argument("bundle", type=Path)
-    verb.add_argument("--drift", type=Path, metavar="FILE", help="what `drift --json` wrote")
-    verb.add_argument("--eval", type=Path, metavar="FILE", action="append", default=[], help="what `eval --json` wrote")
-    verb.add_argument("--bench", type=Path, metavar="FILE", help="what `bench --json` wrote")
-    verb.add_argument("--images", type=Path, metavar="DIR", help="the pictures of drift, to draw the worst of them")
-    verb.add_argument("--gate", type=Path, metavar="FILE", help="gate to show (default: the one that ships)")
+    verb.add_argument("--drift", type=Path, metavar="FILE", help="result of drift --json")
+    verb.add_argument("--eval", type=Path, metavar="FILE", action="append", default=[], help="result of eval --json")
+    verb.add_argument("--bench", type=Path, metavar="FILE", help="result of bench --json")
+    verb.add_argument("--images", type=Path, metavar="DIR", help="the pictures of drift, to show the worst ones")
+    verb.add_argument(
+        "--gate", type=Path, metavar="FILE", help="a gate file to judge by, or none (default: the built-in one)"
+    )
     verb.add_argument("--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")
 
 
 def _add_set(verb: argparse.ArgumentParser, required: bool) -> None:
     group = verb.add_mutually_exclusive_group(required=required)
     group.add_argument("--widerface", type=Path, metavar="DIR", help="WIDER FACE: WIDER_val and ground_truth")
-    group.add_argument("--boxes", type=Path, metavar="FILE", help="boxes as a plain list or in COCO's form (JSON)")
+    group.add_argument("--boxes", type=Path, metavar="FILE", help="boxes as a plain list or in COCO's format (JSON)")
     verb.add_argument("--scale", default="vga", help="vga, original, multi-scale or input (default: %(default)s)")
     verb.add_argument(
-        "--least-face", type=positive, default=10, metavar="PX", help="count faces from this size (default: 10)"
+        "--least-face",
+        type=positive,
+        default=10,
+        metavar="PX",
+        help="count faces of this size and larger (default: 10)",
     )
 
 
 def _add_measuring(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--artifact", action="append", metavar="PATTERN", help="only these, for instance '* int8'")
-    verb.add_argument("--score-threshold", type=share, default=0.5, help="operating score (default: %(default)s)")
+    verb.add_argument(
+        "--artifact", action="append", metavar="PATTERN", help="only these artifacts, for instance '* int8'"
+    )
+    verb.add_argument(
+        "--score-threshold", type=share, default=0.5, help="lowest score of a face (default: %(default)s)"
+    )
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
     _add_running(verb)
 
@@ -214,13 +225,17 @@ def _add_measuring(verb: argparse.ArgumentParser) -> None:
 def _add_running(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)")
     verb.add_argument("--dask", metavar="ADDRESS", help="run on this Dask cluster instead")
-    verb.add_argument("--cache", type=Path, metavar="DIR", help="where results are kept (default: the user's cache)")
-    verb.add_argument("--no-cache", action="store_true", help="measure everything again, keep nothing")
+    verb.add_argument(
+        "--cache", type=Path, metavar="DIR", help="cache of results (default: in the user's cache folder)"
+    )
+    verb.add_argument("--no-cache", action="store_true", help="measure everything again, and cache nothing")
 
 
 def _add_gate(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--gate", metavar="FILE", default="default", help="a gate file, default, or none")
-    verb.add_argument("--junit", type=Path, metavar="FILE", help="write the gate's outcome as JUnit XML")
+    verb.add_argument(
+        "--gate", metavar="FILE", default="default", help="a gate file, default, or none (default: %(default)s)"
+    )
+    verb.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome of the gate as JUnit XML")
 
 
 def _finish(options: argparse.Namespace, result: DriftResult | EvalResult, suite: str) -> int:

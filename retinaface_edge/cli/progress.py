@@ -1,4 +1,4 @@
-"""Progress for a person waiting, on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""Progress on standard error: a bar on a terminal, one line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(text: str) -> None:
-    """One line for the person waiting."""
+    """Print one line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from retinaface_edge.runtime import Spec, ThresholdError
 from retinaface_edge.runtime.ops.letterbox import letterbox_for
-from retinaface_edge.runtime.ops.postprocess import Grid, non_maximum_suppression, postprocess
+from retinaface_edge.runtime.ops.postprocess import (
+    Bounds,
+    Grid,
+    Selection,
+    faces_of,
+    non_maximum_suppression,
+    postprocess,
+)
 
 SPEC = Spec(96, 64)
 FLOAT = [Grid()] * len(SPEC.outputs)
@@ -149,10 +156,10 @@ def test_memory_does_not_grow_with_the_anchors() -> None:
     outputs = [np.full(o.shape, -10, np.float32) for o in spec.outputs]
     outputs[1][0, 5, 5, 0] = 3
     placement, mask = letterbox_for(spec, 1920, 1088), np.empty(len(spec.anchors), np.bool_)
-    grids = [Grid()] * 9
-    postprocess(spec, outputs, grids, placement, mask=mask)
+    grids, wanted = [Grid()] * 9, Selection(0.5, 0.4, Bounds())
+    faces_of(spec, outputs, grids, placement, wanted, mask)
     tracemalloc.start()
-    assert len(postprocess(spec, outputs, grids, placement, mask=mask)) == 1
+    assert len(faces_of(spec, outputs, grids, placement, wanted, mask)) == 1
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20_000 < len(spec.anchors)
