@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 import onnx
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -48,6 +49,10 @@ from retinaface_edge.runtime.errors import BackendError, BundleError, SpecError
 from retinaface_edge.runtime.host import artifact_choice as device
 from retinaface_edge.runtime.host.targets import BUDGETS, Budget, Processor, read_budget
 from retinaface_edge.runtime.ops.iou import iou
+from retinaface_edge.runtime.records import to_json
+
+OLD = ROOT / "tests" / "fixtures" / "results_v1" / "bench.json"
+"""Written by version 0.1."""
 
 FRAMES = 12
 ARTIFACTS = ("openvino int8", "onnxruntime fp32")
@@ -491,3 +496,48 @@ def test_a_stored_pick_is_what_runs_here_and_nowhere_else(
     assert device.default_artifact(copied).name == "openvino int8"
     with pytest.raises(BundleError, match="has no artifact"):
         device.store_pick(copied, "abacus", "int8")
+
+
+def test_the_figures_of_an_old_result_are_where_they_belong() -> None:
+    old, new = json.loads(OLD.read_text()), read_result(OLD, BenchResult)
+    assert new.input_px == (640, 480)
+    assert new.machine.cores == tuple(old["machine"]["cores"])
+    assert new.machine.governor is None and new.machine.temperature_c is None, "what was not told is None"
+    assert new.machine_use.others_share == old["machine"]["during"]["others"]
+    assert new.peak.int8_gmac_per_second == old["peak_gmacs"]["int8"]
+    for row, runner in zip(old["results"], new.runners, strict=True):
+        assert (runner.name, runner.latency.p50_ms, runner.faces) == (row["name"], row["p50_ms"], row["faces"])
+        assert [runner.latency.p50_low_ms, runner.latency.p50_high_ms] == row["p50_interval_ms"]
+        assert runner.cold_start.first_faces_ms == row["first_result_ms"]
+        assert (runner.agreement.drift_percent if runner.agreement else None) == row.get("drift_percent")
+        assert list(runner.samples.inference_us) == old["samples"]["microseconds"][row["name"]][1]
+        assert list(runner.cpu_samples.pre_us) == old["samples"]["processor_microseconds"][row["name"]][0]
+        assert (runner.artifact is None) == (row["kind"] == "peer")
+        assert runner.to_reference is not None
+        assert [runner.to_reference.value, runner.to_reference.low, runner.to_reference.high] == row["to_reference"]
+    assert {runner.name: runner.digest for runner in new.artifacts()} == {
+        artifact["name"]: artifact["digest"] for artifact in old["artifacts"]
+    }
+    assert [cost.ratio.value for cost in new.meshes] == [row["ratio"][0] for row in old["meshes"]]
+    assert not failures(outcomes_since(new, new, 0.05)), "it still serves as a baseline"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda result: result["runners"][0]["samples"].update(pre_us=[], inference_us=[], post_us=[]), "one at least"),
+        (lambda result: result["runners"][1]["cpu_samples"]["pre_us"].append(1), "one entry for each call"),
+        (lambda result: result["yardstick_us"].pop(), "more samples than there were rounds, 7"),
+        (lambda result: result.update(yardstick_us=[0] * 8), "one positive entry"),
+        (lambda result: result["runners"][0]["latency"].pop("p50_ms"), r"runners\[0\].latency.p50_ms is missing"),
+        (lambda result: result["machine"].update(cores=["0"]), r"machine.cores\[0\] should be an integer"),
+    ],
+)
+def test_a_damaged_result_is_refused_by_what_is_wrong(
+    change: Callable[[dict[str, Any]], None], message: str, tmp_path: Path
+) -> None:
+    content = to_json(read_result(OLD, BenchResult))
+    change(content)
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(MeasurementError, match=message):
+        read_result(tmp_path / "r.json", BenchResult)
