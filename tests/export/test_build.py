@@ -141,21 +141,21 @@ def test_a_cache_keeps_what_was_used_last(tmp_path: Path, monkeypatch: pytest.Mo
 def test_photographs_are_known_by_their_bytes_and_read_when_needed(tmp_path: Path) -> None:
     from PIL import Image
 
-    spec, pictures = Spec(160, 128), tmp_path / "pictures"
+    pictures = tmp_path / "pictures"
     pictures.mkdir()
     for index, frame in enumerate(scenes(2)):
         Image.fromarray(frame).save(pictures / f"{index}.png")
     (pictures / "bad.png").write_bytes(b"no picture")
-    source = image_folder(spec, pictures, 10)
-    assert source.digest == image_folder(spec, pictures, 10).digest
+    source = image_folder(pictures, 10)
+    assert source.digest == image_folder(pictures, 10).digest
     warnings: list[str] = []
     assert len(source.read(warnings.append).inputs) == 2
     assert "bad.png" in warnings[0]
     (pictures / "bad.png").write_bytes(b"still none")
-    assert source.digest != image_folder(spec, pictures, 10).digest
+    assert source.digest != image_folder(pictures, 10).digest
     with pytest.raises(CalibrationError, match="changed while it was read"):
         source.read(warnings.append)
-    assert Scenes(spec, 3).digest != Scenes(spec, 4).digest
+    assert Scenes(3).digest != Scenes(4).digest
 
 
 def test_checkpoints_that_are_too_large_are_refused_unread(tmp_path: Path) -> None:
