@@ -90,7 +90,7 @@ def latency_plots(bench: BenchResult, evals: Sequence[EvalResult], colours: Colo
     ]
     title = f"Latency from frame to faces: {width}×{height} frames on {cores}, medians of the phases and of the whole"
     yield horizontal_bars(title, "ms", PHASES, bars)
-    if not evals:
+    if not evals or not evals[0].results[0].ap:
         return
     first = evals[0]
     setting = list(first.results[0].ap)[-1]
