@@ -27,7 +27,7 @@ IMAGES = 8
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well a layer fits its grid: signal-to-noise in dB of its weights and of its result, and the share cut off.
+    """How well a layer fits 256 values: signal-to-noise in dB of its weights and of its result, and the share cut off.
 
     `kept` is `int8` or `float`; `low` and `high` are the range of its result, after its activation.
     """
