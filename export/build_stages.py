@@ -140,7 +140,7 @@ def dense(
                 fp32=_serialised(model),
                 int8=_serialised(quantise(calibration, branch.mesh)),
                 calibration=_json(calibration.to_json()),
-                recipe=_json(recipe.to_json()),
+                recipe=_json(calibration.recipe.to_json()),
             )
         )
 

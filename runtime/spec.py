@@ -110,7 +110,7 @@ class Spec:
         check_levels(nearest, self.strides, self.anchor_sizes)
         check_coding(self.box_coding, self.variances, self.origin, self.landmarks)
         if self.mesh is not None:
-            check_mesh(self.mesh, self.strides, self.landmarks)
+            check_mesh(self.mesh, nearest, self.strides, self.landmarks)
 
     @property
     def input_name(self) -> str:

@@ -23,7 +23,7 @@ def detect(options: argparse.Namespace) -> int:
     """`detect`: the faces of pictures, or of a video, a camera or a stream."""
     from retinaface_edge.runtime.detector import Detector
     from retinaface_edge.runtime.io.images import find_images, read_image
-    from retinaface_edge.runtime.io.video import is_video
+    from retinaface_edge.runtime.video import is_video
 
     bundle = Bundle.load(options.bundle)
     if any(is_video(str(source)) for source in options.images):
@@ -63,7 +63,7 @@ def detect(options: argparse.Namespace) -> int:
 
 def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
     from retinaface_edge.runtime.detector import Detector
-    from retinaface_edge.runtime.io.video import detect_video
+    from retinaface_edge.runtime.video import Drawing, detect_video
 
     if len(options.images) > 1:
         raise ImageError("give one video, camera or stream at a time; run detect once for each")
@@ -85,8 +85,9 @@ def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
 
     with Detector.load(bundle, options.backend, options.precision, options.threads) as detector:
         try:
+            drawing = Drawing(output, options.show)
             report = detect_video(
-                detector, source, each, output, options.show, options.score_threshold, options.frames, options.mesh
+                detector, source, each, drawing, options.score_threshold, options.frames, options.mesh
             )
         except KeyboardInterrupt:  # the usual way to stop a camera: write the frames so far
             _write_lines(options.json, lines)

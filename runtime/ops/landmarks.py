@@ -11,4 +11,4 @@ from ..spec import Spec
 def decode_landmarks(spec: Spec, anchor: NDArray[np.intp], landmark: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points (n, k, 2) in pixels of the input, of the values `landmark` (n, 2k): centre + v₀·d·unit."""
     centre, unit = spec.anchors[anchor, np.newaxis, :2], spec.units[anchor, np.newaxis, np.newaxis]
-    return np.asarray(centre + spec.variances[0] * unit * landmark.reshape(-1, spec.landmarks, 2))
+    return np.asarray(centre + spec.variances[0] * unit * landmark.reshape(len(landmark), spec.landmarks, 2))

@@ -20,6 +20,13 @@ from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes, scenes
 from retinaface_edge.cli.main import main
 from retinaface_edge.export import bundle_writer as write
 from retinaface_edge.export import stage_cache as cache
+from retinaface_edge.export.build_products import (
+    CheckpointFacts,
+    ExportedNetwork,
+    QuantisedNetwork,
+    from_files,
+    to_files,
+)
 from retinaface_edge.export.bundle_writer import Content, reserved, write_bundle
 from retinaface_edge.export.checkpoints.source import CheckpointError, checkpoint_file
 from retinaface_edge.export.lower.openvino import lower_openvino
@@ -195,6 +202,28 @@ def test_what_a_killed_build_left_is_removed_by_the_next_and_nothing_else(tmp_pa
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", ".bundle.mine"}
     Bundle.load(output).verify()
+
+
+def test_an_output_with_a_wildcard_in_its_name_removes_nothing_of_others(tmp_path: Path) -> None:
+    (tmp_path / ".bundle.unfinished-abc").mkdir()
+    (tmp_path / ".b*.unfinished-mine").mkdir()
+    with reserved(tmp_path / "b*", replace=False):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".bundle.unfinished-abc"]
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_untouched(tmp_path: Path) -> None:
+    (tmp_path / ".bundle.lock").symlink_to(tmp_path / "target")
+    with pytest.raises(BundleError, match="is a link, and a lock must be a file"), reserved(tmp_path / "bundle", False):
+        pass
+    assert not (tmp_path / "target").exists()
+
+
+def test_products_of_stages_survive_the_cache() -> None:
+    network = ExportedNetwork(b"onnx", CheckpointFacts("yakhyo", "0" * 64, 0.25, 64), 123)
+    assert from_files(ExportedNetwork, to_files(network)) == network
+    int8 = QuantisedNetwork(b"model", b"{}", b"{}", b"| |", ("only 3 images",))
+    assert from_files(QuantisedNetwork, to_files(int8)) == int8
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
