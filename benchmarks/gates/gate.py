@@ -127,7 +127,7 @@ def read_gate(path: Path | None) -> Gate:
         if path:
             text = path.read_text(encoding="utf-8")
         else:
-            text = resources.files(__package__).joinpath(DEFAULT).read_text(encoding="utf-8")
+            text = resources.files(__name__.rpartition(".")[0]).joinpath(DEFAULT).read_text(encoding="utf-8")
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise MeasurementError(f"{name} is no readable JSON ({error})") from error

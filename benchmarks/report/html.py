@@ -103,7 +103,7 @@ def _render(given: ReportInput, outcomes: Sequence[Outcome], gated: bool) -> str
 
 
 def _template(name: str) -> str:
-    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+    return (resources.files(__name__.rpartition(".")[0]) / "templates" / name).read_text(encoding="utf-8")
 
 
 def _jinja2() -> Any:
