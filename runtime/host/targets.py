@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SpecError
+from ..records import from_json
 
 TARGET_FILE = Path(__file__).parent / "targets.json"
 BUDGET_FILE = Path(__file__).parent / "budgets.json"
@@ -60,15 +61,14 @@ def read_target(name: str) -> Target:
     """The target of that name. Raises `SpecError` naming those that there are."""
     if name not in TARGETS:
         raise SpecError(f"there is no target {name!r}; choose one of: {', '.join(TARGETS)}")
-    fields = json.loads(TARGET_FILE.read_text(encoding="utf-8"))[name]
-    return Target(name, **{**fields, "backends": tuple(fields["backends"])})
+    return from_json(Target, {"name": name, **json.loads(TARGET_FILE.read_text(encoding="utf-8"))[name]}, name)
 
 
 def read_budget(name: str) -> Budget:
     """The budget of that name. Raises `SpecError` naming those that there are."""
     if name not in BUDGETS:
         raise SpecError(f"there is no budget {name!r}; choose one of: {', '.join(BUDGETS)}")
-    return Budget(name, **json.loads(BUDGET_FILE.read_text(encoding="utf-8"))[name])
+    return from_json(Budget, {"name": name, **json.loads(BUDGET_FILE.read_text(encoding="utf-8"))[name]}, name)
 
 
 def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
