@@ -15,13 +15,14 @@ JudgedResult = DriftResult | EvalResult | BenchResult
 
 
 class Floor(str, Enum):
-    """Where a figure is from: outputs, faces or layers of `drift`; `eval`; `bench`."""
+    """Where a figure is from: outputs, faces or layers of `drift`; `eval`; `bench`; `cost` against a baseline."""
 
     TENSORS = "tensors"
     DETECTIONS = "detections"
     LAYERS = "layers"
     EVAL = "eval"
     BENCH = "bench"
+    COST = "cost"
 
     def __str__(self) -> str:
         return self.value
@@ -64,12 +65,14 @@ RATIOS: Mapping[str, tuple[Callable[[Latency], float], Callable[[Latency], float
 RATIO_TO_BASELINE = "ratio_to_baseline"
 MESH_RATIO, MESH_BRANCH_US = "mesh_ratio", "mesh_branch_us"
 """A frame with meshes against the same without, and microseconds of a batch through the dense branch's network."""
+COST_RATIOS = tuple(f"{figure}_ratio" for figure in ("instructions", "cycles", "l1_misses", "l2_misses", "dram_bytes"))
 KNOWN: Mapping[Floor, tuple[str, ...]] = {
     Floor.TENSORS: (*TENSOR_FIGURES, *(f"{name}_all" for name in TENSOR_FIGURES)),
     Floor.DETECTIONS: (*DETECTION_FIGURES, *LOST_FIGURES),
     Floor.LAYERS: (*LAYER_FIGURES, *FORMER_LAYER_FIGURES),
     Floor.EVAL: EVAL_FIGURES,
     Floor.BENCH: (*MILLISECONDS, *RATIOS, RATIO_TO_BASELINE, MESH_RATIO, MESH_BRANCH_US),
+    Floor.COST: COST_RATIOS,
 }
 
 
@@ -166,7 +169,8 @@ def _bench(result: BenchResult) -> Iterator[Figure]:
         for other in result.runners:
             if other is not runner:
                 for name, (above, below) in RATIOS.items():
-                    ratio = above(runner.latency) / below(other.latency)
+                    reference = below(other.latency)
+                    ratio = above(runner.latency) / reference if reference else None
                     yield Figure(Floor.BENCH, name, runner.name, other.name, "whole call", ratio)
     for cost in result.meshes:
         for name, figure in ((MESH_RATIO, cost.ratio.value), (MESH_BRANCH_US, cost.branch_us)):

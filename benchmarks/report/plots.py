@@ -12,13 +12,12 @@ from html import escape
 
 COLOURS = 8
 WIDTH, HEIGHT = 640.0, 360.0
-LEFT, RIGHT, TOP, BOTTOM = 72.0, 12.0, 12.0, 44.0
-LABELS = 190.0
-"""Room for the names beside horizontal bars."""
-BAR_HEIGHT = 26.0
+LEFT, RIGHT, TOP, BOTTOM = 88.0, 12.0, 18.0, 50.0
+ROW_HEIGHT, BAR_HEIGHT = 42.0, 14.0
+"""Of horizontal bars: a row has the name above the bar, so that both fit a narrow screen."""
 TICKS = 6
-LETTER = 7.0
-"""Width of a letter, about."""
+LETTER = 10.0
+"""Width of a letter, about, on a narrow screen, where they are largest."""
 ANCHOR_END = ' text-anchor="end"'
 
 
@@ -111,34 +110,30 @@ def bar_plot(title: str, groups: Sequence[str], y: Axis, series: Sequence[Series
                 body.append(_arrow_head(left + bar / 2, top, bar / 2))
     for index, name in enumerate(groups):
         x = LEFT + room * (index + 0.5)
-        body.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16:.1f}" text-anchor="middle">{escape(name)}</text>')
+        body.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18:.1f}" text-anchor="middle">{escape(name)}</text>')
     return _figure(title, body, series, cut=_cut(y, series))
 
 
 def horizontal_bars(title: str, unit: str, parts: Sequence[str], bars: Sequence[Bar]) -> str:
-    """A bar per name from top to bottom, each of the same `parts` one after the other."""
-    labels = min(LABELS, LETTER * max(len(bar.name) for bar in bars) + 10)
-    behind = LETTER * max(len(bar.label) for bar in bars) + 10
+    """One bar per name from top to bottom, each of the same `parts` one after the other."""
+    behind = LETTER * max(len(bar.label) for bar in bars) + 8
     scale = Axis(unit, 0.0, max(sum(bar.parts) for bar in bars) or 1.0)
-    length, height = WIDTH - labels - behind, BAR_HEIGHT * len(bars) + 8
     body = []
     for row, bar in enumerate(bars):
-        top, at, total = BAR_HEIGHT * row + 4, labels, 0.0
-        body.append(
-            f'<text x="{labels - 6:.1f}" y="{top + BAR_HEIGHT / 2:.1f}" text-anchor="end">{escape(bar.name)}</text>'
-        )
+        top, at, total = ROW_HEIGHT * row, 0.0, 0.0
+        body.append(f'<text x="0" y="{top + 18:.1f}">{escape(bar.name)}</text>')
         for index, value in enumerate(bar.parts):
             total += value
-            end = scale.place(total, labels, length)
+            end = scale.place(total, 0.0, WIDTH - behind)
             body.append(
-                f'<rect x="{at:.1f}" y="{top:.1f}" width="{max(end - at, 0):.1f}" height="{BAR_HEIGHT - 8:.1f}" '
+                f'<rect x="{at:.1f}" y="{top + 22:.1f}" width="{max(end - at, 0):.1f}" height="{BAR_HEIGHT:g}" '
                 f'class="area {_colour(index)}"><title>{escape(bar.name)}, {escape(parts[index])}: {value:.2f} '
                 f"{escape(unit)}</title></rect>"
             )
             at = end
-        body.append(f'<text x="{at + 6:.1f}" y="{top + BAR_HEIGHT / 2:.1f}">{escape(bar.label)}</text>')
+        body.append(f'<text x="{at + 6:.1f}" y="{top + 22 + BAR_HEIGHT - 2:.1f}">{escape(bar.label)}</text>')
     key = [Series(name, (), index) for index, name in enumerate(parts)]
-    return _figure(title, body, key, height=height)
+    return _figure(title, body, key, height=ROW_HEIGHT * len(bars) + 4)
 
 
 def _figure(
@@ -184,7 +179,7 @@ def _grid(x: Axis | None, y: Axis) -> Iterator[str]:
     for value in x.ticks():
         at = _x(x, value)
         yield f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP:g}" y2="{HEIGHT - BOTTOM:g}" class="grid"/>'
-        yield f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16:g}" text-anchor="middle">{value:.4g}</text>'
+        yield f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 18:g}" text-anchor="middle">{value:.4g}</text>'
     middle = (LEFT + WIDTH - RIGHT) / 2
     yield f'<text x="{middle:g}" y="{HEIGHT - 6:g}" text-anchor="middle">{escape(x.title)}</text>'
 

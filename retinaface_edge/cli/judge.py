@@ -123,19 +123,20 @@ def report(options: argparse.Namespace) -> int:
     """`report`: one HTML file from results."""
     from retinaface_edge.benchmarks.accuracy.result import EvalResult
     from retinaface_edge.benchmarks.drift.result import DriftResult
-    from retinaface_edge.benchmarks.report.html import write_report
+    from retinaface_edge.benchmarks.gates.gate import read_gate
+    from retinaface_edge.benchmarks.latency.result import BenchResult
+    from retinaface_edge.benchmarks.report.html import ReportInput, write_report
     from retinaface_edge.benchmarks.results import read_result
 
-    bundle = Bundle.load(options.bundle)
-    size = write_report(
-        options.output,
-        bundle,
+    given = ReportInput(
+        bundle=Bundle.load(options.bundle),
         drift=read_result(options.drift, DriftResult) if options.drift else None,
-        evals=[read_result(path, EvalResult) for path in options.eval],
-        bench=options.bench,
+        evals=tuple(read_result(path, EvalResult) for path in options.eval),
+        bench=read_result(options.bench, BenchResult) if options.bench else None,
         images=options.images,
-        gate=options.gate,
     )
+    gate = None if options.gate == Path("none") else read_gate(options.gate)
+    size = write_report(options.output, given, gate)
     print(f"wrote {options.output}, {size:,} bytes")
     return GOOD
 
@@ -190,7 +191,9 @@ def _add_report(verbs: Verbs) -> None:
     verb.add_argument("--eval", type=Path, metavar="FILE", action="append", default=[], help="result of eval --json")
     verb.add_argument("--bench", type=Path, metavar="FILE", help="result of bench --json")
     verb.add_argument("--images", type=Path, metavar="DIR", help="the pictures of drift, to show the worst ones")
-    verb.add_argument("--gate", type=Path, metavar="FILE", help="gate to show (default: the built-in one)")
+    verb.add_argument(
+        "--gate", type=Path, metavar="FILE", help="a gate file to judge by, or none (default: the built-in one)"
+    )
     verb.add_argument("--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")
 
 

@@ -16,6 +16,7 @@ from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 from .bench import add_bench
 from .build import add_build
 from .completion import add_completion
+from .cost import add_cost
 from .detect import add_detect
 from .exit_codes import GOOD, INTERRUPTED, fail
 from .judge import add_judge
@@ -58,6 +59,7 @@ def command_line() -> argparse.ArgumentParser:
     add_build(verbs)
     add_detect(verbs)
     add_bench(verbs)
+    add_cost(verbs)
     add_system(verbs)
     add_completion(verbs, parser)
     add_judge(verbs)

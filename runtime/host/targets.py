@@ -61,14 +61,16 @@ def read_target(name: str) -> Target:
     """The target of that name. Raises `SpecError` naming those that there are."""
     if name not in TARGETS:
         raise SpecError(f"there is no target {name!r}; choose one of: {', '.join(TARGETS)}")
-    return from_json(Target, {"name": name, **json.loads(TARGET_FILE.read_text(encoding="utf-8"))[name]}, name)
+    fields = json.loads(TARGET_FILE.read_text(encoding="utf-8"))[name]
+    return Target(name, **{**fields, "backends": tuple(fields["backends"])})
 
 
 def read_budget(name: str) -> Budget:
     """The budget of that name. Raises `SpecError` naming those that there are."""
     if name not in BUDGETS:
         raise SpecError(f"there is no budget {name!r}; choose one of: {', '.join(BUDGETS)}")
-    return from_json(Budget, {"name": name, **json.loads(BUDGET_FILE.read_text(encoding="utf-8"))[name]}, name)
+    fields = json.loads(BUDGET_FILE.read_text(encoding="utf-8"))[name]
+    return from_json(Budget, {"name": name, **fields}, name)
 
 
 def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:

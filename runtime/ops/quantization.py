@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 RawOutput: TypeAlias = NDArray[np.float32] | NDArray[np.int8] | NDArray[np.uint8]
 
 
-class QuantParams(NamedTuple):
+@dataclass(frozen=True)
+class QuantParams:
     """Quantisation of one tensor: real = (integer − zero_point)·scale. Float tensors have scale 1 and zero point 0."""
 
     scale: float = 1.0

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retinaface_edge.benchmarks.drift.detection_metrics import compare_faces
+from retinaface_edge.benchmarks.drift.detection_metrics import DetectionTotals, compare_faces
 from retinaface_edge.benchmarks.drift.result import Comparison, DriftResult
 from retinaface_edge.benchmarks.drift.run import drift, pairs_of
 from retinaface_edge.benchmarks.drift.tensor_metrics import HIGHEST_SQNR_DB, TensorTotals, output_sums, sqnr_db
@@ -37,6 +37,7 @@ from retinaface_edge.benchmarks.inference.result_cache import ResultCache
 from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
 from retinaface_edge.runtime import Bundle, Spec
 from retinaface_edge.runtime.ops.postprocess import Faces
+from retinaface_edge.runtime.spec import ScoreCoding
 
 PICTURES = 5
 
@@ -210,6 +211,29 @@ def test_faces_are_matched_missed_and_invented() -> None:
     assert found.matched[0] == pytest.approx([0.9, 50.0, 0.9, -0.2, 0.0])
     assert [(f.score, f.size_px, f.below_threshold) for f in found.missed] == [(0.8, 25.0, True)]
     assert [(f.score, f.size_px, f.below_threshold) for f in found.invented] == [(0.6, 10.0, True), (0.55, 15.0, False)]
+
+
+def test_detectors_without_landmarks_have_no_landmark_shift() -> None:
+    reference, artifact = (faces((0.9, 0, 0, 100, side)) for side in (100, 90))
+    expected, found = (Faces(side.scores, side.boxes, np.zeros((1, 0, 2))) for side in (reference, artifact))
+    totals = DetectionTotals()
+    totals.add(compare_faces("a.png", expected, found, 1.0, 0.5))
+    summary = totals.summary()
+    assert summary.landmark_shift_mean_share is None and summary.landmark_shift_p95_share is None
+    assert summary.iou_mean == pytest.approx(0.9) and totals.per_image()[0].landmark_shift_mean_share is None
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_candidates_are_anchors_with_a_score_by_the_detectors_own_coding(seed: int) -> None:
+    spec = Spec(64, 64, score=ScoreCoding.FACE_OBJECT)
+    random = np.random.default_rng(seed)
+    reference = [random.normal(-3, 2, output.shape) for output in spec.outputs]
+    counts = output_sums(spec, reference, reference)[:, 1, 0]
+    values = {output.name: array.ravel() for output, array in zip(spec.outputs, reference, strict=True)}
+    for output, count in zip(spec.outputs, counts, strict=True):
+        face, thing = (1 / (1 + np.exp(-values[f"{head}_{output.stride}"])) for head in ("score", "object"))
+        channels = next(head.channels for head in spec.heads if head.name == output.head)
+        assert count == channels * np.sum(np.sqrt(face * thing) >= 0.02)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.5, 2.0))

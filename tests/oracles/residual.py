@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +24,8 @@ class Block(nn.Module):
         short = x if self.stride == 1 else nn.functional.avg_pool2d(x, self.stride, self.stride)
         if self.shortcut is not None:
             short = self.shortcut(short)
-        return self.act(self.conv2(self.act(self.conv1(x))) + short)
+        total: Tensor = self.act(self.conv2(self.act(self.conv1(x))) + short)
+        return total
 
 
 class Inverted(nn.Module):
@@ -36,7 +39,8 @@ class Inverted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inside = nn.functional.relu6(self.depthwise(nn.functional.relu6(self.expand(x))))
-        return x + self.project(inside)
+        projected: Tensor = self.project(inside)
+        return x + projected
 
 
 class ResidualDetector(nn.Module):
@@ -47,6 +51,9 @@ class ResidualDetector(nn.Module):
 
     mean: Tensor
     std: Tensor
+    stages: Any
+    lateral: Any
+    heads: Any
 
     def __init__(
         self,

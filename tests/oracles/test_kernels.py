@@ -123,7 +123,7 @@ exponents = st.integers(-6, 6)
 zero_points = st.integers(0, 255)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     scale=st.floats(2.0**-8, 0.25, width=32),
     powers=st.tuples(exponents, exponents),
@@ -157,7 +157,7 @@ def _different(terms: list[Grid], total: Grid, activation: int) -> int:
 scales = st.floats(2.0**-6, 2.0**-4, width=32)
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(
     form=RESIDUAL_FORMS,
     total=scales,
