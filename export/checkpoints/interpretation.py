@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from retinaface_edge.runtime.spec import Colour, Mesh, Spec
 
-from .checkpoint import CheckpointError
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
     from ..models.retinaface import Architecture
