@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
+from retinaface_edge.runtime.io.untrusted import read_json
 from retinaface_edge.runtime.records import RecordError, from_json
 
 from ..errors import MeasurementError
@@ -125,10 +126,9 @@ def read_gate(path: Path | None) -> Gate:
     name = str(path) if path else f"the default gate ({DEFAULT})"
     try:
         if path:
-            text = path.read_text(encoding="utf-8")
+            content = read_json(path)
         else:
-            text = resources.files(__package__).joinpath(DEFAULT).read_text(encoding="utf-8")
-        content = json.loads(text)
+            content = json.loads(resources.files(__package__).joinpath(DEFAULT).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise MeasurementError(f"{name} is no readable JSON ({error})") from error
     try:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import ImageError, RetinaFaceEdgeError
 from retinaface_edge.runtime.io.images import find_images, read_image
+from retinaface_edge.runtime.io.untrusted import PICTURE_BYTES, read_file
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 from retinaface_edge.runtime.spec import Spec
 
@@ -123,7 +124,7 @@ def image_folder(folder: Path, limit: int) -> ImageFolder:
 def _content(path: Path) -> bytes:
     """A file's bytes; none when it cannot be read, which then is no picture."""
     try:
-        return path.read_bytes()
+        return read_file(path, PICTURE_BYTES)
     except OSError:
         return b""
 

@@ -13,9 +13,11 @@ from ..backends import installed
 from ..bundle.bundle import DEVICE, Artifact, Bundle
 from ..errors import BackendError, BundleError
 from ..io.atomic import write_whole
+from ..io.untrusted import read_json
 from .targets import choose_target, this_processor
 
 FORMAT_VERSION = 1
+DEVICE_BYTES = 1 << 16
 
 
 def default_artifact(bundle: Bundle, backend: str | None = None, precision: str | None = None) -> Artifact:
@@ -40,7 +42,7 @@ def default_artifact(bundle: Bundle, backend: str | None = None, precision: str 
 def read_pick(bundle: Bundle) -> Artifact | None:
     """What was picked for this kind of processor, if anything was and its backend is installed."""
     try:
-        stored = json.loads((bundle.path / DEVICE).read_text(encoding="utf-8"))
+        stored = read_json(bundle.path / DEVICE, DEVICE_BYTES, links=False)
         alike = stored["format_version"] == FORMAT_VERSION and stored["processor"] == _identity()
         artifact = bundle.artifact(str(stored["backend"]), str(stored["precision"])) if alike else None
     except (OSError, ValueError, KeyError, TypeError, BundleError):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
+from .untrusted import PICTURE_BYTES, open_file
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 178_956_970
@@ -54,7 +55,10 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path if content is None else io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
+            with (
+                io.BytesIO(content) if content is not None else open_file(path, PICTURE_BYTES) as file,
+                Image.open(file, formats=("JPEG", "PNG")) as picture,
+            ):
                 if min(picture.size) < LEAST_SIDE:
                     raise ImageError(f"{path} is {picture.width}x{picture.height} pixels: give a photograph")
                 if picture.width * picture.height > MAX_PIXELS:
@@ -66,7 +70,8 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"{path} cannot be read as a picture ({error}); give a whole JPEG or PNG file") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path} cannot be read as a picture ({reason}); give a whole JPEG or PNG file") from error
 
 
 def _bgr(picture: object) -> NDArray[np.uint8]:
