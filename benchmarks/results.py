@@ -6,7 +6,6 @@ have in common: reading, writing, and the parts that say what was measured, on w
 
 from __future__ import annotations
 
-import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Final, TypeVar, overload
 
 from retinaface_edge.runtime.artifact import ArtifactId
 from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.text import json_line
 from retinaface_edge.runtime.io.untrusted import read_json
 from retinaface_edge.runtime.records import RecordError, from_json, to_json
 
@@ -85,7 +85,7 @@ def network_named(networks: Sequence[MeasuredNetwork], name: str) -> MeasuredNet
 
 def write_result(path: Path, result: object) -> None:
     """Write a result as JSON, whole or not at all."""
-    write_whole(path, json.dumps(to_json(result), ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json_line(to_json(result)) + "\n")
 
 
 @overload

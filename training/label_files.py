@@ -44,10 +44,8 @@ def read_labels(file: Path) -> list[Annotated]:
     found = []
     for name, faces in pictures:
         # `path` is beside the file, or in the folder `images` beside it, as the data set is unpacked.
-        path = next(
-            (p for p in (path_below(file.parent, name), path_below(file.parent / "images", name)) if os.path.isfile(p)),
-            None,
-        )
+        places = (path_below(folder, name) for folder in (file.parent, file.parent / "images"))
+        path = next((place for place in places if os.path.isfile(place)), None)
         if path is None:
             raise TrainingError(f"{file} names the picture {name}, which is not in {file.parent}")
         if not all(len(face) == 14 for face in faces) or not np.isfinite(faces).all():

@@ -57,7 +57,7 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
                 f"a result of {result.kind} is of another bundle than {given.bundle.path}; measure again"
             )
     outcomes = outcomes_of(gate, results) if gate else []
-    page = _render(given, outcomes, gate is not None).encode()
+    page = _render(given, outcomes, gate is not None).encode(errors="backslashreplace")
     if len(page) > LARGEST_BYTES:
         raise MeasurementError(
             f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from .untrusted import PICTURE_BYTES, open_file
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 178_956_970
+MAX_SCANS = 100
+"""Of a progressive JPEG. Encoders write about ten; each one costs a pass over the whole picture."""
 LEAST_SIDE = 2
 """A file with a side of one pixel is a tracking pixel or a mistake, not a photograph."""
 
@@ -61,6 +64,8 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
             ):
                 if min(picture.size) < LEAST_SIDE:
                     raise ImageError(f"{path} is {picture.width}x{picture.height} pixels: give a photograph")
+                if picture.format == "JPEG" and _scans(file) > MAX_SCANS:
+                    raise ImageError(f"{path} is a JPEG of more than {MAX_SCANS} scans, which none but an attack has")
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ImageError(
                         f"{path} has {picture.width}x{picture.height} pixels, more than {MAX_PIXELS} are refused"
@@ -72,6 +77,17 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
             raise
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path} cannot be read as a picture ({reason}); give a whole JPEG or PNG file") from error
+
+
+def _scans(file: BinaryIO) -> int:
+    """Start-of-scan markers in a JPEG. In compressed data 0xFF is never followed by their 0xDA."""
+    place, count, last = file.tell(), 0, b""
+    file.seek(0)
+    while chunk := file.read(1 << 20):
+        count += (last + chunk).count(b"\xff\xda")
+        last = chunk[-1:]
+    file.seek(place)
+    return count
 
 
 def _bgr(picture: object) -> NDArray[np.uint8]:

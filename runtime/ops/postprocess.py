@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,11 @@ def decode_boxes(spec: Spec, anchor: NDArray[np.intp], box: NDArray[np.float64])
 
 
 def check_thresholds(score_threshold: float, iou_threshold: float) -> None:
-    """Raise `ThresholdError` unless both are in 0…1."""
+    """Raise `ThresholdError` unless both are numbers in 0…1."""
     for name, value in (("score", score_threshold), ("IoU", iou_threshold)):
-        if not 0.0 <= value <= 1.0:
+        try:
+            number = float(value) if isinstance(value, SupportsFloat) else -1.0
+        except (TypeError, ValueError):  # an array of several numbers
+            number = -1.0
+        if not 0.0 <= number <= 1.0:
             raise ThresholdError(f"the {name} threshold must be between 0 and 1, not {value!r}")

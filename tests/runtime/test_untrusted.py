@@ -231,7 +231,7 @@ def test_arrays_survive_and_those_that_promise_more_than_they_hold_are_refused()
     with pytest.raises(ValueError, match="an array of"):
         unpacked(stored(b"(39000000000000,)", b"abc"), 1 << 20)
     for content in (b"", b"PK", packed({"a": np.array([None])}), stored(b"(", b"")):
-        with pytest.raises(ValueError, match="it ha|it holds"):
+        with pytest.raises(ValueError, match=r"it ha|it holds"):
             unpacked(content, 1 << 20)
 
 
