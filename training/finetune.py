@@ -17,6 +17,7 @@ from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.models.retinaface import RetinaFace
 from retinaface_edge.runtime.io.atomic import write_whole
 from retinaface_edge.runtime.io.images import read_image
+from retinaface_edge.runtime.io.untrusted import read_file
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 from retinaface_edge.runtime.spec import Spec
 
@@ -24,6 +25,7 @@ from .label_files import Annotated
 from .losses import Losses, Targets, match, multi_task
 from .mesh.teacher_labels import TrainingError
 
+STATE_BYTES = 1 << 32
 MIRROR = [1, 0, 2, 4, 3]
 """Landmarks of a mirrored face: eyes and corners of the mouth change sides."""
 WEIGHT_DECAY, CLIP = 5e-4, 10.0
@@ -135,7 +137,7 @@ def _resume(state: Path, run: str, model: RetinaFace, optimiser: torch.optim.Opt
     if not state.exists():
         return 0
     try:
-        kept = torch.load(state, map_location=device, weights_only=True)
+        kept = torch.load(io.BytesIO(read_file(state, STATE_BYTES)), map_location=device, weights_only=True)
         same = kept["run"] == run
     except Exception as error:  # torch.load raises whatever its many readers do
         raise TrainingError(f"{state} is not a state of a training run; remove it, or give another --output") from error

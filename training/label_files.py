@@ -7,7 +7,6 @@ each with `box_xyxy` and, where known, `landmarks_xy`.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from retinaface_edge.runtime.io.untrusted import ANNOTATION_BYTES, decoded, parse_json, path_below, read_file
 
 from .mesh.teacher_labels import TrainingError
 
@@ -32,8 +33,8 @@ class Annotated:
 def read_labels(file: Path) -> list[Annotated]:
     """The pictures of a label file, their paths relative to its folder. Raises `TrainingError` naming what is wrong."""
     try:
-        text = file.read_text(encoding="utf-8")
-        pictures = _json(json.loads(text)) if file.suffix == ".json" else _text(text)
+        content = read_file(file, ANNOTATION_BYTES)
+        pictures = _json(parse_json(content)) if file.suffix == ".json" else _text(decoded(content))
     except OSError as error:
         raise TrainingError(f"{file} cannot be read ({error.strerror}); give a label file") from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
@@ -43,7 +44,8 @@ def read_labels(file: Path) -> list[Annotated]:
     found = []
     for name, faces in pictures:
         # `path` is beside the file, or in the folder `images` beside it, as the data set is unpacked.
-        path = next((p for p in (file.parent / name, file.parent / "images" / name) if os.path.isfile(p)), None)
+        places = (path_below(folder, name) for folder in (file.parent, file.parent / "images"))
+        path = next((place for place in places if os.path.isfile(place)), None)
         if path is None:
             raise TrainingError(f"{file} names the picture {name}, which is not in {file.parent}")
         if not all(len(face) == 14 for face in faces) or not np.isfinite(faces).all():
