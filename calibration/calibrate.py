@@ -22,6 +22,7 @@ from .kernel_parity import STEPS, agreeing_sum
 from .observers import Observation, Observations, Progress, observe
 from .range_estimators import ESTIMATORS, Range, at_candidates, before_activation, mean_extremes
 from .recipe import Recipe
+from .roles import RETINAFACE, Roles
 
 MOVES = ("Resize", "Transpose", "Reshape", "MaxPool")
 """Operations that compute no new value: their result is on the grid of what they read."""
@@ -78,9 +79,18 @@ def grids_from_json(content: Mapping[str, Any]) -> dict[str, Grid]:
 
 
 def calibrate(
-    model: onnx.ModelProto, spec: Contract, images: ImageSet, recipe: Recipe, progress: Progress = iter
+    model: onnx.ModelProto,
+    spec: Contract,
+    images: ImageSet,
+    recipe: Recipe,
+    progress: Progress = iter,
+    roles: Roles = RETINAFACE,
 ) -> Calibration:
-    """Find all that quantising `model`, as `export` wrote it, by `recipe` needs, on `images`."""
+    """Find all that quantising `model`, as `export` wrote it, by `recipe` needs, on `images`.
+
+    `roles` says which of the model's layers the recipe's roles are; the calibration's recipe has their names.
+    """
+    recipe = recipe.resolved(roles)
     watched = [node.output[0] for node in model.graph.node if node.op_type in WATCHED]
     watched += _real_inputs(model)
     seen = observe(model, spec, watched, images, progress)

@@ -11,10 +11,11 @@ from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.c.generate import c_files
 from retinaface_edge.runtime.records import to_json
+from retinaface_edge.runtime.spec import Mesh, Spec
 
-from .build_products import DenseBranch, ExportedNetwork, LoweredNetwork, QuantisedNetwork
+from .build_products import CheckpointFacts, DenseBranch, ExportedNetwork, LoweredNetwork, QuantisedNetwork
 from .build_request import BuildRequest, Reporter, Silent
-from .build_stages import EXPORTERS, dense, exported, lowered, quantised
+from .build_stages import EXPORTERS, dense, exported, lowered, quantised, recognised
 from .bundle_writer import Content, write_bundle
 from .licences import licence
 from .stage_cache import Stages
@@ -39,39 +40,41 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> Bundle:
     branch = request.branch
     if branch is not None:
         branch.check(request.checkpoint.digest)
-        request = replace(request, spec=replace(request.spec, mesh=branch.mesh))
     stages = Stages(request.cache, reporter.stage, reporter.finished)
-    network = exported(stages, request, reporter)
-    facts = network.checkpoint
-    reporter.stage(f"checkpoint: {facts.family}, MobileNetV1 x{facts.width:g}, sha256 {facts.sha256[:12]}")
-    int8 = quantised(stages, network, request, reporter)
+    found = recognised(stages, request, reporter)
+    facts, spec = found.checkpoint, Spec.from_json(found.spec)
+    if branch is not None:
+        spec = replace(spec, mesh=branch.mesh)
+    _tell(facts, request, reporter)
+    network = exported(stages, spec, request, reporter)
+    int8 = quantised(stages, network, spec, request, reporter)
     for warning in int8.warnings:
         reporter.warn(warning)
-    artifacts, meshes = _detector(stages, network, int8, request, reporter), Artifacts()
+    artifacts, meshes = _detector(stages, network, int8, spec, reporter), Artifacts()
     files = {"calibration.json": int8.calibration, "layers.md": int8.layers, "recipe.json": int8.recipe}
     if branch is not None:
-        product = dense(stages, branch, network, request, reporter)
+        product = dense(stages, branch, network, spec, request, reporter)
         files["mesh.calibration.json"] = product.calibration
-        meshes = _mesh(stages, product, request, reporter)
-    files.update({f"c/{name}": data for name, data in c_files(request.spec).items()})
+        meshes = _mesh(stages, product, branch.mesh, reporter)
+    files.update({f"c/{name}": data for name, data in c_files(spec).items()})
     for compiled in (*artifacts.values(), *meshes.values()):
         files.update(compiled)
     reporter.stage("write the bundle")
     content = Content(
-        request.spec,
+        spec,
         files,
         {artifact: tuple(compiled) for artifact, compiled in artifacts.items()},
-        _provenance(request, network, int8),
+        _provenance(request, facts, network, int8),
         {artifact: tuple(compiled) for artifact, compiled in meshes.items()},
     )
     return write_bundle(content, request.output, request.sign)
 
 
 def _detector(
-    stages: Stages, network: ExportedNetwork, int8: QuantisedNetwork, request: BuildRequest, reporter: Reporter
+    stages: Stages, network: ExportedNetwork, int8: QuantisedNetwork, spec: Spec, reporter: Reporter
 ) -> Artifacts:
     artifacts = Artifacts()
-    contract = request.spec.with_features
+    contract = spec.with_features
     for precision, graph, explained in ((Precision.FP32, network.model, None), (Precision.INT8, int8.model, int8)):
         name = f"lower {precision} to ONNX, OpenVINO and TFLite"
         compiled = lowered(stages, name, graph, contract, explained, reporter)
@@ -79,10 +82,8 @@ def _detector(
     return artifacts
 
 
-def _mesh(stages: Stages, product: DenseBranch, request: BuildRequest, reporter: Reporter) -> Artifacts:
-    assert request.branch is not None
+def _mesh(stages: Stages, product: DenseBranch, contract: Mesh, reporter: Reporter) -> Artifacts:
     artifacts = Artifacts()
-    contract = request.branch.mesh
     for precision, graph, explained in ((Precision.FP32, product.fp32, None), (Precision.INT8, product.int8, product)):
         name = f"lower the dense branch, {precision}"
         compiled = lowered(stages, name, graph, contract, explained, reporter)
@@ -102,10 +103,21 @@ def _artifacts(name: str, precision: Precision, graph: bytes, compiled: LoweredN
     }
 
 
-def _provenance(request: BuildRequest, network: ExportedNetwork, int8: QuantisedNetwork) -> dict[str, Any]:
+def _tell(facts: CheckpointFacts, request: BuildRequest, reporter: Reporter) -> None:
+    """What was recognised, and once the terms of weights whose licence nobody stated."""
+    unwrapped = f", without {', '.join(facts.wrappings)}" if facts.wrappings else ""
+    reporter.stage(f"checkpoint: {facts.family}, {facts.backbone}{unwrapped}, sha256 {facts.sha256[:12]}")
+    if facts.terms is not None and request.checkpoint_licence is None:
+        reporter.stage(f"licence: {facts.family}'s published weights are {facts.terms}; --licence states another")
+
+
+def _provenance(
+    request: BuildRequest, facts: CheckpointFacts, network: ExportedNetwork, int8: QuantisedNetwork
+) -> dict[str, Any]:
+    checkpoint = {key: value for key, value in to_json(facts).items() if key != "terms"}
     images = json.loads(int8.calibration)["images"]
     provenance: dict[str, Any] = {
-        "checkpoint": {**to_json(network.checkpoint), "licence": request.checkpoint_licence or "unknown"},
+        "checkpoint": {**checkpoint, "licence": request.checkpoint_licence or facts.terms or "unknown"},
         "network": {"multiply_accumulates": network.multiply_accumulates},
         "calibration": {"sha256": images["digest"], "images": images["count"], "skipped": images["skipped"]},
         "opset": request.opset,

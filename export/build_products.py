@@ -15,20 +15,31 @@ Product = TypeVar("Product")
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What a checkpoint was recognised as; `width` is the multiple of MobileNetV1's channels."""
+    """What a checkpoint was recognised as: `family`, `backbone`, and the `wrappings` taken off around its weights.
+
+    `terms` is the licence of the family's published weights, where they are all under one.
+    """
 
     family: str
+    backbone: str
     sha256: str
-    width: float
-    channels: int
+    wrappings: tuple[str, ...] = ()
+    terms: str | None = None
+
+
+@dataclass(frozen=True)
+class RecognisedCheckpoint:
+    """A checkpoint before any export: what it is, and its contract, `spec` as JSON, for the size that was asked for."""
+
+    checkpoint: CheckpointFacts
+    spec: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class ExportedNetwork:
-    """The FP32 ONNX model, and what it is."""
+    """The FP32 ONNX model, and the multiply–accumulates of one frame."""
 
     model: bytes
-    checkpoint: CheckpointFacts
     multiply_accumulates: int
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from retinaface_edge.calibration.dataset.image_set import ImageSource
 from retinaface_edge.calibration.recipe import Recipe
-from retinaface_edge.runtime.spec import Spec
 
 from .bundle_writer import Sign
 from .checkpoints.source import CheckpointSource
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """A checkpoint to compile for `spec`, INT8 by `recipe` on `images`, into a bundle at `output`.
+    """A checkpoint to compile for inputs of `size` (width, height), INT8 by `recipe` on `images`, into `output`.
 
     With `max_drift`, a percentage, as many layers stay float as that drift of the INT8 faces asks for. With `branch`,
     the bundle has a dense branch. `cache` is the folder of finished stages; None keeps none. `sign` signs the manifest.
     """
 
     checkpoint: CheckpointSource
-    spec: Spec
+    size: tuple[int, int]
     images: ImageSource
     recipe: Recipe
     output: Path

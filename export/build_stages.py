@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from retinaface_edge.calibration.recipe import Recipe, for_branch, recipe_from_json
-from retinaface_edge.runtime.spec import Contract
+from retinaface_edge.runtime.spec import Contract, Spec
 
 from .build_products import (
     CheckpointFacts,
@@ -17,6 +17,7 @@ from .build_products import (
     ExportedNetwork,
     LoweredNetwork,
     QuantisedNetwork,
+    RecognisedCheckpoint,
     from_files,
     to_files,
 )
@@ -34,33 +35,37 @@ QUANTISERS = ("onnx", "onnx-ir", "onnxruntime", "openvino", "ai-edge-litert", "p
 LOWERERS = ("onnx", "onnx-ir", "openvino", "ai-edge-litert", "flatbuffers")
 
 
-def exported(stages: Stages, request: BuildRequest, reporter: Reporter) -> ExportedNetwork:
-    """The checkpoint as an FP32 ONNX model."""
-    spec = request.spec
+def recognised(stages: Stages, request: BuildRequest, reporter: Reporter) -> RecognisedCheckpoint:
+    """What the checkpoint is, and the contract that its family and the user's settings make."""
 
     def make() -> Files:
-        from .graph.export import to_onnx
+        reporter.stage("read the checkpoint")
+        read = request.checkpoint.read()
+        facts = CheckpointFacts(read.family, read.title, read.digest, read.wrappings, read.terms)
+        return to_files(RecognisedCheckpoint(facts, read.spec(*request.size).to_json()))
+
+    inputs = {"checkpoint": request.checkpoint.key, "size": list(request.size)}
+    return from_files(RecognisedCheckpoint, stages.run("read the checkpoint", inputs, EXPORTERS, make))
+
+
+def exported(stages: Stages, spec: Spec, request: BuildRequest, reporter: Reporter) -> ExportedNetwork:
+    """The checkpoint as an FP32 ONNX model."""
+
+    def make() -> Files:
         from .graph.multiply_accumulates import multiply_accumulates
-        from .models.deploy import Deploy
 
         reporter.stage("export to ONNX")
-        read = request.checkpoint.read()
-        facts = CheckpointFacts(
-            read.family,
-            read.digest,
-            read.model.architecture.backbone.stem.outputs / 32,
-            read.model.channels,
-        )
-        model = to_onnx(Deploy(read.model, spec).eval(), spec.with_features, request.opset)
-        return to_files(ExportedNetwork(_serialised(model), facts, multiply_accumulates(model)))
+        model = request.checkpoint.read().graph(spec, request.opset)
+        return to_files(ExportedNetwork(_serialised(model), multiply_accumulates(model)))
 
-    inputs = {"checkpoint": request.checkpoint.digest, "spec": spec.to_json(), "opset": request.opset}
+    inputs = {"checkpoint": request.checkpoint.key, "spec": spec.to_json(), "opset": request.opset}
     return from_files(ExportedNetwork, stages.run("export to ONNX", inputs, (*EXPORTERS, "onnx-ir"), make))
 
 
-def quantised(stages: Stages, network: ExportedNetwork, request: BuildRequest, reporter: Reporter) -> QuantisedNetwork:
+def quantised(
+    stages: Stages, network: ExportedNetwork, spec: Spec, request: BuildRequest, reporter: Reporter
+) -> QuantisedNetwork:
     """The network as an INT8 model, by the request's images and recipe."""
-    spec = request.spec
 
     def make() -> Files:
         import onnx
@@ -72,7 +77,7 @@ def quantised(stages: Stages, network: ExportedNetwork, request: BuildRequest, r
 
         model = onnx.load_from_string(network.model)
         warnings: list[str] = []
-        pictures = request.images.read(warnings.append)
+        pictures = request.images.read(spec, warnings.append)
         reporter.stage(f"calibrate on {len(pictures.inputs)} images")
         calibration = calibrate(model, spec, pictures, request.recipe, reporter.progress)
         if request.max_drift is not None:
@@ -103,13 +108,18 @@ def quantised(stages: Stages, network: ExportedNetwork, request: BuildRequest, r
 
 
 def dense(
-    stages: Stages, branch: Branch, detector: ExportedNetwork, request: BuildRequest, reporter: Reporter
+    stages: Stages,
+    branch: Branch,
+    detector: ExportedNetwork,
+    spec: Spec,
+    request: BuildRequest,
+    reporter: Reporter,
 ) -> DenseBranch:
     """The dense branch, quantised on the faces that the detector finds in the same images.
 
     By the request's recipe as `for_branch` changes it.
     """
-    recipe, spec = for_branch(request.recipe), request.spec
+    recipe = for_branch(request.recipe)
 
     def make() -> Files:
         import onnx
@@ -123,14 +133,14 @@ def dense(
 
         reporter.stage("export and quantise the dense branch")
         model = to_onnx(deployed(branch.model).eval(), branch.mesh, request.opset)
-        faces = faces_of(onnx.load_from_string(detector.model), spec, request.images.read(lambda warning: None))
+        faces = faces_of(onnx.load_from_string(detector.model), spec, request.images.read(spec, lambda warning: None))
         calibration = calibrate(model, branch.mesh, faces, recipe)
         return to_files(
             DenseBranch(
                 fp32=_serialised(model),
                 int8=_serialised(quantise(calibration, branch.mesh)),
                 calibration=_json(calibration.to_json()),
-                recipe=_json(recipe.to_json()),
+                recipe=_json(calibration.recipe.to_json()),
             )
         )
 

@@ -120,8 +120,8 @@ def bundle(
     from retinaface_edge.export.checkpoints.demo import demo_file
 
     recipe: Recipe = request.getfixturevalue("recipe")  # which needs ONNX
-    images, output = Scenes(spec, CALIBRATION_IMAGES), tmp_path_factory.mktemp("build") / "bundle"
-    return build(BuildRequest(demo_file(), spec, images, recipe, output, cache=stages))
+    images, output = Scenes(CALIBRATION_IMAGES), tmp_path_factory.mktemp("build") / "bundle"
+    return build(BuildRequest(demo_file(), (spec.width, spec.height), images, recipe, output, cache=stages))
 
 
 @pytest.fixture(scope="session")
@@ -135,8 +135,10 @@ def mesh_bundle(
     from retinaface_edge.export.checkpoints.demo import demo_branch, demo_file
 
     recipe: Recipe = request.getfixturevalue("recipe")
-    images, output = Scenes(spec, CALIBRATION_IMAGES), tmp_path_factory.mktemp("mesh") / "bundle"
-    return build(BuildRequest(demo_file(), spec, images, recipe, output, cache=stages, branch=demo_branch()))
+    images, output = Scenes(CALIBRATION_IMAGES), tmp_path_factory.mktemp("mesh") / "bundle"
+    return build(
+        BuildRequest(demo_file(), (spec.width, spec.height), images, recipe, output, cache=stages, branch=demo_branch())
+    )
 
 
 def prebuilt_bundle(name: str) -> Bundle | None:
@@ -162,8 +164,8 @@ def photo_bundle(
     from retinaface_edge.export.build import BuildRequest, build
     from retinaface_edge.export.checkpoints.demo import demo_file
 
-    images, output = image_folder(spec, shared / "calibration", 100), tmp_path_factory.mktemp("photo") / "bundle"
-    built = build(BuildRequest(demo_file(), spec, images, recipe, output, cache=stages))
+    images, output = image_folder(shared / "calibration", 100), tmp_path_factory.mktemp("photo") / "bundle"
+    built = build(BuildRequest(demo_file(), (spec.width, spec.height), images, recipe, output, cache=stages))
     assert built.manifest["provenance"]["calibration"]["skipped"] == []
     return built
 

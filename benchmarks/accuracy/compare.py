@@ -1,4 +1,4 @@
-"""What changed between two results: differences with a paired bootstrap interval, so that noise is called noise.
+"""Comparison of two results: differences of average precision with paired bootstrap intervals.
 
 Pictures are drawn with replacement, the same draw for both sides (Efron and Tibshirani, An Introduction to the
 Bootstrap, 1993, chapter 13: percentile intervals). A difference whose 95 % interval holds 0 is noise.
@@ -146,7 +146,7 @@ def _changes(
 ) -> Iterator[Change]:
     by_name_a, by_name_b = ({image.image: image for image in side} for side in sides)
     draws = np.random.default_rng(seed).multinomial(len(images), np.full(len(images), 1 / len(images)), DRAWS)
-    weights = np.vstack([np.ones(len(images)), draws])  # the first row is the set itself
+    weights = np.vstack([np.ones(len(images)), draws]).astype(np.float64)  # the first row is the set itself
     for setting in by_name_a[images[0]].protocols:
         aps_a, aps_b = (
             bootstrap_average_precision([side[image].judged(setting) for image in images], weights, protocol)

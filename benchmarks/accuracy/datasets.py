@@ -1,4 +1,4 @@
-"""Annotated pictures, read from the forms in which users have them."""
+"""Readers of annotated sets: plain lists of boxes, and COCO files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an annotated set says of a detector: verdicts, recall by face size and landmark errors, picture by picture."""
+"""Judges detections by the protocol of an annotated set: verdicts, recall by face size, and landmark errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LANDMARK_FAILURE = 0.1
 
 @dataclass
 class Tally:
-    """What is known of one detector so far: a few numbers a face or detection, no pictures."""
+    """Running totals of one detector: a few numbers per face or detection, no pictures."""
 
     judged: dict[str, list[Judged]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
@@ -102,6 +102,8 @@ class Protocol:
         self, tally: Tally, picture: Annotated, landmarks: NDArray[np.float64], partner: NDArray[np.intp]
     ) -> None:
         """Mean distance of the five points / √(width·height) of the annotated box (arXiv 1905.00641, section 4.4)."""
+        if landmarks.shape[1:] != picture.landmarks.shape[1:]:
+            return  # the detector gives other points than were annotated, or none
         annotated = np.asarray(np.isfinite(picture.landmarks.reshape(-1, 10)).all(axis=1))
         tally.landmark_faces += int(annotated.sum())
         mine = np.flatnonzero((partner >= 0) & annotated[partner] if len(annotated) else np.zeros(len(partner), bool))

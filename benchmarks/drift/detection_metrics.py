@@ -7,7 +7,7 @@ section 4.4), where landmark errors are normalised that way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -39,7 +39,7 @@ TRUTHS = (0.02, 0.5)
 
 @dataclass(frozen=True)
 class ImageComparison:
-    """One picture at the operating threshold. Arrays have a row a matched face: (score of reference, size, …)."""
+    """One picture at the operating threshold. `matched` has one row per matched face."""
 
     image: str
     matched: NDArray[np.float64]
@@ -59,8 +59,7 @@ def compare_faces(
     mine = np.flatnonzero(partner >= 0)
     theirs = partner[mine]
     overlaps = np.array([iou(a.boxes[i, None], r.boxes[j, None])[0, 0] for i, j in zip(mine, theirs, strict=True)])
-    area = np.prod(r.boxes[theirs, 2:] - r.boxes[theirs, :2], axis=1)
-    shift = np.linalg.norm(a.landmarks[mine] - r.landmarks[theirs], axis=2).mean(axis=1) / np.sqrt(area)
+    shift = _landmark_shift(r.landmarks[theirs], a.landmarks[mine], r.boxes[theirs])
     sizes = size_of(r.boxes, frame_scale)
     matched = [r.scores[theirs], sizes[theirs], overlaps, a.scores[mine] - r.scores[theirs], shift]
     judged = []
@@ -147,6 +146,16 @@ def _drifted(image: ImageComparison) -> DriftedImage:
     )
 
 
+def _landmark_shift(
+    expected: NDArray[np.float64], found: NDArray[np.float64], boxes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean distance of each face's points (n, points, 2) as a share of √(box area); NaN for detectors without any."""
+    if not expected.shape[1]:
+        return np.full(len(expected), np.nan)
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return np.asarray(np.linalg.norm(found - expected, axis=2).mean(axis=1) / np.sqrt(area))
+
+
 def _from(faces: Faces, threshold: float) -> Faces:
     kept = faces.scores >= threshold
     return Faces(faces.scores[kept], faces.boxes[kept], faces.landmarks[kept])
@@ -171,5 +180,7 @@ def _counts(
     return tuple(int(np.sum((a >= low) & ((a < high) if high != last else (a <= high)))) for a in arrays)
 
 
-def _of(statistic: Any, values: NDArray[np.float64]) -> float | None:
-    return float(statistic(values)) if len(values) else None
+def _of(statistic: Callable[[NDArray[np.float64]], Any], values: NDArray[np.float64]) -> float | None:
+    """A statistic of the values that there are; None where there is none."""
+    known = values[~np.isnan(values)]
+    return float(statistic(known)) if len(known) else None

@@ -1,4 +1,4 @@
-"""What `drift` finds, as it is written to files."""
+"""Result types of `drift`, as they are written to files."""
 
 from __future__ import annotations
 

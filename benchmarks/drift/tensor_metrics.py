@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
-from retinaface_edge.runtime.spec import Spec
+from retinaface_edge.runtime.spec import ScoreCoding, Spec
 
 from ..inference.network_under_test import NetworkUnderTest, digest_of
 from ..inference.open_picture import OpenPicture
@@ -66,19 +66,28 @@ def output_sums(
 
     `reference` and `outputs` are float64, in the order of `spec.outputs`.
     """
-    logit = math.log(CANDIDATE_SCORE / (1.0 - CANDIDATE_SCORE))
-    scores = {
-        output.stride: np.maximum(r, a).reshape(-1) >= logit
-        for output, r, a in zip(spec.outputs, reference, outputs, strict=True)
-        if output.head == "score"
-    }
+    candidates = [a | b for a, b in zip(_candidates(spec, reference), _candidates(spec, outputs), strict=True)]
+    by_stride = dict(zip(spec.strides, candidates, strict=True))
     sums = np.zeros((len(spec.outputs), len(ANCHORS), len(SUMS)))
     for row, output, r, a in zip(sums, spec.outputs, reference, outputs, strict=True):
-        candidates = scores[output.stride]
-        rows_r, rows_a = r.reshape(len(candidates), -1), a.reshape(len(candidates), -1)
+        chosen = by_stride[output.stride]
+        rows_r, rows_a = r.reshape(len(chosen), -1), a.reshape(len(chosen), -1)
         row[0] = _sums(rows_r.ravel(), rows_a.ravel())
-        row[1] = _sums(rows_r[candidates].ravel(), rows_a[candidates].ravel())
+        row[1] = _sums(rows_r[chosen].ravel(), rows_a[chosen].ravel())
     return sums
+
+
+def _candidates(spec: Spec, outputs: Sequence[NDArray[np.float64]]) -> list[NDArray[np.bool_]]:
+    """Which anchors have a score of `CANDIDATE_SCORE` or more, (anchors,) for each stride."""
+    raw = {(output.head, output.stride): array.reshape(-1) for output, array in zip(spec.outputs, outputs, strict=True)}
+    if spec.score is ScoreCoding.LOGIT:
+        least = math.log(CANDIDATE_SCORE / (1.0 - CANDIDATE_SCORE))
+        return [raw["score", stride] >= least for stride in spec.strides]
+    # 1 / (1 + e^-x) · 1 / (1 + e^-y) is the square of the score.
+    return [
+        (1.0 + np.exp(-raw["score", stride])) * (1.0 + np.exp(-raw["object", stride])) <= CANDIDATE_SCORE**-2
+        for stride in spec.strides
+    ]
 
 
 class TensorTotals:

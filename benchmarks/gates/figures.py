@@ -169,7 +169,8 @@ def _bench(result: BenchResult) -> Iterator[Figure]:
         for other in result.runners:
             if other is not runner:
                 for name, (above, below) in RATIOS.items():
-                    ratio = above(runner.latency) / below(other.latency)
+                    reference = below(other.latency)
+                    ratio = above(runner.latency) / reference if reference else None
                     yield Figure(Floor.BENCH, name, runner.name, other.name, "whole call", ratio)
     for cost in result.meshes:
         for name, figure in ((MESH_RATIO, cost.ratio.value), (MESH_BRANCH_US, cost.branch_us)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -142,18 +142,28 @@ def apply_gate(gate: Gate, result: JudgedResult) -> list[Outcome]:
 
     Raises `MeasurementError` when no rule finds anything to judge: such a gate would pass whatever happens.
     """
-    outcomes: list[Outcome] = []
+    outcomes = outcomes_of(gate, [result])
+    if all(outcome.passed is None for outcome in outcomes):
+        raise MeasurementError("no rule of the gate applies to anything in this result; check its floors and patterns")
+    return outcomes
+
+
+def outcomes_of(gate: Gate, results: Sequence[JudgedResult]) -> list[Outcome]:
+    """Judge several results together. Empty when no rule is about a floor that they have."""
+    return [outcome for result in results for outcome in _applied(gate, result)]
+
+
+def _applied(gate: Gate, result: JudgedResult) -> Iterator[Outcome]:
     floors = {figure.floor for figure in figures_of(result)}
     for rule in gate.rules:
         if rule.floor not in floors:
             continue
-        figures = [f for f in figures_of(result, rule.least_size or 0.0, rule.least_score or 0.0) if rule.applies_to(f)]
-        outcomes += [
-            Outcome(rule, figure, None if figure.value is None else rule.holds(figure.value)) for figure in figures
-        ] or [Outcome(rule, None, None)]
-    if all(outcome.passed is None for outcome in outcomes):
-        raise MeasurementError("no rule of the gate applies to anything in this result; check its floors and patterns")
-    return outcomes
+        least = (rule.least_size or 0.0, rule.least_score or 0.0)
+        figures = [figure for figure in figures_of(result, *least) if rule.applies_to(figure)]
+        for figure in figures:
+            yield Outcome(rule, figure, None if figure.value is None else rule.holds(figure.value))
+        if not figures:
+            yield Outcome(rule, None, None)
 
 
 def failures(outcomes: Sequence[Outcome]) -> list[Outcome]:

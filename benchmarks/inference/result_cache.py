@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,12 +76,18 @@ class ResultCache:
 
     def get(self, key: str) -> Stored | None:
         """The value of that key; None when there is none."""
-        row = self._database.execute("SELECT width, height, arrays FROM measured WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        width, height, content = row
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return Stored((width, height), dict(arrays))
+        query = "SELECT width, height, arrays FROM measured WHERE key = ?"
+        try:
+            row = self._database.execute(query, (key,)).fetchone()
+            if row is None:
+                return None
+            width, height, content = row
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return Stored((width, height), dict(arrays))
+        except (sqlite3.Error, ValueError, OSError, BadZipFile) as error:
+            raise MeasurementError(
+                f"results cannot be read from the cache ({error}); delete it, or give another --cache"
+            ) from error
 
     def put(self, values: Mapping[str, Stored]) -> None:
         """Keep values, all or none of them; a key that has a value keeps it."""

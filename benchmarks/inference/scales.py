@@ -1,7 +1,7 @@
 """At which scale a picture is shown to a network whose input size is fixed.
 
 - `input`: the whole picture, letterboxed, as `detect` does; `vga` is the same and asks for a 640×480 input.
-- `original`: one picture pixel an input pixel. A picture larger than the input is cut into overlapping tiles; faces
+- `original`: one input pixel per picture pixel. A picture larger than the input is cut into overlapping tiles; faces
   that an inner edge cuts are left to the next tile, and to the whole picture, which is shown once more, letterboxed.
 - `multi-scale`: the whole picture, the original scale and twice that, each also mirrored; boxes are voted (Gidaris and
   Komodakis, arXiv 1505.01749, section 5): a kept box becomes the mean of those it suppressed, weighted by score.
@@ -26,9 +26,9 @@ INPUT, VGA, ORIGINAL, MULTI_SCALE = "input", "vga", "original", "multi-scale"
 SCALES = (VGA, ORIGINAL, MULTI_SCALE, INPUT)
 VGA_SIZE = (640, 480)
 TILE_STEP = 0.75
-"""Tiles advance by this share of their size, so that a face up to a quarter of it is whole in one of them."""
+"""Tiles advance by this share of their size, so that any face up to a quarter of a tile is whole in one of them."""
 EDGE = 0.01
-"""A box that comes this near to an inner edge, in shares of the tile, is taken to be cut by it."""
+"""A box that comes this near to an inner edge, as a share of the tile's size, counts as cut by it."""
 IOU_THRESHOLD = 0.4
 MIRRORED_POINTS = (1, 0, 2, 4, 3)
 """Left and right eyes and mouth corners change places in a mirrored picture."""
@@ -152,6 +152,7 @@ def _in_frame(faces: Faces, tile: Tile) -> Faces:
     if tile.mirrored:
         boxes[:, [0, 2]] = tile.width - faces.boxes[:, [2, 0]]
         points[..., 0] = tile.width - points[..., 0]
-        points = points[:, MIRRORED_POINTS]
+        if points.shape[1] == len(MIRRORED_POINTS):
+            points = points[:, MIRRORED_POINTS]
     origin = np.array([tile.x, tile.y])
     return Faces(faces.scores, boxes + np.tile(origin, 2), points + origin)

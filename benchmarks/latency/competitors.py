@@ -26,7 +26,7 @@ from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput, non_maximum
 from retinaface_edge.runtime.spec import Spec
 
 from ..errors import MeasurementError
-from ..inference.network_under_test import Subject
+from ..inference.network_under_test import NetworkUnderTest
 from .result import Absent, RunnerKind
 from .runners import Clock, Frame, LoadedRunner, Runner, load_network, require
 
@@ -48,7 +48,7 @@ def competitors_of(bundle: Bundle, folder: Path | None) -> tuple[list[Runner], l
     absent = []
     try:
         model = bundle.read(bundle.artifact("onnxruntime", "fp32").files[0])
-        plain = Subject(PLAIN, "openvino", "fp32", spec, (model,), "", load_plain)
+        plain = NetworkUnderTest(PLAIN, spec, (model,), "", loader=load_plain)
         present.append(
             Runner(PLAIN, COMPETITOR, partial(load_network, plain), "openvino", "fp32", size_bytes=len(model))
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..errors import MeasurementError
+from ..inference.network_under_test import REFERENCE
 from ..stats.bootstrap import paired_ratio
 from .result import BenchResult, RunnerResult
-from .summary import REFERENCE
 
 
 def pick(result: BenchResult, max_drift_percent: float) -> tuple[RunnerResult | None, str]:

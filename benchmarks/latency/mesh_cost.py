@@ -110,11 +110,11 @@ def _timed(
 def _dense_detector(bundle: Bundle, artifact: ArtifactId, threads: int, clock: Clock) -> Detector:
     """A detector as `Detector.load` gives it, whose dense branch is timed."""
     spec, (backend, precision) = bundle.spec, (artifact.backend.value, artifact.precision.value)
-    assert spec.mesh is not None
     detector, dense = (
         [bundle.read(file) for file in found.files]
         for found in (bundle.artifact(backend, precision), bundle.mesh(backend, precision))
     )
+    assert spec.mesh is not None, "a bundle whose mesh was found has its contract"
     network = backends.load(backend, spec.with_features, detector, threads)
     branch = TimedNetwork(backends.load(backend, spec.mesh, dense, threads), clock)
     return Detector(spec, network, lambda: (network, branch))

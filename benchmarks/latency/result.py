@@ -36,8 +36,8 @@ class Samples:
     post_us: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not len(self.pre_us) == len(self.inference_us) == len(self.post_us):
-            raise ValueError("pre_us, inference_us and post_us have different lengths")
+        if not len(self.pre_us) == len(self.inference_us) == len(self.post_us) > 0:
+            raise ValueError("pre_us, inference_us and post_us must have one entry for each call, and one at least")
 
     @classmethod
     def of_seconds(cls, phases: NDArray[np.float64]) -> Samples:
@@ -213,6 +213,13 @@ class BenchResult:
     absent: tuple[Absent, ...] = ()
     meshes: tuple[MeshCost, ...] = ()
     multiply_accumulates: int | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.yardstick_us, default=0) <= 0:
+            raise ValueError("yardstick_us must have one positive entry for each round")
+        for runner in self.runners:
+            if max(len(runner.samples.pre_us), len(runner.cpu_samples.pre_us)) > len(self.yardstick_us):
+                raise ValueError(f"{runner.name} has more samples than there were rounds, {len(self.yardstick_us)}")
 
     def runner(self, name: str) -> RunnerResult:
         """The runner of that name. Raises `KeyError` for any other."""

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.artifact import ArtifactId
-from retinaface_edge.runtime.backends import BACKENDS, Network, installed
+from retinaface_edge.runtime.backends import Network, installed
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.detector import Detector
 from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.ops.postprocess import RawOutput
 
-from ..inference.network_under_test import Subject, subjects_of
+from ..inference.network_under_test import NetworkUnderTest, networks_of
 from .result import Absent, RunnerKind
 
 Frame = NDArray[np.uint8]
@@ -90,29 +90,21 @@ def runners_of(
     """The artifacts of a bundle that this machine can run, by shell patterns over their names, and those it cannot."""
     present: list[Runner] = []
     absent: list[Absent] = []
-    for network in subjects_of(bundle, patterns):
-        name = prefix + network.name
-        if network.backend in installed():
-            present.append(
-                Runner(
-                    name,
-                    kind,
-                    partial(load_network, network),
-                    network.backend,
-                    network.precision,
-                    ArtifactId.parse(network.name),
-                    sum(map(len, network.files)),
-                    network.digest,
-                )
-            )
-        elif network.backend in BACKENDS:
-            absent.append(Absent(name, f"needs {network.backend}: pip install 'retinaface-edge[{network.backend}]'"))
+    for network in networks_of(bundle, patterns):
+        name, artifact = prefix + network.name, network.artifact
+        if artifact is None:
+            absent.append(Absent(name, f"this version cannot run {network.name}"))
+        elif artifact.backend.value not in installed():
+            backend = artifact.backend.value
+            absent.append(Absent(name, f"needs {backend}: pip install 'retinaface-edge[{backend}]'"))
         else:
-            absent.append(Absent(name, f"this version has no backend {network.backend}"))
+            load, size = partial(load_network, network), sum(map(len, network.files))
+            backend, precision = artifact.backend.value, artifact.precision.value
+            present.append(Runner(name, kind, load, backend, precision, artifact, size, network.digest))
     return present, absent
 
 
-def load_network(network: Subject, threads: int) -> LoadedRunner:
+def load_network(network: NetworkUnderTest, threads: int) -> LoadedRunner:
     """A network under the bundle's contract, as the detector that users call."""
     clock = Clock()
     loaded = network.load(threads)

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.ops.iou import detection_drift, iou
 
 from ..environment import Machine, disturbances
+from ..inference.network_under_test import REFERENCE
 from ..stats.bootstrap import Ratio, median_interval, paired_ratio
 from .result import Agreement, ColdStart, ComputePeak, Latency, RunnerKind, RunnerResult, Samples
 from .rounds import INFERENCE, POST, PRE, Measurements
 from .runners import Runner
 
-REFERENCE = ArtifactId(Backend.ONNXRUNTIME, Precision.FP32)
 MATCHED_IOU = 0.5
+FEW_FACES = 20
+"""With fewer faces in the frames, agreement with FP32 is called doubtful."""
 SPREAD = 1.25
 """Above this p90 over p50 a run is called disturbed."""
 
@@ -65,7 +66,9 @@ def warnings_of(machine: Machine, measured: Measurements, runners: Sequence[Runn
     """What makes the figures doubtful, in plain sentences."""
     beyond = max(measured.beyond, *(runner.cold_start.threads_beyond_cores or 0 for runner in runners))
     yield from disturbances(machine, measured.use, measured.steady, beyond)
-    cores = len(machine.cores)
+    reference, cores = measured.boxes.get(str(REFERENCE)), len(machine.cores)
+    if reference is not None and (faces := sum(map(len, reference))) < FEW_FACES:
+        yield f"the frames show {faces} faces, too few to trust drift: give photographs with {FEW_FACES} or more"
     for runner in runners:
         if runner.cold_start.working_threads > cores:
             yield f"{runner.name} works with {runner.cold_start.working_threads} threads on {cores} cores"

@@ -164,8 +164,6 @@ def _layers(comparisons: Sequence[LayerComparison]) -> list[str]:
             one = comparison.layers[index]
             row += [number(one.introduced_sqnr_db, 1), number(one.accumulated_sqnr_db, 1)]
         rows.append(row)
-    most = [
-        f"{comparison.artifact}: most is introduced in {comparison.introduced_most_in}" for comparison in comparisons
-    ]
+    most = [f"{one.artifact}: most is introduced in {one.introduced_most_in}" for one in comparisons]
     title = "SQNR in dB by layer: of the error that the layer introduces, and of all that has accumulated up to it"
     return [title, *table([header, *rows]), *most]

@@ -18,7 +18,7 @@ DENSE_BRANCH = Path(__file__).parents[1] / "weights" / "demo_mesh.npz"
 
 def demo_checkpoint() -> Checkpoint:
     """Read it. Raises `CheckpointError` when the package is not installed."""
-    return demo_file().read()
+    return demo_file().read_retinaface()
 
 
 def demo_file() -> CheckpointFile:

@@ -50,7 +50,10 @@ def _function(result: Topology, node: fx.Node, steps: dict[fx.Node, int]) -> int
         return result.add(activation("relu6"), inputs)
     target: Callable[..., Any] = node.target  # type: ignore[assignment]
     if target is functional.max_pool2d:
-        return result.add(pooling(*node.args[1:4]), inputs)  # type: ignore[arg-type]
+        # Tracing turns the arguments of this function into keywords.
+        given = dict(zip(("kernel_size", "stride", "padding"), node.args[1:], strict=False)) | dict(node.kwargs)
+        kernel, stride, padding = (int(str(given[name])) for name in ("kernel_size", "stride", "padding"))
+        return result.add(pooling(kernel, stride, padding), inputs)
     if target is functional.interpolate:
         return result.add(upsampling(str(node.kwargs["mode"])), inputs)
     kinds = {

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
-from .checkpoint import MAX_BYTES, Checkpoint, CheckpointError, CheckpointSource
+from .checkpoint import MAX_BYTES, Checkpoint, CheckpointError, CheckpointSource, TrainedDetector
 from .interpretation import Overrides
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "CheckpointFile",
     "CheckpointFormat",
     "CheckpointSource",
+    "TrainedDetector",
     "Overrides",
     "checkpoint_file",
     "read_checkpoint",
@@ -50,8 +51,22 @@ class CheckpointFile:
         """SHA-256 of the bytes."""
         return hashlib.sha256(self.content).hexdigest()
 
-    def read(self) -> Checkpoint:
-        """The model. Raises `CheckpointError`."""
+    @property
+    def key(self) -> str:
+        """The digest, and what the user says."""
+        return f"{self.digest} {self.overrides!r}"
+
+    def read(self) -> TrainedDetector:
+        """The detector. Raises `CheckpointError` when it is none that this project knows."""
+        if self.format is CheckpointFormat.ONNX:
+            from .detectors.recognise import read_onnx_detector
+
+            if (detector := read_onnx_detector(self.content, self.name, self.overrides)) is not None:
+                return detector
+        return self.read_retinaface()
+
+    def read_retinaface(self) -> Checkpoint:
+        """The model in PyTorch. Raises `CheckpointError` when the file is no RetinaFace."""
         # Late: PyTorch takes seconds, and is often not needed.
         if self.format is CheckpointFormat.ONNX:
             from .onnx_retinaface import read_onnx as reader
@@ -79,4 +94,4 @@ def checkpoint_file(path: Path, overrides: Overrides | None = None) -> Checkpoin
 
 def read_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoint:
     """Read a `.pth`, `.safetensors` or `.onnx` file. Raises `CheckpointError` when it is not a RetinaFace."""
-    return checkpoint_file(path, overrides).read()
+    return checkpoint_file(path, overrides).read_retinaface()

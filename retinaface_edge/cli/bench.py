@@ -76,7 +76,7 @@ def _check(options: argparse.Namespace) -> None:
     from retinaface_edge.benchmarks.errors import MeasurementError
 
     if options.store and not options.pick:
-        raise MeasurementError("--store keeps what --pick finds; give both")
+        raise MeasurementError("--store stores what --pick finds; give both")
     if options.max_regression is not None and not options.baseline:
         raise MeasurementError("--max-regression needs --baseline: an older result, or an older bundle")
     for target in (options.json, options.markdown, options.junit):
@@ -137,25 +137,35 @@ def add_bench(verbs: Verbs) -> None:
         "images", type=Path, nargs="*", help="pictures or folders, used as frames (default: the demo's scenes)"
     )
     verb.add_argument("--limit", type=positive, default=32, metavar="N", help="use at most N pictures (default: 32)")
-    verb.add_argument("--frame-size", type=size, metavar="WxH", help="size of the frames (default: the input's)")
-    verb.add_argument("--cores", type=positive, default=1, metavar="N", help="cores and threads (default: 1)")
-    verb.add_argument("--artifact", action="append", metavar="PATTERN", help="only these, for instance '* int8'")
-    length = verb.add_mutually_exclusive_group()
-    length.add_argument("--quick", action="store_true", help="a look of a few seconds, and no official run")
-    length.add_argument("--frames", type=positive, metavar="N", help="frames an artifact (official: 1024, or 60 s)")
-    verb.add_argument("--peers", type=Path, nargs="?", const=False, metavar="DIR", help="what else one might pick, too")
-    verb.add_argument("--target", choices=BUDGETS, help="exit with 1 if p90 of the fastest artifact misses it")
-    verb.add_argument("--baseline", type=Path, metavar="FILE|DIR", help="an older result, or an older bundle")
-    verb.add_argument("--max-regression", type=percent, metavar="X", help="slowdown allowed (default: 5 %%)")
-    verb.add_argument("--gate", default="none", metavar="FILE", help="a gate file, peers, or none (the default)")
-    verb.add_argument("--pick", action="store_true", help="name the fastest artifact that drifts little")
     verb.add_argument(
-        "--max-drift", type=percent, default=MAX_DRIFT_PERCENT, metavar="X", help="for --pick (default: 10 %%)"
+        "--frame-size", type=size, metavar="WxH", help="size of the frames (default: that of the network input)"
     )
-    verb.add_argument("--store", action="store_true", help="make the pick this machine's default in the bundle")
-    verb.add_argument("--json", type=Path, metavar="FILE", help="write the result with every sample")
+    verb.add_argument("--cores", type=positive, default=1, metavar="N", help="cores and threads (default: 1)")
+    verb.add_argument(
+        "--artifact", action="append", metavar="PATTERN", help="only these artifacts, for instance '* int8'"
+    )
+    length = verb.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_true", help="take a few seconds; not an official run")
+    length.add_argument("--frames", type=positive, metavar="N", help="frames per artifact (official: 1024, or 60 s)")
+    verb.add_argument("--peers", type=Path, nargs="?", const=False, metavar="DIR", help="also measure alternatives")
+    verb.add_argument("--target", choices=BUDGETS, help="exit with 1 if the fastest p90 is above this budget")
+    verb.add_argument("--baseline", type=Path, metavar="FILE|DIR", help="compare with an older result or bundle")
+    verb.add_argument(
+        "--max-regression", type=percent, metavar="X", help="slowdown allowed with --baseline (default: 5 %%)"
+    )
+    verb.add_argument("--gate", default="none", metavar="FILE", help="a gate file, peers, or none (the default)")
+    verb.add_argument("--pick", action="store_true", help="name the fastest artifact within --max-drift")
+    verb.add_argument(
+        "--max-drift",
+        type=percent,
+        default=MAX_DRIFT_PERCENT,
+        metavar="X",
+        help="drift allowed with --pick (default: 10 %%)",
+    )
+    verb.add_argument("--store", action="store_true", help="make it the default of the bundle on this machine")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="write the result with all samples")
     verb.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
-    verb.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome of target, baseline and gate")
+    verb.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome of all checks as JUnit XML")
 
 
 def _gate_file(name: str) -> Path:
@@ -177,5 +187,5 @@ def _frames(options: argparse.Namespace, bundle: Bundle) -> list[Any]:
         return fill(scenes(min(SCENES, options.limit)), width, height)
     except CalibrationError as error:
         raise ImageError(
-            "there are no pictures to measure with; give photographs, or run: pip install 'retinaface-edge[demo]'"
+            "no pictures to measure with; give photographs, or run: pip install 'retinaface-edge[demo]'"
         ) from error

@@ -32,8 +32,12 @@ def found(photo_bundle: Bundle, frames: list[np.ndarray]) -> dict[str, list[Face
 def test_xnnpack_gives_the_references_faces_to_the_bit_where_all_is_integers(
     shared: Path, spec: Spec, stages: Path, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
-    images = image_folder(spec, shared / "calibration", 100)
-    integers = build(BuildRequest(demo_file(), spec, images, read_recipe("fast"), tmp_path / "fast", cache=stages))
+    images = image_folder(shared / "calibration", 100)
+    integers = build(
+        BuildRequest(
+            demo_file(), (spec.width, spec.height), images, read_recipe("fast"), tmp_path / "fast", cache=stages
+        )
+    )
     few = frames[::4]
     ours, theirs = (kernel_faces(integers, few, name) for name in ("xnnpack", "reference"))
     assert sum(map(len, theirs)) > 150

@@ -148,14 +148,14 @@ def test_unreadable_calibration_images_are_named_and_skipped(tmp_path, spec: Spe
     Image.fromarray(scenes(1)[0]).save(tmp_path / "good.png")
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
     said: list[str] = []
-    images = image_folder(spec, tmp_path, 10).read(said.append)
+    images = image_folder(tmp_path, 10).read(spec, said.append)
     assert len(images.inputs) == 1
     assert images.skipped == ("bad.jpg",)
     assert len(said) == 1
     assert "bad.jpg" in said[0]
     (tmp_path / "good.png").unlink()
     with pytest.raises(CalibrationError, match="holds no readable picture"):
-        image_folder(spec, tmp_path, 10).read(said.append)
+        image_folder(tmp_path, 10).read(spec, said.append)
     (tmp_path / "bad.jpg").unlink()
     with pytest.raises(CalibrationError, match="holds no JPEG or PNG"):
-        image_folder(spec, tmp_path, 10).read(said.append)
+        image_folder(tmp_path, 10).read(spec, said.append)

@@ -2,218 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any, cast
-
 import numpy as np
-import onnx
-import onnxruntime
-import openvino
 import pytest
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import OpResolverType
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from oracles.backends import NHWC, assert_exact, between_transposes, by_litert, by_onnxruntime, names, node
 from oracles.networks import RESIDUAL_FORMS, ResidualForm, residual_network
 
-from retinaface_edge.export.lower.openvino import lower_openvino
 from retinaface_edge.export.lower.tflite import LoweringError, lower_tflite
-from retinaface_edge.export.lower.tflite_schema import Graph, serialise
-from retinaface_edge.runtime.ops.postprocess import Grid
-
-LEAST_DECIBELS = 100.0
-NHWC = {"perm": [0, 2, 3, 1]}
-KERNELS = (OpResolverType.AUTO, OpResolverType.BUILTIN_REF)
-
-
-def node(kind: str, inputs: Sequence[str], name: str = "", **attributes: Any) -> onnx.NodeProto:
-    name = name or kind.lower()
-    return helper.make_node(kind, list(inputs), [name], name, **attributes)
-
-
-def between_transposes(
-    nodes: Sequence[onnx.NodeProto],
-    shape: tuple[int, int, int],
-    constants: dict[str, Any] | None = None,
-    opset: int = 18,
-) -> onnx.ModelProto:
-    """NCHW operations on "x" of `shape` (height, width, channels) as a graph of floats; the last gives its output."""
-    last = nodes[-1].output[0]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Transpose", ["image"], ["x"], "x", perm=[0, 3, 1, 2]),
-            *nodes,
-            helper.make_node("Transpose", [last], ["out"], "out", **NHWC),
-        ],
-        "operations",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, *shape])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, "h", "w", "c"])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def by_onnxruntime(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: image})[0])
-
-
-def by_litert(graph: Graph, image: np.ndarray, kernels: OpResolverType) -> np.ndarray:
-    interpreter = Interpreter(model_content=serialise(graph), experimental_op_resolver_type=kernels)
-    interpreter.allocate_tensors()
-    found = {detail["name"]: tuple(detail["shape"]) for detail in interpreter.get_tensor_details()}
-    assert {t.name: found[t.name] for t in graph.tensors} == {t.name: t.shape for t in graph.tensors}
-    interpreter.set_tensor(graph.inputs[0], image)
-    interpreter.invoke()
-    return np.asarray(interpreter.get_tensor(graph.outputs[0]))
-
-
-def by_openvino(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
-    spec = cast(Any, SimpleNamespace(outputs=[SimpleNamespace(name="out")]))
-    xml, weights = lower_openvino(model, spec)
-    compiled = openvino.Core().compile_model(
-        openvino.Core().read_model(xml, weights), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    return np.asarray(compiled([image])[0])
-
-
-def assert_exact(model: onnx.ModelProto, image: np.ndarray | None = None, openvino_too: bool = True) -> Graph:
-    """That every backend is within 100 dB of ONNX Runtime; gives the TFLite graph."""
-    if image is None:
-        shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
-        image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    expected = by_onnxruntime(model, image)
-    lowered = lower_tflite(model, {})
-    found = {str(kernels): by_litert(lowered, image, kernels) for kernels in KERNELS}
-    if openvino_too:
-        found["openvino"] = by_openvino(model, image)
-    for name, got in found.items():
-        assert got.shape == expected.shape, name
-        error, size = (float(np.sqrt(np.mean(np.square(a, dtype=np.float64)))) for a in (got - expected, expected))
-        assert error <= size * 10.0 ** (-LEAST_DECIBELS / 20.0), (name, error, size)
-    return lowered
-
-
-def names(graph: Graph) -> list[str]:
-    return [operator.name for operator in graph.operators]
-
-
-sides = st.tuples(st.integers(1, 3), st.integers(1, 3))
-
-
-@settings(max_examples=80)
-@given(
-    size=st.tuples(st.integers(5, 12), st.integers(5, 12)),
-    kernel=sides,
-    strides=sides,
-    pads=st.tuples(*[st.integers(0, 2)] * 4),
-    rounds_up=st.booleans(),
-    rectified=st.booleans(),
-)
-def test_a_largest_value_is_that_of_its_window(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    rounds_up: bool,
-    rectified: bool,
-) -> None:
-    pads = tuple(min(pad, kernel[axis % 2] - 1) for axis, pad in enumerate(pads))  # type: ignore[assignment]
-    pool = node("MaxPool", ["conv.activation" if rectified else "x"], kernel_shape=kernel, strides=strides, pads=pads,
-                ceil_mode=int(rounds_up))  # fmt: skip
-    before = [node("Conv", ["x", "w", "b"], "conv"), node("Relu", ["conv"], "conv.activation")] if rectified else []
-    constants = {"w": -np.eye(3, dtype=np.float32)[..., None, None], "b": np.zeros(3, np.float32)} if rectified else {}
-    # All negative: padding with zeros would win.
-    image = -1.0 - np.random.default_rng(0).random((1, *size, 3), np.float32)
-    lowered = assert_exact(between_transposes([*before, pool], (*size, 3), constants), image, openvino_too=False)
-    assert names(lowered).count("PAD") + names(lowered).count("PADV2") <= 1
-    assert "PADV2" not in names(lowered) or not rectified
-
-
-@settings(max_examples=80)
-@given(
-    size=st.tuples(st.integers(5, 12), st.integers(5, 12)),
-    kernel=sides,
-    strides=sides,
-    pads=st.tuples(*[st.integers(0, 2)] * 4),
-    rounds_up=st.booleans(),
-    counts=st.booleans(),
-)
-def test_a_mean_is_that_of_its_window_or_refused(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    rounds_up: bool,
-    counts: bool,
-) -> None:
-    pads = tuple(min(pad, kernel[axis % 2] - 1) for axis, pad in enumerate(pads))  # type: ignore[assignment]
-    pool = node("AveragePool", ["x"], kernel_shape=kernel, strides=strides, pads=pads, ceil_mode=int(rounds_up),
-                count_include_pad=int(counts))  # fmt: skip
-    model = between_transposes([pool], (*size, 3))
-    try:
-        lower_tflite(model, {})
-    except LoweringError as error:
-        assert any(pads) or rounds_up
-        assert "which is not how TFLite's SAME pads" in str(error) or "counts padding in some windows" in str(error)
-    else:
-        assert_exact(model, openvino_too=False)
-
-
-@pytest.mark.parametrize("rounds_up", [0, 1])
-def test_the_pools_of_published_networks_need_no_padding(rounds_up: int) -> None:
-    for kind in ("MaxPool", "AveragePool"):
-        pool = node(kind, ["x"], kernel_shape=[2, 2], strides=[2, 2], pads=[0] * 4, ceil_mode=rounds_up)
-        assert len(names(assert_exact(between_transposes([pool], (8, 6, 3))))) == 1
-
-
-def test_the_pool_of_a_resnet_pads_zeros_behind_its_relu() -> None:
-    constants = {"w": np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32), "b": np.zeros(4, "f4")}
-    nodes = [
-        node("Conv", ["x", "w", "b"], pads=[1] * 4),
-        node("Relu", ["conv"]),
-        node("MaxPool", ["relu"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
-    ]
-    assert names(assert_exact(between_transposes(nodes, (12, 8, 3), constants))) == ["CONV_2D", "PAD", "MAX_POOL_2D"]
-
-
-@settings(max_examples=80)
-@given(
-    size=st.tuples(st.integers(9, 14), st.integers(9, 14)),
-    kernel=sides,
-    dilations=sides,
-    strides=sides,
-    pads=st.tuples(*[st.integers(0, 4)] * 4),
-    depthwise=st.booleans(),
-)
-def test_a_dilated_convolution_is_exact(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    dilations: tuple[int, int],
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    depthwise: bool,
-) -> None:
-    reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
-    pads = tuple(min(pad, reach[axis % 2]) for axis, pad in enumerate(pads))  # type: ignore[assignment]
-    random = np.random.default_rng(0)
-    constants = {
-        "w": random.normal(size=(3, 1 if depthwise else 3, *kernel)).astype(np.float32),
-        "b": random.normal(size=3).astype(np.float32),
-    }
-    conv = node("Conv", ["x", "w", "b"], dilations=dilations, strides=strides, pads=pads, group=3 if depthwise else 1)
-    assert_exact(between_transposes([conv], (*size, 3), constants), openvino_too=False)
-
-
-@pytest.mark.parametrize("dilation", [2, 3, 5])
-def test_the_branches_of_rfb_keep_their_size_without_a_pad(dilation: int) -> None:
-    constants = {"w": np.random.default_rng(0).normal(size=(3, 3, 3, 3)).astype(np.float32), "b": np.ones(3, "f4")}
-    conv = node("Conv", ["x", "w", "b"], dilations=[dilation] * 2, pads=[dilation] * 4)
-    assert names(assert_exact(between_transposes([conv], (16, 12, 3), constants))) == ["CONV_2D"]
-
 
 CLIPS: list[tuple[list[str], dict[str, float], str]] = [
     (["low", "six"], {}, "CONV_2D"),
@@ -293,7 +90,7 @@ def test_an_enlargement_is_lowered_where_it_repeats_pixels_and_refused_elsewhere
         scales = np.array([1, 1, factor, factor], np.float32)
         model = between_transposes([resize], (5, 4, 1), {"scales": scales})
         repeated = np.repeat(np.repeat(picture, factor, axis=1), factor, axis=2)
-        repeats = np.array_equal(by_onnxruntime(model, picture), repeated)
+        repeats = np.array_equal(by_onnxruntime(model, picture)[0], repeated)
         try:
             lowered = lower_tflite(model, {})
         except LoweringError:
@@ -395,29 +192,3 @@ def test_group_normalisation_is_that_of_onnx(groups: int, form: str) -> None:
 def test_residual_networks_of_any_form_are_lowered_exactly(form: ResidualForm) -> None:
     image = np.random.default_rng(form.seed).integers(0, 256, (1, *form.size, 3), np.uint8)
     assert_exact(residual_network(form), image, openvino_too=form.seed % 8 == 0)
-
-
-def test_group_normalisation_of_a_quantised_graph_stays_float() -> None:
-    """No scale stands for statistics of the picture at hand: integers end before it and begin after it."""
-    random = np.random.default_rng(0)
-    constants = {
-        "step": np.float32(1 / 32), "zero": np.uint8(128), "after": np.float32(1 / 16),
-        "scale": np.ones(4, np.float32), "shift": np.zeros(4, np.float32),
-    }  # fmt: skip
-    nodes = [
-        node("QuantizeLinear", ["x", "step", "zero"], "q"),
-        node("DequantizeLinear", ["q", "step", "zero"], "dq"),
-        node("MaxPool", ["dq"], kernel_shape=[1, 1]),
-        node("GroupNormalization", ["maxpool", "scale", "shift"], "normal", num_groups=2),
-        node("QuantizeLinear", ["normal", "after", "zero"], "q2"),
-        node("DequantizeLinear", ["q2", "after", "zero"], "dq2"),
-    ]
-    model = between_transposes(nodes, (8, 6, 4), constants, opset=21)
-    image = random.normal(size=(1, 8, 6, 4)).astype(np.float32)
-    expected = by_onnxruntime(model, image)
-    lowered = lower_tflite(model, {"x": Grid(1 / 32, 128)})
-    assert names(lowered)[:3] == ["QUANTIZE", "MAX_POOL_2D", "DEQUANTIZE"] and names(lowered)[-1] == "QUANTIZE"
-    assert lowered.float_operators > 8
-    for kernels in KERNELS:
-        got = by_litert(lowered, image, kernels).astype(float) / 16.0
-        assert np.abs(got - expected).max() <= 1 / 16

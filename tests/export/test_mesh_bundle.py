@@ -15,8 +15,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from retinaface_edge.benchmarks.drift.layer_values import probe, read_layers
-from retinaface_edge.benchmarks.inference.network_under_test import subjects_of
+from retinaface_edge.benchmarks.drift.layer_values import layer_values
+from retinaface_edge.benchmarks.drift.layers import read_layers
+from retinaface_edge.benchmarks.inference.network_under_test import networks_of
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.calibration.graph.onnx_graph import read_graph
 from retinaface_edge.cli.main import main
@@ -97,12 +98,12 @@ def test_openvino_gives_features_as_the_integers_that_its_heads_read(mesh_bundle
 
 
 def test_layers_can_be_compared_where_features_are_outputs(mesh_bundle: Bundle) -> None:
-    subjects = {subject.name: subject for subject in subjects_of(mesh_bundle)}
-    layers = read_layers(subjects["onnxruntime fp32"])
+    networks = {network.name: network for network in networks_of(mesh_bundle)}
+    layers = read_layers(networks["onnxruntime fp32"])
     assert {layer.given_as for layer in layers} == {"", "feature_8", "feature_16", "feature_32"}
     image = np.full(mesh_bundle.spec.input_shape, 90, np.uint8)
     image[0, 100:400, 50:350] = portrait()[100:400, 50:350]
-    expected, found = (probe(subjects[f"{name} fp32"], layers).run(image) for name in ("onnxruntime", "tflite"))
+    expected, found = (layer_values(networks[f"{name} fp32"], layers).run(image) for name in ("onnxruntime", "tflite"))
     for layer in layers:
         np.testing.assert_allclose(found[layer.value], expected[layer.value], rtol=1e-3, atol=1e-3)
 

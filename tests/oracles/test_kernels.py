@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ from retinaface_edge.calibration.recipe import read_recipe
 from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.graph.export import to_onnx
 from retinaface_edge.export.lower.tflite import lower_tflite
-from retinaface_edge.export.lower.tflite_schema import Graph
+from retinaface_edge.export.lower.tflite_schema import Graph, Operator
 from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.runtime import Spec
 from retinaface_edge.runtime.ops.postprocess import Grid
@@ -122,7 +123,7 @@ exponents = st.integers(-6, 6)
 zero_points = st.integers(0, 255)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     scale=st.floats(2.0**-8, 0.25, width=32),
     powers=st.tuples(exponents, exponents),
@@ -156,7 +157,7 @@ def _different(terms: list[Grid], total: Grid, activation: int) -> int:
 scales = st.floats(2.0**-6, 2.0**-4, width=32)
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(
     form=RESIDUAL_FORMS,
     total=scales,
@@ -184,7 +185,7 @@ def test_residual_networks_are_equal_by_every_kernel(
         assert layer.within(0) == 1.0, layer
         assert (layer.ran == "own") == (layer.operator in ("QUANTIZE", "RESIZE_NEAREST_NEIGHBOR", "PADV2")), layer
     for layer in compare_litert(graph, values, "builtin"):
-        # LiteRT's own convolutions round once more than XNNPACK's and the defining ones.
+        # LiteRT's own convolutions may be a step off, as those of the demo's detector are.
         exact = layer.operator not in ("CONV_2D", "DEPTHWISE_CONV_2D")
         assert layer.within(0 if exact else 1) == 1.0, layer
 
@@ -209,6 +210,52 @@ def test_openvino_is_within_two_steps_of_the_reference_on_residual_networks(form
     assert {name for layer in layers for name in layer.operator.split("+")} >= {"Add", "Conv", "MaxPool"}
     for layer in layers:
         assert layer.elements and layer.within(2) == 1.0, layer
+
+
+RELU_N1_TO_1 = 2
+Change = Callable[[Operator], Operator]
+
+
+def option(**changed: int) -> Change:
+    return lambda operator: replace(operator, options={**operator.options, **changed})
+
+
+FAULTS: dict[str, tuple[str, Change]] = {
+    "the pool's windows are smaller": ("pool", option(filterHeight=2, filterWidth=2)),
+    "the pool takes the mean": ("pool", lambda operator: replace(operator, name="AVERAGE_POOL_2D")),
+    "the dilation is forgotten": ("left.activation", option(dilationHFactor=1, dilationWFactor=1)),
+    "the ReLU6 is another clip": ("left.activation", option(fusedActivationFunction=RELU_N1_TO_1)),
+    "the sum's activation is forgotten": ("total.activation", option(fusedActivationFunction=0)),
+    "the sum adds one term twice": (
+        "total.activation",
+        lambda operator: replace(operator, inputs=(operator.inputs[0], operator.inputs[0])),
+    ),
+    "the parts are joined in another order": (
+        "joined",
+        lambda operator: replace(operator, inputs=operator.inputs[::-1]),
+    ),
+    "the second part begins at the first": (
+        "part.b",
+        lambda operator: replace(operator, inputs=(operator.inputs[0], operator.inputs[1] - 3, operator.inputs[2])),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_planted_in_an_operator_is_seen_there_and_nowhere_else(fault: str) -> None:
+    tensor, change = FAULTS[fault]
+    form = ResidualForm(size=(20, 16), relu6=True, after_add="Clip", dilation=2)
+    grids = {name: Grid(0.05, 0 if name in ("stem", "left") else 128) for name in RESIDUAL_VALUES}
+    graph = lower_tflite(residual_network(form, grids), grids)
+    values = evaluate(graph, [np.random.default_rng(0).integers(0, 256, (1, *form.size, 3), np.uint8)])
+    faulty = replace(
+        graph,
+        operators=[change(o) if graph.tensors[o.outputs[0]].name == tensor else o for o in graph.operators],
+    )
+    assert faulty.operators != graph.operators
+    for kernels in ("xnnpack", "reference"):
+        wrong = {layer.tensor for layer in compare_litert(faulty, values, kernels) if layer.within(0) < 1.0}
+        assert wrong == {tensor}
 
 
 def _index(network: Network, tensor: str) -> int:

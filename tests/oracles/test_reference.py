@@ -115,7 +115,7 @@ def test_the_sum_of_every_pair_is_equal(first: Grid, second: Grid, total: Grid) 
     assert_equal_everywhere(graph, [np.ascontiguousarray(left), np.ascontiguousarray(right)])
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(first=grids, second=grids, total=grids, activation=st.sampled_from([RELU, RELU6]))
 def test_the_sum_of_every_pair_is_equal_between_the_bounds_of_its_activation(
     first: Grid, second: Grid, total: Grid, activation: int
@@ -125,7 +125,7 @@ def test_the_sum_of_every_pair_is_equal_between_the_bounds_of_its_activation(
     assert_equal_everywhere(graph, [np.ascontiguousarray(left), np.ascontiguousarray(right)])
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(form=RESIDUAL_FORMS, given_grids=st.fixed_dictionaries(dict.fromkeys(RESIDUAL_VALUES, grids)))
 def test_residual_networks_of_any_form_and_grid_are_equal(form: ResidualForm, given_grids: dict[str, Grid]) -> None:
     """Pools, dilated convolutions, sums and clips, on grids that clip nearly everything or nothing."""
@@ -135,7 +135,7 @@ def test_residual_networks_of_any_form_and_grid_are_equal(form: ResidualForm, gi
     assert_equal_everywhere(graph, [image])
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(["MAX_POOL_2D", "AVERAGE_POOL_2D"]),
     size=st.tuples(st.integers(4, 9), st.integers(4, 9)),

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from retinaface_edge.runtime import Faces, Spec
 from retinaface_edge.runtime.backends import Network
-from retinaface_edge.runtime.c.generate import MESH_HEADER, SOURCES, c_files, mesh_header
+from retinaface_edge.runtime.c.generate import MESH_HEADER, c_files
 from retinaface_edge.runtime.mesh.branch import DenseBranch, describe, head_pose, place, relative
 from retinaface_edge.runtime.mesh.files import barycentric, mesh_files, mesh_json, sample_texture
 from retinaface_edge.runtime.mesh.topology import topology
@@ -414,7 +414,6 @@ def test_c_describes_and_places_faces_as_numpy_does(tmp_path: Path, dtype: type)
     )
 
 
-def test_the_mesh_header_in_the_repository_is_that_of_the_default() -> None:
-    assert mesh_header(Mesh()) == (SOURCES / MESH_HEADER).read_text()
+def test_a_bundle_without_a_dense_branch_has_no_header_of_it() -> None:
     assert MESH_HEADER not in c_files(Spec())
     assert MESH_HEADER in c_files(Spec(mesh=Mesh()))

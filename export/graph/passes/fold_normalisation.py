@@ -6,6 +6,7 @@ order of the image's channels give the same, with zeros around the centred pixel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,16 +47,19 @@ class _Affine:
         if node.op_type == "Transpose" and self.axis == 3:
             self.axis = 1
             return bool(attribute(node, "perm", []) == TO_NCHW)
+        if node.op_type in ("Gather", "Slice"):
+            taken = _gathered if node.op_type == "Gather" else _sliced
+            return self._rearrange(taken(node, len(self.order)))
         factor = constant(input_of(node, 1))
-        if factor is None:
+        return factor is not None and self._arithmetic(node.op_type, factor)
+
+    def _rearrange(self, found: tuple[int, Sequence[int]] | None) -> bool:
+        """Take the channels in another order; False unless it is one of all channels."""
+        if found is None or found[0] != self.axis or sorted(found[1]) != list(range(len(self.order))):
             return False
-        if node.op_type == "Gather":
-            if attribute(node, "axis", 0) % 4 != self.axis or sorted(factor.ravel()) != list(range(len(self.order))):
-                return False
-            chosen = factor.ravel().astype(np.int64)
-            self.scale, self.shift, self.order = self.scale[chosen], self.shift[chosen], self.order[chosen]
-            return True
-        return self._arithmetic(node.op_type, factor)
+        chosen = np.array(found[1], np.int64)
+        self.scale, self.shift, self.order = self.scale[chosen], self.shift[chosen], self.order[chosen]
+        return True
 
     def _arithmetic(self, operator: str, factor: NDArray[np.generic]) -> bool:
         shape = [1] * (4 - factor.ndim) + list(factor.shape)
@@ -70,6 +74,22 @@ class _Affine:
         else:
             return False
         return True
+
+
+def _gathered(node: ir.Node, channels: int) -> tuple[int, Sequence[int]] | None:
+    """The axis of a Gather and the indices that it takes."""
+    indices = constant(input_of(node, 1))
+    return None if indices is None else (attribute(node, "axis", 0) % 4, [int(i) % channels for i in indices.ravel()])
+
+
+def _sliced(node: ir.Node, channels: int) -> tuple[int, Sequence[int]] | None:
+    """The axis of a Slice and the indices that it takes there."""
+    starts, ends, axes, steps = (constant(input_of(node, position)) for position in (1, 2, 3, 4))
+    if starts is None or ends is None or axes is None or steps is None or axes.size != 1:
+        return None
+    end = int(ends.item())
+    taken = slice(int(starts.item()), None if end < -channels else end, int(steps.item()))
+    return int(axes.item()) % 4, range(channels)[taken]
 
 
 @graph_pass(requires=[weights_are_constants])

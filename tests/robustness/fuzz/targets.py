@@ -23,8 +23,10 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
+from retinaface_edge.benchmarks.accuracy.result import EvalResult
+from retinaface_edge.benchmarks.drift.result import DriftResult
 from retinaface_edge.benchmarks.gates.gate import apply_gate, read_gate
-from retinaface_edge.benchmarks.results import read_result
+from retinaface_edge.benchmarks.results import ImageSet, read_result
 from retinaface_edge.calibration.recipe import read_recipe
 from retinaface_edge.export.bundle_writer import Content, write_bundle
 from retinaface_edge.runtime import Bundle, Detector, Spec
@@ -40,6 +42,7 @@ from retinaface_edge.runtime.ops.letterbox import letterbox_for
 from retinaface_edge.runtime.ops.postprocess import Grid, postprocess
 from retinaface_edge.runtime.spec import Mesh
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 MEMORY = Path("/dev/shm")
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
@@ -114,9 +117,22 @@ _GATE = {
 }
 
 
+_NOTHING = DriftResult(
+    kind="drift",
+    format_version=2,
+    environment={},
+    networks=(),
+    input_px=(64, 64),
+    score_threshold=0.5,
+    images=ImageSet(0, ""),
+    comparisons=(),
+    worst_images=(),
+)
+
+
 def gate(data: bytes) -> None:
     """`read_gate`, and applying it to a result with nothing in it."""
-    apply_gate(read_gate(_written("gate.json", as_json(_GATE, data))), {"kind": "drift", "comparisons": []})
+    apply_gate(read_gate(_written("gate.json", as_json(_GATE, data))), _NOTHING)
 
 
 _RECIPE = json.loads(json.dumps(read_recipe("balanced").to_json()))
@@ -136,10 +152,12 @@ def boxes(data: bytes) -> None:
     read_boxes(_written("boxes.json", as_json(_BOXES, data)))
 
 
+_RESULT = json.loads((FIXTURES / "results_v1" / "eval.json").read_text())
+
+
 def result(data: bytes) -> None:
     """`read_result`: what `drift` and `eval` wrote."""
-    valid = {"kind": "drift", "format_version": 1, "environment": {}, "artifacts": []}
-    read_result(_written("result.json", as_json(valid, data)), ("drift", "eval"))
+    read_result(_written("result.json", as_json(_RESULT, data)), DriftResult, EvalResult)
 
 
 # Pictures and frames

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..detector import Detector, Times
-from ..errors import BackendError, ImageError
-from ..mesh.topology import topology
-from ..ops.postprocess import Faces
+from .detector import Detector, Times
+from .errors import BackendError, ImageError
+from .mesh.topology import topology
+from .ops.faces import Faces
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 SCHEMES = ("rtsp://", "rtmp://", "http://", "https://", "udp://", "tcp://")
@@ -48,6 +48,14 @@ class Report:
         return f"{self.frames} frames, {self.faces} faces, {rate:.1f} frames/s: {shares} of the detector's time"
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """Where frames go with their faces drawn: into the video `output`, and into a window with `show`."""
+
+    output: Path | None = None
+    show: bool = False
+
+
 def is_video(source: str) -> bool:
     """Whether `source` names a camera (a number), a stream (a URL) or a video file, by its form alone."""
     return source.isdecimal() or source.lower().startswith(SCHEMES) or Path(source).suffix.lower() in VIDEO_SUFFIXES
@@ -57,25 +65,24 @@ def detect_video(
     detector: Detector,
     source: str,
     each: Callable[[int, Faces], None] = lambda index, faces: None,
-    output: Path | None = None,
-    show: bool = False,
+    drawing: Drawing = Drawing(),
     score_threshold: float = 0.5,
     max_frames: int | None = None,
     mesh: bool = False,
 ) -> Report:
     """Detect faces in every frame of `source`: a video file, a camera's index such as "0", or the URL of a stream.
 
-    `each` gets the number of every frame and its faces. With `output`, frames are written to that video with their
-    faces drawn, with `mesh` as wireframes; with `show`, they are shown in a window until `q` is pressed. Ends with the
-    video, or after `max_frames`. Raises `ImageError` when the source cannot be opened or the video not written,
-    `BackendError` when OpenCV or its windows are missing.
+    `each` gets the number of every frame and its faces. Frames are drawn as `drawing` says, with `mesh` faces are
+    wireframes. Ends with the video, after `max_frames`, or when `q` is pressed in the window. Raises `ImageError` when
+    the source cannot be opened or the video not written, `BackendError` when OpenCV or its windows are missing.
     """
     cv = _opencv()
     frames_seen, faces_seen, times = 0, 0, Times()
     with closing(_Source(cv, source)) as opened:
         # detect_many reads ahead; a frame waits here until its faces come.
         waiting: deque[Frame] = deque()
-        with closing(_Writer(cv, output, opened.rate)) if output else nullcontext() as writer:
+        writing = closing(_Writer(cv, drawing.output, opened.rate)) if drawing.output else nullcontext()
+        with writing as writer:
             begin = time.perf_counter()
             for faces in detector.detect_many(
                 _remembered(opened.frames(max_frames), waiting), score_threshold, times=times, mesh=mesh
@@ -83,11 +90,11 @@ def detect_video(
                 frame = waiting.popleft()
                 each(frames_seen, faces)
                 frames_seen, faces_seen = frames_seen + 1, faces_seen + len(faces)
-                if output or show:
+                if drawing.output or drawing.show:
                     drawn = _drawn(cv, frame, faces)
                     if writer:
                         writer.write(drawn)
-                    if show and not _shown(cv, drawn):
+                    if drawing.show and not _shown(cv, drawn):
                         break
             seconds = time.perf_counter() - begin
     if frames_seen == 0:

@@ -1,17 +1,16 @@
-"""The report's section on 3D meshes: a floor for each artifact, and FP32's wireframe under INT8's on the same face."""
+"""Drawings of meshes for the report: FP32's wireframe under INT8's on the same face."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.mesh.topology import topology
 
-from .text import number
+from ..drift.result import MeshDrift
 from .worst_images import figure, read_or_say
 
 MARGIN = 0.25
@@ -20,29 +19,17 @@ MARGIN = 0.25
 Points = NDArray[np.float64]
 
 
-def mesh_table(meshes: Sequence[Mapping[str, Any]], costs: Mapping[str, float]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of what `mesh_drift` found, and of `costs`, a frame's time with meshes over that without."""
-    header = ["artifact", "faces", "mean, %", "median, %", "worst, %", "pose, °", *(["time"] if costs else [])]
-    figures = (("mean_percent", 3), ("median_percent", 3), ("worst_percent", 2), ("pose_degrees", 2))
-    rows = [
-        [row["artifact"], str(row["faces"]), *(number(row[key], digits) for key, digits in figures)] for row in meshes
-    ]
-    if costs:
-        rows = [[*row, f"× {number(costs.get(row[0]), 3)}"] for row in rows]
-    return header, rows
-
-
-def mesh_pictures(meshes: Sequence[Mapping[str, Any]], folder: Path) -> Iterator[str]:
+def mesh_pictures(meshes: Sequence[MeshDrift], folder: Path) -> Iterator[str]:
     """A figure for each face of `shown` whose picture is in `folder`; a sentence where one is not."""
     for row in meshes:
-        for shown in row.get("shown", ()):
-            kind = "worst face" if shown["which"] == "worst" else "face in the middle"
-            caption = f"{row['artifact']}, {kind}, {shown['percent']:.2f} %: {shown['image']}"
-            frame = read_or_say(folder / shown["image"], caption)
+        for shown in row.shown:
+            kind = "worst face" if shown.which == "worst" else "median face"
+            caption = f"{row.artifact}, {kind}, {shown.percent_of_size:.2f} % of its size: {shown.image}"
+            frame = read_or_say(folder / shown.image, caption)
             if isinstance(frame, str):
                 yield frame
                 continue
-            yield _figure(caption, frame, *(np.array(shown[key], np.float64) for key in ("reference", "artifact")))
+            yield _figure(caption, frame, np.array(shown.reference), np.array(shown.artifact))
 
 
 def _figure(caption: str, frame: NDArray[np.uint8], expected: Points, found: Points) -> str:

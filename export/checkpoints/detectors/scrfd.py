@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from retinaface_edge.runtime.spec import BoxCoding, Colour, ScoreCoding
 
-from ..graph.detector_graph import DetectorGraph
+from ...graph.detector_graph import DetectorGraph
 from .onnx_detector import OnnxDetector, level_heads, outputs_of
 
 LICENCE = "non-commercial research (InsightFace's published weights)"
@@ -33,4 +33,4 @@ def read_scrfd(detector: DetectorGraph) -> OnnxDetector | None:
         "score": ScoreCoding.LOGIT,
         "landmarks": landmarks,
     }
-    return OnnxDetector("SCRFD", "SCRFD", detector, settings, outputs_of(levels, ("score",)), LICENCE)
+    return OnnxDetector("SCRFD", "SCRFD", LICENCE, detector, settings, outputs_of(levels, ("score",)))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from retinaface_edge.runtime.spec import BoxCoding, Colour, ScoreCoding
 
-from ..graph.detector_graph import DetectorGraph
+from ...graph.detector_graph import DetectorGraph
 from .onnx_detector import OnnxDetector, level_heads, outputs_of
 
 LICENCE = "MIT"
@@ -40,5 +40,4 @@ def read_yunet(detector: DetectorGraph) -> OnnxDetector | None:
         "score": ScoreCoding.FACE_OBJECT,
         "landmarks": 5,
     }
-    outputs = outputs_of(levels, ("score", "object"))
-    return OnnxDetector("YuNet", "YuNet", detector, settings, outputs, LICENCE)
+    return OnnxDetector("YuNet", "YuNet", LICENCE, detector, settings, outputs_of(levels, ("score", "object")))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from retinaface_edge.runtime.spec import Spec
+from retinaface_edge.runtime.spec import Mesh, Spec
 
-from ..graph.detector_graph import DetectorGraph, Head
+from ...graph.detector_graph import DetectorGraph, Head
 
 if TYPE_CHECKING:
     import onnx
@@ -27,33 +27,30 @@ class LevelHeads:
 
 @dataclass(frozen=True)
 class OnnxDetector:
-    """A detector read from an ONNX file, ready to be given an input size.
+    """A detector read from an ONNX file, ready to be given an input size (a `TrainedDetector`).
 
     `settings` are the fields of its `Spec` beside width and height; `outputs` maps (head, stride) to the graph's heads.
-    `licence` is what the family's published weights are under, for the manifest, unless the user states another.
     """
 
     family: str
-    backbone: str
+    title: str
+    terms: str | None
     detector: DetectorGraph
     settings: Mapping[str, Any]
     outputs: Mapping[tuple[str, int], Head]
-    licence: str
+    digest: str = ""
+    wrappings: tuple[str, ...] = ()
 
-    def spec(self, width: int, height: int) -> Spec:
+    def spec(self, width: int, height: int, mesh: Mesh | None = None) -> Spec:
         """The contract for an input of that size. Raises `SpecError` for a size that no detector takes."""
-        return Spec(width, height, **self.settings)
+        return Spec(width, height, mesh=mesh, **self.settings)
 
     def graph(self, spec: Spec, opset: int) -> onnx.ModelProto:
         """The FP32 graph in the form of the contract. Raises `GraphError` when it cannot be brought into it."""
-        from ..graph.contract_form import contract_form
+        from ...graph.contract_form import contract_form
 
         heads = {output.name: self.outputs[output.head, output.stride] for output in spec.outputs}
         return contract_form(self.detector, heads, spec, opset)
-
-
-Recogniser = Callable[[DetectorGraph], OnnxDetector | None]
-"""Gives the detector if the graph is one of its family."""
 
 
 def level_heads(detector: DetectorGraph) -> tuple[LevelHeads, ...] | None:
