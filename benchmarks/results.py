@@ -21,7 +21,7 @@ from .errors import MeasurementError
 from .results_v1 import upgraded
 
 FORMAT_VERSION: Final = 2
-KINDS = ("drift", "eval", "compare", "bench")
+KINDS = ("drift", "eval", "compare", "bench", "choose")
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -1,13 +1,13 @@
 """SCRFD and YuNet as their authors run them: the published ONNX file in ONNX Runtime, and its decoder read slowly.
 
-SCRFD as InsightFace's `scrfd.py` has it, YuNet as OpenCV's `face_detect.cpp`. Nothing here is shared with the product:
-anchors, scores, boxes and suppression are written down a second time, one face at a time, in plain Python.
+SCRFD as InsightFace's `scrfd.py` has it, YuNet as libfacedetection's `facedetectcnn.cpp`. Nothing here is shared with
+the product: anchors, scores, boxes and suppression are written down a second time, face by face, in plain Python.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,13 +65,13 @@ def scrfd(outputs: Mapping[str, NDArray[np.float32]], height: int, width: int, l
                         marks = tuple((x + dx, y + dy) for dx, dy in zip(offsets[::2], offsets[1::2], strict=True))
                         found.append(Found(score, (x - left, y - top, x + right, y + bottom), marks))
                     row += 1
-    return suppressed(found, 0.4, lambda box: box, 1.0)
+    return suppressed(found, 0.4, 1.0)
 
 
 def yunet(outputs: Mapping[str, NDArray[np.float32]], height: int, width: int, least_score: float) -> list[Found]:
     """One anchor a cell, as large as its stride, at its corner; the score is the root of class times object.
 
-    OpenCV suppresses boxes that it has cut to whole pixels, at an overlap of 0.3.
+    Suppression is at an overlap of 0.45.
     """
     found = []
     for stride in STRIDES:
@@ -93,14 +93,14 @@ def yunet(outputs: Mapping[str, NDArray[np.float32]], height: int, width: int, l
                 ((x + float(px)) * stride, (y + float(py)) * stride) for px, py in points[row].reshape(5, 2).tolist()
             )
             found.append(Found(score, box, marks))
-    return suppressed(found, 0.3, _whole_pixels, 0.0)
+    return suppressed(found, 0.45)
 
 
-def suppressed(found: Sequence[Found], most: float, cut: Callable[[Box], Box], extra: float) -> list[Found]:
+def suppressed(found: Sequence[Found], most: float, extra: float = 0.0) -> list[Found]:
     """The faces, best first, that overlap no better one by more than `most`. A side is `extra` longer than x2 − x1."""
     kept: list[Found] = []
     for face in sorted(found, key=lambda face: -face.score):
-        if all(overlap(cut(face.box), cut(other.box), extra) <= most for other in kept):
+        if all(overlap(face.box, other.box, extra) <= most for other in kept):
             kept.append(face)
     return kept
 
@@ -125,8 +125,3 @@ def _yunet_input(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _clamped(value: float) -> float:
     return min(max(float(value), 0.0), 1.0)
-
-
-def _whole_pixels(box: Box) -> Box:
-    x, y, w, h = int(box[0]), int(box[1]), int(box[2] - box[0]), int(box[3] - box[1])
-    return (x, y, x + w, y + h)
