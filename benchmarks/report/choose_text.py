@@ -29,10 +29,9 @@ def _conditions(result: ChooseResult) -> Iterator[str]:
     note = f" ({dataset.note})" if dataset.note else ""
     yield f"{dataset.name}{note}: {result.images.count} pictures, {dataset.protocol}, whole pictures"
     yield from (f"skipped {image.name}: {image.reason}" for image in result.images.skipped)
-    cores = ", ".join(map(str, result.machine.cores))
-    yield (
-        f"{run.name} run, {run.rounds} rounds in {run.seconds:.0f} s, on core {cores}; {frames.count} frames at {frames.width}x{frames.height}; budget {result.budget_ms:g} ms"
-    )
+    cores, size = ", ".join(map(str, result.machine.cores)), f"{frames.width}x{frames.height}"
+    yield f"{run.name} run, {run.rounds} rounds in {run.seconds:.0f} s, on core {cores}"
+    yield f"{frames.count} frames at {size}; budget {result.budget_ms:g} ms"
 
 
 def _rows(result: ChooseResult) -> Iterator[tuple[str, ...]]:

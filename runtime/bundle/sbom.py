@@ -44,7 +44,7 @@ def sbom(bundle: Bundle) -> str:
             {
                 "type": "machine-learning-model",
                 "bom-ref": CHECKPOINT,
-                "name": f"{known.architecture} checkpoint ({known.family})",
+                "name": f"checkpoint of {known.detector} ({known.family})",
                 "hashes": [_hash(known.checkpoint)],
                 "licenses": [_licence(known.licence)],
             },
