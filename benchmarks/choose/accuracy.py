@@ -47,12 +47,7 @@ class Measured:
 
     def better(self, a: tuple[str, str], b: tuple[str, str]) -> bool:
         """Whether a (bundle, artifact) has a higher average precision than another, beyond noise."""
-        sides = []
-        for bundle, artifact in (b, a):
-            result = self.by_bundle[bundle]
-            rows = {"candidate": self.row(bundle, artifact).per_image}
-            sides.append(Comparable("eval", {}, result.dataset.protocol, rows, result.images, result.environment, ()))
-        changes = compare_results(*sides).changes
+        changes = compare_results(self._alone(*b), self._alone(*a)).changes
         return next(change for change in changes if change.protocol == self.setting).verdict is Verdict.BETTER
 
     def warnings(self) -> Sequence[str]:
@@ -62,6 +57,11 @@ class Measured:
             return ()
         counts = ", ".join(f"{name} {count}" for name, count in faces.items())
         return (f"inputs of different shapes count different faces as large enough: {counts}",)
+
+    def _alone(self, bundle: str, artifact: str) -> Comparable:
+        """One artifact, in a form that is compared with any other's."""
+        result, rows = self.by_bundle[bundle], {"candidate": self.row(bundle, artifact).per_image}
+        return Comparable("eval", {}, result.dataset.protocol, rows, result.images, result.environment, ())
 
 
 def accuracy_of(
