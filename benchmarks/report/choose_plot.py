@@ -7,7 +7,7 @@ from .plots import Axis, Series, front_plot
 
 
 def choose_plot(result: ChooseResult) -> str:
-    """A standalone SVG: every candidate, a line through the front, and names on it."""
+    """A standalone SVG: every candidate, a line through the front, and its artifacts' names."""
     colours = {bundle.name: index for index, bundle in enumerate(result.bundles)}
     front = result.front()
     points = [
@@ -21,4 +21,5 @@ def choose_plot(result: ChooseResult) -> str:
     x = Axis("milliseconds per frame, median", 0.0, 1.1 * max(candidate.ms for candidate in result.candidates))
     y = Axis(what, max(0.0, min(aps) - 0.02), min(1.0, max(aps) + 0.02))
     title = f"{what} on {result.dataset.name} against latency (up and left is better)"
-    return front_plot(title, x, y, points, line, {candidate.name for candidate in front}, key)
+    labels = {candidate.name: str(candidate.artifact) for candidate in front}
+    return front_plot(title, x, y, points, line, labels, key)

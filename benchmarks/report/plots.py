@@ -6,7 +6,7 @@ Colours are classes (`c0` to `c7`) that the style sheet defines, one set for lig
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -94,22 +94,33 @@ def scatter_plot(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
 
 
 def front_plot(
-    title: str, x: Axis, y: Axis, points: Sequence[Series], front: Series, named: Collection[str], key: Sequence[Series]
+    title: str,
+    x: Axis,
+    y: Axis,
+    points: Sequence[Series],
+    front: Series,
+    labels: Mapping[str, str],
+    key: Sequence[Series],
 ) -> str:
-    """A standalone SVG file: one point per series, the names of those in `named`, and a line through the front."""
+    """A standalone SVG file: one point per series, `labels` by the names of some, and a line through the front.
+
+    Labels stand below and above their points in turns, since points of a front may lie close together.
+    """
     path = " ".join(f"{_x(x, a):.1f},{_y(y, b):.1f}" for a, b in front.points)
     body = [*_grid(x, y), f'<polyline points="{path}" class="front"/>']
+    turns = list(labels)
     for point in points:
         ((a, b),) = point.points
-        px, py, name, radius = _x(x, a), _y(y, b), escape(point.name), 6 if point.name in named else 4
+        px, py, label = _x(x, a), _y(y, b), labels.get(point.name)
         body.append(
-            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{radius}" class="{_colour(point.colour)}">'
-            f"<title>{name}: {a:.4g}, {b:.4g}</title></circle>"
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{4 if label is None else 6}" class="{_colour(point.colour)}">'
+            f"<title>{escape(point.name)}: {a:.4g}, {b:.4g}</title></circle>"
         )
-        if point.name in named:
-            left = px + 9 + SMALL_LETTER * len(point.name) > WIDTH - RIGHT
+        if label is not None:
+            left = px + 9 + SMALL_LETTER * len(label) > WIDTH - RIGHT
             at, end = (px - 9, ANCHOR_END) if left else (px + 9, "")
-            body.append(f'<text x="{at:.1f}" y="{py + 14:.1f}"{end}>{name}</text>')
+            down = -8 if turns.index(point.name) % 2 else 14
+            body.append(f'<text x="{at:.1f}" y="{py + down:.1f}"{end}>{escape(label)}</text>')
     for row, entry in enumerate(key):
         at = HEIGHT + ROW_HEIGHT / 2 * row
         body.append(f'<circle cx="{LEFT:g}" cy="{at + 4:g}" r="5" class="{_colour(entry.colour)}"/>')

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from PIL import Image
 
 from retinaface_edge.benchmarks.choose.accuracy import accuracy_of, labelled_by
@@ -20,6 +24,7 @@ from retinaface_edge.benchmarks.inference.measurement import Execution
 from retinaface_edge.benchmarks.report.choose_plot import choose_plot
 from retinaface_edge.benchmarks.report.choose_text import choose_text
 from retinaface_edge.benchmarks.results import read_result
+from retinaface_edge.benchmarks.schemas import result_schemas
 from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
 from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import Bundle
@@ -33,7 +38,7 @@ def candidate(name: str, ms: float, ap: float) -> Candidate:
     return Candidate(name, INT8, ms, ms, 1.2 * ms, ap, 1000, 100.0)
 
 
-def beyond(points: float):
+def beyond(points: float) -> Callable[[Candidate, Candidate], bool]:
     return lambda a, b: a.ap - b.ap > points
 
 
@@ -108,8 +113,6 @@ def test_the_verb_measures_two_bundles_and_stores_its_pick(
     bundle: Bundle, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A copy of a bundle under another name: as accurate, so which of the two is picked is a matter of time."""
-    import shutil
-
     for name in ("first", "second"):
         shutil.copytree(bundle.path, tmp_path / name)
     files = {"json": tmp_path / "choose.json", "plot": tmp_path / "front.svg"}
@@ -117,6 +120,7 @@ def test_the_verb_measures_two_bundles_and_stores_its_pick(
     command += ["--quick", "--artifact", "openvino *", "--budget-ms", "5000", "--store"]
     assert main([*command, *(word for name, path in files.items() for word in (f"--{name}", str(path)))]) == 0
     result = read_result(files["json"], ChooseResult)
+    Draft202012Validator(dict(result_schemas())["choose"]).validate(json.loads(files["json"].read_text()))
     assert result.reference == "first"
     assert {candidate.name for candidate in result.candidates} == {
         f"{name} openvino {precision}" for name in ("first", "second") for precision in ("fp32", "int8")
