@@ -1,96 +1,134 @@
-"""Result files: versioned JSON with what decided the figures, so that unlike results are not compared unawares."""
+"""Result files: a frozen dataclass for each kind, written as versioned JSON and read back strictly.
+
+The types of `drift` are in `drift/result.py`, those of `eval` and `compare` in `accuracy/result.py`. Here is what they
+have in common: reading, writing, and the parts that say what was measured, on what and where.
+"""
 
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar, overload
 
-import numpy as np
-
+from retinaface_edge.runtime.artifact import ArtifactId
 from retinaface_edge.runtime.io.atomic import write_whole
-from retinaface_edge.runtime.ops.postprocess import Faces
+from retinaface_edge.runtime.records import RecordError, from_json, to_json
 
-from .accuracy.average_precision import LEFT_OUT, RIGHT, WRONG, Judged
-from .inference.network_under_test import MeasurementError, Subject, environment
+from .errors import MeasurementError
+from .results_v1 import upgraded
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 2
 KINDS = ("drift", "eval", "compare", "bench")
-SCORE_DIGITS = 6
-LETTERS = {RIGHT: "r", WRONG: "w", LEFT_OUT: "o"}
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
-def result_header(kind: str, subjects: Sequence[Subject]) -> dict[str, Any]:
-    """What every result begins with."""
-    return {
-        "kind": kind,
-        "format_version": FORMAT_VERSION,
-        "environment": dict(environment()),
-        "artifacts": [
-            {
-                "name": subject.name,
-                "backend": subject.backend,
-                "precision": subject.precision,
-                "bytes": sum(map(len, subject.files)),
-                "digest": subject.digest,
-            }
-            for subject in subjects
-        ],
-    }
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """One network that was measured; results refer to it by `name`, for instance `openvino int8`.
+
+    `artifact` is None for what is no artifact of a bundle, such as a checkpoint. `digest` is the SHA-256 over all that
+    decides what the network gives.
+    """
+
+    name: str
+    size_bytes: int
+    digest: str
+    artifact: ArtifactId | None = None
 
 
-def write_result(path: Path, result: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class BundleOrigin:
+    """The bundle that was measured: the digest in its manifest, and where it comes from."""
+
+    digest: str
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """An image that could not be read, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images that were measured: how many, the SHA-256 over their names and contents, and those left out."""
+
+    count: int
+    digest: str
+    skipped: tuple[SkippedImage, ...] = ()
+
+
+@dataclass(frozen=True)
+class FaceRecord:
+    """One face in pixels of the image: `box` is x1, y1, x2, y2, `landmarks` are the five points."""
+
+    score: float
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+
+
+def network_named(networks: Sequence[MeasuredNetwork], name: str) -> MeasuredNetwork | None:
+    """The network of that name, None where there is none."""
+    return next((network for network in networks if network.name == name), None)
+
+
+def write_result(path: Path, result: object) -> None:
     """Write a result as JSON, whole or not at all."""
-    write_whole(path, json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(to_json(result), ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_result(path: Path, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
-    """Read a result of one of `kinds`. Raises `MeasurementError` when it is none."""
+@overload
+def read_result(path: Path, first: type[A]) -> A: ...
+
+
+@overload
+def read_result(path: Path, first: type[A], second: type[B]) -> A | B: ...
+
+
+def read_result(path: Path, first: type[Any], second: type[Any] | None = None) -> Any:
+    """Read a result of one of the given types, chosen by its field `kind`. Files of format 1 are converted.
+
+    Raises `MeasurementError` when the file is no such result; an unknown, missing or wrong field is named.
+    """
+    types = {kind_of(one): one for one in (first, second) if one is not None}
+    content = read_content(path, tuple(types))
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        return from_json(types[content["kind"]], content)
+    except RecordError as error:
+        raise MeasurementError(f"{path} is no result of {content['kind']}: {error}") from error
+
+
+def read_content(path: Path, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
+    """The JSON object of a result of one of `kinds`, in the present format. Its fields are not checked.
+
+    Raises `MeasurementError` when the file is no such result.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise MeasurementError(f"{path} is no readable JSON ({error}); give a file that --json wrote") from error
-    kind = result.get("kind") if isinstance(result, dict) else None
+    kind = content.get("kind") if isinstance(content, dict) else None
     if kind not in kinds:
         raise MeasurementError(f"{path} is no result of {' or '.join(kinds)} (its kind is {kind!r})")
-    if result.get("format_version") != FORMAT_VERSION:
+    version = content.get("format_version")
+    if version == 1 and not isinstance(version, bool):
+        return {**upgraded(content), "format_version": FORMAT_VERSION}
+    if version != FORMAT_VERSION:
         raise MeasurementError(
-            f"{path} has format {result.get('format_version')!r}, this version reads {FORMAT_VERSION}; measure again"
+            f"{path} has format {version!r}, this version reads 1 and {FORMAT_VERSION}; measure again"
         )
-    return dict(result)
+    return dict(content)
 
 
-def judged_json(protocols: Mapping[str, Judged]) -> dict[str, Any]:
-    """One image's detections under several protocols: scores, best first, and for each protocol a letter a detection.
-
-    All protocols judge the same detections.
-    """
-    scores = next(iter(protocols.values())).scores
-    return {
-        "scores": [round(score, SCORE_DIGITS) for score in scores.tolist()],
-        "protocols": {
-            name: {
-                "faces": judged.faces,
-                "verdicts": "".join(LETTERS[verdict] for verdict in judged.verdicts.tolist()),
-            }
-            for name, judged in protocols.items()
-        },
-    }
-
-
-def judged_from(image: Mapping[str, Any], protocol: str) -> Judged:
-    """One protocol's entry of `judged_json`."""
-    numbers = {letter: verdict for verdict, letter in LETTERS.items()}
-    fields = image["protocols"][protocol]
-    verdicts = np.array([numbers[letter] for letter in fields["verdicts"]], np.int8)
-    return Judged(np.array(image["scores"], np.float64), verdicts, int(fields["faces"]))
-
-
-def faces_json(faces: Faces, threshold: float) -> list[dict[str, Any]]:
-    """Faces from a score on, in the form that `detect --json` writes."""
-    return [
-        {"score": f.score, "box": list(f.box), "landmarks": [list(point) for point in f.landmarks]}
-        for f in faces
-        if f.score >= threshold
-    ]
+def kind_of(result: type[object]) -> str:
+    """The value of the field `kind` of a result's type."""
+    (kind,) = typing.get_args(typing.get_type_hints(result)["kind"])
+    return str(kind)
