@@ -45,6 +45,29 @@ bench: build/demo/manifest.json  ## Time the demo's bundle on one core; fails wh
 test-arm64: $(VENV)/dev.stamp build/integers/manifest.json  ## Compare with an emulated Raspberry Pi 4 and 5 (Debian; as root, once)
 	$(BIN)/python tests/acceptance/arm64/run.py build/integers
 
+build/test-bundles/plain/manifest.json: $(VENV)/demo.stamp
+	$(BIN)/retinaface-edge build --images 24 --output build/test-bundles/plain --force
+
+build/test-bundles/mesh/manifest.json: $(VENV)/demo.stamp
+	$(BIN)/retinaface-edge build --images 24 --mesh demo --output build/test-bundles/mesh --force
+
+.PHONY: test-runtime
+test-runtime: build/test-bundles/plain/manifest.json build/test-bundles/mesh/manifest.json  ## Test the runtime without PyTorch, on Python 3.10 and 3.13 where found
+	$(BIN)/python tests/acceptance/without_torch.py build/test-bundles
+
+COUNTING_PACKAGES := qemu-user llvm-19 gcc
+
+.PHONY: arm64-userspace
+arm64-userspace: $(VENV)/dev.stamp  ## Make what `retinaface-edge cost` counts in (Debian; as root, once)
+	for program in qemu-aarch64 llvm-mca-19 gcc; do command -v $$program >/dev/null || missing=1; done; \
+	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(COUNTING_PACKAGES); }
+	$(BIN)/python tests/acceptance/arm64/userland.py build/arm64
+
+.PHONY: cost
+cost: arm64-userspace build/demo/manifest.json build/integers/manifest.json  ## Count what the demo's bundles cost on a Raspberry Pi 4 and 5 (COST="--core cortex-a72")
+	$(BIN)/retinaface-edge cost build/demo --json build/cost-balanced.json $(COST)
+	$(BIN)/retinaface-edge cost build/integers --json build/cost-fast.json $(COST)
+
 .PHONY: coverage
 coverage: $(VENV)/dev.stamp  ## Run the tests and show which branches they take (at least 90 %)
 	$(BIN)/coverage erase
@@ -72,10 +95,11 @@ docs: $(VENV)/dev.stamp  ## Build the documentation into build/site
 	$(BIN)/mkdocs build --strict --quiet
 
 .PHONY: lint
-lint: $(VENV)/dev.stamp  ## Check style (ruff) and types (mypy)
+lint: $(VENV)/dev.stamp  ## Check style (ruff) and types (mypy; basedpyright for the public API)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright --level error
 
 .PHONY: wheel
 wheel: $(VENV)/dev.stamp  ## Build the wheel and the source archive into dist/

@@ -1,18 +1,17 @@
-"""What this machine can do, in ten lines: its processor, what runs here, what to expect, and what stands in the way."""
+"""What this machine can do, in ten lines: its processor, the backends, what to expect, and what is in the way."""
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from retinaface_edge.runtime.backends import BACKENDS, installed
 from retinaface_edge.runtime.host.targets import FEATURES, Target, choose_target, read_budget, this_processor
 
-from .environment import NOT_TOLD, describe_machine
-from .inference.network_under_test import environment
-from .latency.pinned_process import usable_cores
+from .environment import NOT_TOLD, Machine, describe_machine
+from .linux import usable_cores
+from .versions import environment
 
 BUSY = 0.5
 PACKAGES = {"openvino": ("openvino",), "tflite": ("ai-edge-litert", "tflite-runtime"), "onnxruntime": ("onnxruntime",)}
@@ -44,19 +43,15 @@ def _version(backend: str) -> str:
     return ", ".join(found) or "installed"
 
 
-def _state(machine: Mapping[str, Any]) -> str:
-    told = {
-        "governor": machine["governor"],
-        "temperature": machine["temperature_c"],
-        "throttled": machine["throttled"],
-    }
-    known = [f"{key} {value}" for key, value in told.items() if value != NOT_TOLD]
-    unknown = [key for key, value in told.items() if value == NOT_TOLD]
-    load = f"load {machine['load'][0]:.2f}"
+def _state(machine: Machine) -> str:
+    told = {"governor": machine.governor, "temperature": machine.temperature_c, "throttled": machine.throttled}
+    known = [f"{key} {value}" for key, value in told.items() if value is not None]
+    unknown = [key for key, value in told.items() if value is None]
+    load = f"load {machine.load[0]:.2f}"
     return ", ".join([load, *known, *([f"{' and '.join(unknown)} {NOT_TOLD}"] if unknown else [])])
 
 
-def _obstacles(target: Target, machine: Mapping[str, Any], cores: list[int]) -> Iterator[str]:
+def _obstacles(target: Target, machine: Machine, cores: list[int]) -> Iterator[str]:
     present = installed()
     if not present:
         yield f"no backend: pip install 'retinaface-edge[{target.backends[0]}]'"
@@ -64,11 +59,11 @@ def _obstacles(target: Target, machine: Mapping[str, Any], cores: list[int]) -> 
         yield f"{target.backends[0]} is missing, which this kind of machine runs best"
     if struct.calcsize("P") < 8:
         yield f"a 32-bit Python, for which {' and '.join(BACKENDS)} have no packages: install a 64-bit system"
-    if machine["load"][0] > BUSY * len(cores):
-        yield f"load {machine['load'][0]:.1f} on {len(cores)} cores: other programs are at work"
-    if machine["governor"] not in ("performance", NOT_TOLD):
-        yield f"governor {machine['governor']}: the clock follows the load"
-    if machine["throttled"] is True:
+    if machine.load[0] > BUSY * len(cores):
+        yield f"load {machine.load[0]:.1f} on {len(cores)} cores: other programs are at work"
+    if machine.governor not in ("performance", None):
+        yield f"governor {machine.governor}: the clock follows the load"
+    if machine.throttled:
         yield "the processor is throttled: cool it, or give it a stronger power supply"
     if target.name == "generic":
         yield "no fast INT8 instructions are known of this processor: FP32 may be as fast"

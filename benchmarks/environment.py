@@ -1,168 +1,160 @@
-"""The machine that a figure belongs to: what it is, what state it is in, and what disturbed it while it measured.
+"""The machine that a figure belongs to: what it is, what state it is in, and what disturbed a measurement on it.
 
-Read from Linux's /proc and /sys. Where a system does not tell something, it says so rather than guess.
+Figures come from `linux`. What a system does not report is None, and never guessed.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from retinaface_edge.runtime.host.targets import FEATURES, this_processor
 
-from .inference.network_under_test import environment
+from . import linux
 
 NOT_TOLD = "not told by this system"
-CPUS = Path("/sys/devices/system/cpu")
-THERMAL = Path("/sys/class/thermal")
-PI_THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 IDENTITY = ("architecture", "processor", "features", "governor")
 """What must be the same in two results for their times to be compared."""
-OTHERS_SHARE, WAITING_SHARE, SPREAD = 0.02, 0.02, 1.25
-"""From these on a figure is called spoilt: others' share of our cores, our share of waiting, and p90 against p50."""
+OTHERS_SHARE, WAITING_SHARE = 0.02, 0.02
+"""Above these a figure is called disturbed: the others' share of our cores' time, and our share of waiting."""
 
 
-def describe_machine(cores: Sequence[int]) -> dict[str, Any]:
-    """What decides the times of this machine, as plain values."""
+@dataclass(frozen=True)
+class Machine:
+    """A machine before a measurement, and the `cores` that are measured."""
+
+    architecture: str
+    features: tuple[str, ...]
+    cores: tuple[int, ...]
+    machine_cores: int
+    load: tuple[float, float, float]
+    processor: str | None = None
+    governor: str | None = None
+    frequency: linux.Frequency | None = None
+    temperature_c: float | None = None
+    throttled: bool | None = None
+
+
+@dataclass(frozen=True)
+class MachineUse:
+    """What a machine did during a measurement. Shares are 0…1, of the measured cores' time unless said otherwise.
+
+    `own_share` is the measurement's, `others_share` other programs', `stolen_share` was withheld by a hypervisor.
+    `waiting_share` is the share of the seconds in which the measurement did not run though it had work to do.
+    """
+
+    seconds: float
+    own_share: float
+    waiting_share: float
+    preemptions: int
+    load: tuple[float, float, float]
+    others_share: float | None = None
+    stolen_share: float | None = None
+    throttle_events: int | None = None
+    throttled: bool | None = None
+    temperature_c: float | None = None
+
+
+def describe_machine(cores: Sequence[int]) -> Machine:
+    """What decides the times that are measured on `cores` of this machine."""
     processor = this_processor()
-    return {
-        "architecture": processor.architecture,
-        "processor": processor.model if processor.model != "unknown" else processor.part or NOT_TOLD,
-        "features": sorted(processor.features & FEATURES),
-        "cores": list(cores),
-        "cores_of_the_machine": os.cpu_count(),
-        "governor": _governor(cores),
-        "frequency_mhz": _frequency(cores),
-        "temperature_c": _temperature(),
-        "throttled": _throttled(),
-        "load": [round(load, 2) for load in os.getloadavg()],
-        "libraries": {key: value for key, value in environment().items() if key not in ("machine", "processor")},
-    }
+    return Machine(
+        architecture=processor.architecture,
+        processor=processor.model if processor.model != "unknown" else processor.part or None,
+        features=tuple(sorted(processor.features & FEATURES)),
+        cores=tuple(cores),
+        machine_cores=os.cpu_count() or len(cores),
+        governor=linux.governor(cores),
+        frequency=linux.frequency(cores),
+        temperature_c=linux.temperature_c(),
+        throttled=linux.throttled(),
+        load=linux.load_averages(),
+    )
 
 
-def unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def unlike(a: Machine, b: Machine) -> list[str]:
     """In what two machines differ so that their times must not be compared, in words; empty if in nothing."""
-    differing = [f"{key}: {a.get(key)} and {b.get(key)}" for key in IDENTITY if a.get(key) != b.get(key)]
-    if len(a.get("cores", ())) != len(b.get("cores", ())):
-        differing.append(f"cores used: {len(a.get('cores', ()))} and {len(b.get('cores', ()))}")
+    pairs = ((key, getattr(a, key), getattr(b, key)) for key in IDENTITY)
+    differing = [f"{key}: {_words(one)} and {_words(other)}" for key, one, other in pairs if one != other]
+    if len(a.cores) != len(b.cores):
+        differing.append(f"cores used: {len(a.cores)} and {len(b.cores)}")
     return differing
 
 
 class Monitor:
-    """Watches `cores` from its making until `stop`."""
+    """Watches `cores` from its making until `stop`. Raises `MeasurementError` where psutil is missing."""
 
     def __init__(self, cores: Sequence[int]) -> None:
         self._cores = cores
-        self._before = self._now()
+        self._before = _Counters.now(cores)
 
-    def stop(self) -> dict[str, Any]:
-        """What happened: seconds, shares of the cores' time used by us, by others and withheld by a hypervisor.
-
-        `waited` is the share of time in which we were not running though we had work. Shares are None where the system
-        does not tell.
-        """
-        after = self._now()
-        passed = {key: after[key] - value for key, value in self._before.items()}
-        seconds = max(passed["seconds"], 1e-9)
-        cores = len(self._cores) * seconds
-        told = self._before["busy"] >= 0.0
-        return {
-            "seconds": seconds,
-            "ours": passed["ours"] / cores,
-            "others": max(passed["busy"] - passed["ours"], 0.0) / cores if told else None,
-            "stolen": passed["stolen"] / cores if told else None,
-            "waited": max(1.0 - passed["ours"] / seconds, 0.0),
-            "switched_away": int(passed["switched"]),
-            "throttle_events": int(passed["throttles"]) if after["throttles"] >= 0 else None,
-            "throttled": _throttled(),
-            "temperature_c": _temperature(),
-            "load": [round(load, 2) for load in os.getloadavg()],
-        }
-
-    def _now(self) -> dict[str, float]:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        busy, stolen = _core_seconds(self._cores)
-        return {
-            "seconds": time.perf_counter(),
-            "ours": time.process_time(),
-            "busy": busy,
-            "stolen": stolen,
-            "switched": usage.ru_nivcsw,
-            "throttles": _throttle_count(self._cores),
-        }
+    def stop(self) -> MachineUse:
+        """What happened since."""
+        before, after = self._before, _Counters.now(self._cores)
+        seconds = max(after.wall_seconds - before.wall_seconds, 1e-9)
+        own = after.own_seconds - before.own_seconds
+        available = len(self._cores) * seconds
+        others = stolen = None
+        if before.core_seconds and after.core_seconds:
+            busy, withheld = (b - a for a, b in zip(before.core_seconds, after.core_seconds, strict=True))
+            others, stolen = max(busy - own, 0.0) / available, withheld / available
+        told = before.throttles is not None and after.throttles is not None
+        return MachineUse(
+            seconds=seconds,
+            own_share=own / available,
+            others_share=others,
+            stolen_share=stolen,
+            waiting_share=max(1.0 - own / seconds, 0.0),
+            preemptions=after.preemptions - before.preemptions,
+            throttle_events=(after.throttles or 0) - (before.throttles or 0) if told else None,
+            throttled=linux.throttled(),
+            temperature_c=linux.temperature_c(),
+            load=linux.load_averages(),
+        )
 
 
-def warnings_of(machine: Mapping[str, Any], monitor: Mapping[str, Any], steady: bool, beyond: int) -> Iterator[str]:
-    """What spoils the figures, in plain sentences."""
+@dataclass(frozen=True)
+class _Counters:
+    """Counters that only grow, at one moment."""
+
+    wall_seconds: float
+    own_seconds: float
+    core_seconds: tuple[float, float] | None
+    preemptions: int
+    throttles: int | None
+
+    @classmethod
+    def now(cls, cores: Sequence[int]) -> _Counters:
+        core_seconds, preemptions = linux.core_seconds(cores), linux.preemptions()
+        throttles = linux.throttle_count(cores)
+        return cls(time.perf_counter(), time.process_time(), core_seconds, preemptions, throttles)
+
+
+def disturbances(machine: Machine, use: MachineUse, steady: bool, beyond: int) -> Iterator[str]:
+    """What makes the figures of a measurement doubtful, in plain sentences.
+
+    `steady` says whether times came to rest during warm-up, `beyond` how many threads may leave the measured cores.
+    """
     if beyond:
         yield f"{beyond} threads of a library may leave the cores that are measured: the figures are of more than those"
     if not steady:
-        yield "times did not come to rest during warm-up: something else is at work, or the processor changes its clock"
-    others, stolen = monitor["others"], monitor["stolen"]
+        yield "times did not settle during warm-up: something else is running, or the processor changes its clock"
+    others, stolen = use.others_share, use.stolen_share
     if others is not None and others > OTHERS_SHARE:
         yield f"other programs took {others:.0%} of the measured cores' time: stop them and measure again"
     if stolen is not None and stolen > OTHERS_SHARE:
         yield f"the hypervisor withheld {stolen:.0%} of the measured cores' time: neighbours on this host are busy"
-    if monitor["waited"] > WAITING_SHARE:
-        yield f"the measuring process did not run for {monitor['waited']:.0%} of the time"
-    if monitor["throttle_events"] or monitor["throttled"] not in (False, NOT_TOLD):
+    if use.waiting_share > WAITING_SHARE:
+        yield f"the measuring process did not run for {use.waiting_share:.0%} of the time"
+    if use.throttle_events or use.throttled:
         yield "the processor was throttled: it is too hot, or its power supply too weak"
-    if machine["governor"] not in ("performance", NOT_TOLD):
-        yield f"the frequency governor is {machine['governor']}, so the clock follows the load; performance holds it"
+    if machine.governor not in ("performance", None):
+        yield f"the frequency governor is {machine.governor}, so the clock follows the load; performance holds it"
 
 
-def _governor(cores: Sequence[int]) -> str:
-    return ", ".join(sorted({_read(CPUS / f"cpu{core}/cpufreq/scaling_governor") for core in cores} - {""})) or NOT_TOLD
-
-
-def _frequency(cores: Sequence[int]) -> dict[str, float] | str:
-    """Now and at most; where there is no cpufreq, what /proc/cpuinfo says of the measured core."""
-    now = [_read(CPUS / f"cpu{core}/cpufreq/scaling_cur_freq") for core in cores]
-    most = [_read(CPUS / f"cpu{core}/cpufreq/cpuinfo_max_freq") for core in cores]
-    if all(now) and all(most):
-        return {"now": max(map(float, now)) / 1e3, "most": max(map(float, most)) / 1e3}
-    lines = _read(Path("/proc/cpuinfo")).splitlines()
-    clocks = [float(line.partition(":")[2]) for line in lines if line.lower().startswith("cpu mhz")]
-    return {"now": max(clocks)} if clocks else NOT_TOLD
-
-
-def _temperature() -> float | str:
-    read = [_read(zone / "temp") for zone in THERMAL.glob("thermal_zone*")]
-    degrees = [int(value) / 1000.0 for value in read if value.lstrip("-").isdigit()]
-    return max(degrees) if degrees else NOT_TOLD
-
-
-def _throttled() -> bool | str:
-    """A Raspberry Pi's own account: under-voltage, capped clock, throttling or soft temperature limit, right now."""
-    try:
-        return bool(int(_read(PI_THROTTLED), 16) & 0xF)
-    except ValueError:
+def _words(value: str | tuple[str, ...] | None) -> str:
+    if value is None:
         return NOT_TOLD
-
-
-def _throttle_count(cores: Sequence[int]) -> int:
-    counts = [_read(CPUS / f"cpu{core}/thermal_throttle/core_throttle_count") for core in cores]
-    return sum(map(int, counts)) if all(counts) else -1
-
-
-def _core_seconds(cores: Sequence[int]) -> tuple[float, float]:
-    """Seconds for which `cores` were busy since boot, and those withheld by a hypervisor; -1 where it is not told."""
-    tick = 1.0 / os.sysconf("SC_CLK_TCK")
-    rows = {line.split()[0]: line.split()[1:] for line in _read(Path("/proc/stat")).splitlines() if line[:3] == "cpu"}
-    try:
-        counted = [[int(value) for value in rows[f"cpu{core}"]] for core in cores]
-        busy = sum(user + nice + system + irq + soft for user, nice, system, _, _, irq, soft, *_ in counted)
-        return busy * tick, sum(row[7] for row in counted) * tick
-    except (KeyError, ValueError, IndexError):
-        return -1.0, -1.0
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
+    return value if isinstance(value, str) else ", ".join(value) or "none"

@@ -12,11 +12,33 @@ from typing import Any
 Change = Callable[[Any], Any]
 BACKENDS = ("openvino", "tflite", "onnxruntime")
 AP_OF_TRUTH = "ap_"
+NOT_TOLD = "not told by this system"
+PHASES = ("pre_us", "inference_us", "post_us")
+RATIO = ("value", "low", "high")
+TIMES = ("p50_ms", "p50_low_ms", "p50_high_ms", "p90_ms", "p99_ms", "best_ms", "pre_ms", "inference_ms", "post_ms")
+BENCH_GROUPS: Mapping[str, Mapping[str, str]] = {
+    "latency": {
+        **{name: name for name in (*TIMES, "cpu_ms", "cpu_inference_ms")},
+        "frames_a_second": "frames_per_second",
+    },
+    "cold_start": {
+        "first_result_ms": "first_faces_ms",
+        "peak_bytes": "peak_memory_bytes",
+        "threads": "working_threads",
+    },
+    "agreement": {
+        "missed": "missed_faces",
+        "score_difference": "score_difference",
+        "corner_difference": "corner_difference_px",
+        "drift_percent": "drift_percent",
+    },
+}
+"""Figures of a row of bench that are now grouped: by group, old name to new."""
 
 
 def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
     """A result of format 1 with the field names of format 2."""
-    kinds = {"drift": _drift, "eval": _eval, "compare": _compare}
+    kinds = {"drift": _drift, "eval": _eval, "compare": _compare, "bench": _bench}
     change = kinds.get(str(content.get("kind")))
     return dict(change(content) if change else content)
 
@@ -51,6 +73,94 @@ def _compare(result: Mapping[str, Any]) -> Any:
     if changed.get("artifacts") == []:  # format 1 always wrote it, and always empty
         del changed["artifacts"]
     return changed
+
+
+def _bench(result: Mapping[str, Any]) -> Any:
+    """Samples and digests move into the runner that they are of, what the machine did meanwhile out of the machine."""
+    names = {"input": "input_px", "rule": "run", "peak_gmacs": "peak", "results": "runners"}
+    changed = _object(result, names, input_px=_size, peak=_peak, meshes=_each(_mesh_cost))
+    samples, networks, machine = (changed.get(name) for name in ("samples", "artifacts", "machine"))
+    if isinstance(samples, dict):
+        changed["yardstick_us"] = samples.get("yardstick")
+        clocks = {"samples": "microseconds", "cpu_samples": "processor_microseconds"}
+        by_clock = {name: samples[old] for name, old in clocks.items() if isinstance(samples.get(old), dict)}
+        changed["runners"] = _each(lambda row: _runner(row, by_clock))(changed.get("runners"))
+        del changed["samples"]
+    if _are_named(networks) and isinstance(changed.get("runners"), list):
+        digests = {row["name"]: row.get("digest") for row in networks}
+        for runner in changed["runners"]:
+            if isinstance(runner, dict) and (name := str(runner.get("name"))) in digests:
+                runner["digest"] = digests[name]
+        del changed["artifacts"]
+    if isinstance(machine, dict) and isinstance(machine.get("during"), dict):
+        changed["machine"], changed["machine_use"] = _machine(machine)
+    return changed
+
+
+def _runner(row: Any, samples: Mapping[str, Mapping[str, Any]]) -> Any:
+    """A row of bench with its figures grouped, and its samples by clock."""
+    changed = _object(row, {"bytes": "size_bytes", "gmacs": "gmac_per_second"})
+    if not isinstance(changed, dict):
+        return changed
+    interval = changed.pop("p50_interval_ms", None)
+    if isinstance(interval, list) and len(interval) == 2:
+        changed["p50_low_ms"], changed["p50_high_ms"] = interval
+    for group, names in BENCH_GROUPS.items():
+        changed[group] = {new: changed.pop(old) for old, new in names.items() if old in changed}
+    if changed["agreement"].get("missed_faces") is None:  # of a competitor, or without FP32 to compare with
+        del changed["agreement"]
+    for ratio in ("to_reference", "cpu_to_reference"):
+        changed[ratio] = _ratio(changed.get(ratio))
+    for old in ("milliseconds", "frames"):  # the median, and the number of samples
+        changed.pop(old, None)
+    name = str(changed.get("name"))
+    for clock, by_name in samples.items():
+        if isinstance(phases := by_name.get(name), list) and len(phases) == len(PHASES):
+            changed[clock] = dict(zip(PHASES, phases, strict=True))
+    if changed.get("kind") == "peer":
+        changed["kind"] = "competitor"
+    else:
+        changed["artifact"] = _artifact(name.removeprefix("baseline "))
+    return changed
+
+
+def _machine(machine: Mapping[str, Any]) -> tuple[Any, Any]:
+    names = {"cores_of_the_machine": "machine_cores", "frequency_mhz": "frequency"}
+    during = {key: None if value == NOT_TOLD else value for key, value in machine["during"].items()}
+    left_out = ("during", "libraries")  # the libraries are those of the environment
+    told = {key: None if value == NOT_TOLD else value for key, value in machine.items() if key not in left_out}
+    shares = {"ours": "own_share", "others": "others_share", "stolen": "stolen_share", "waited": "waiting_share"}
+    return _object(told, names, frequency=_frequency), _object(during, {**shares, "switched_away": "preemptions"})
+
+
+def _frequency(clock: Any) -> Any:
+    return _object(clock, {"now": "now_mhz", "most": "max_mhz"})
+
+
+def _are_named(rows: Any) -> bool:
+    return isinstance(rows, list) and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows)
+
+
+def _peak(peak: Any) -> Any:
+    return _object(peak, {"fp32": "fp32_gmac_per_second", "int8": "int8_gmac_per_second"})
+
+
+def _mesh_cost(mesh: Any) -> Any:
+    names = {"name": "artifact", "branch_microseconds": "branch_us"}
+    return _object(mesh, names, artifact=_artifact, ratio=_ratio)
+
+
+def _ratio(interval: Any) -> Any:
+    """`[ratio, low, high]` by name."""
+    if not isinstance(interval, list) or len(interval) != len(RATIO):
+        return interval
+    return dict(zip(RATIO, interval, strict=True))
+
+
+def _artifact(name: Any) -> Any:
+    """`openvino int8` as an object."""
+    backend, _, precision = str(name).partition(" ")
+    return {"backend": backend, "precision": precision}
 
 
 def _network(network: Mapping[str, Any]) -> Any:

@@ -1,17 +1,20 @@
-"""JSON Schemas of the result files, generated from their types."""
+"""JSON Schemas of results, gates and budgets, generated from their types."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+from retinaface_edge.runtime.host.targets import Budget
 from retinaface_edge.runtime.records import schema
 
 from .accuracy.result import CompareResult, EvalResult
 from .drift.result import DriftResult
+from .gates.gate import Gate
+from .latency.result import BenchResult
 from .results import kind_of
 
-RESULTS: tuple[type[object], ...] = (DriftResult, EvalResult, CompareResult)
+RESULTS: tuple[type[object], ...] = (DriftResult, EvalResult, CompareResult, BenchResult)
 
 
 def result_schemas() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -19,3 +22,8 @@ def result_schemas() -> Iterator[tuple[str, dict[str, Any]]]:
     for result in RESULTS:
         kind = kind_of(result)
         yield kind, schema(result, f"Result of retinaface-edge {kind}")
+
+
+def gate_schemas() -> dict[str, dict[str, Any]]:
+    """The schemas of a gate file and of one budget, by file name."""
+    return {"gate": schema(Gate, "Gate of retinaface-edge"), "budget": schema(Budget, "Budget of retinaface-edge")}

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import helper
 
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.quantization import QuantParams
 from retinaface_edge.runtime.spec import Contract
 
 from .dataset.image_set import ImageSet
 from .equalisation import equalise
 from .gptq import IMAGES, patch_products
+from .graph.onnx_graph import ACTIVATIONS, FUSED_ACTIVATIONS, attribute, name_of, only_reader, read_graph, result_of
+from .kernel_parity import STEPS, agreeing_sum
 from .observers import Observation, Observations, Progress, observe
 from .range_estimators import ESTIMATORS, Range, at_candidates, before_activation, mean_extremes
 from .recipe import Recipe
+from .roles import RETINAFACE, Roles
 
-MOVES = ("Resize", "Transpose", "Reshape")
-"""Operations that compute nothing: their result is on the grid of what they read."""
-WATCHED = ("Conv", "LeakyRelu", "Relu", "Add", "Concat")
+MOVES = ("Resize", "Transpose", "Reshape", "MaxPool")
+"""Operations that compute no new value: their result has the quantisation parameters of what they read."""
+WATCHED = ("Conv", *ACTIVATIONS, "Add", "Concat")
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Calibration:
     faces: int
 
     @property
-    def grids(self) -> dict[str, Grid]:
-        """The uint8 grid of every value in `ranges`."""
+    def grids(self) -> dict[str, QuantParams]:
+        """The uint8 quantisation parameters of every value in `ranges`."""
         return {name: found.grid for name, found in self.ranges.items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -70,15 +73,24 @@ class Calibration:
         }
 
 
-def grids_from_json(content: Mapping[str, Any]) -> dict[str, Grid]:
-    """The grids in what `Calibration.to_json` gave."""
-    return {name: Grid(found["scale"], found["zero_point"]) for name, found in content["tensors"].items()}
+def grids_from_json(content: Mapping[str, Any]) -> dict[str, QuantParams]:
+    """The quantisation parameters in what `Calibration.to_json` gave."""
+    return {name: QuantParams(found["scale"], found["zero_point"]) for name, found in content["tensors"].items()}
 
 
 def calibrate(
-    model: onnx.ModelProto, spec: Contract, images: ImageSet, recipe: Recipe, progress: Progress = iter
+    model: onnx.ModelProto,
+    spec: Contract,
+    images: ImageSet,
+    recipe: Recipe,
+    progress: Progress = iter,
+    roles: Roles = RETINAFACE,
 ) -> Calibration:
-    """Find all that quantising `model`, as `export` wrote it, by `recipe` needs, on `images`."""
+    """Find all that quantising `model`, as `export` wrote it, by `recipe` needs, on `images`.
+
+    `roles` says which of the model's layers the recipe's roles are; the calibration's recipe has their names.
+    """
+    recipe = recipe.resolved(roles)
     watched = [node.output[0] for node in model.graph.node if node.op_type in WATCHED]
     watched += _real_inputs(model)
     seen = observe(model, spec, watched, images, progress)
@@ -97,49 +109,82 @@ def calibrate(
 def _ranges(
     model: onnx.ModelProto, spec: Contract, recipe: Recipe, tensors: Mapping[str, Observation], seen: Observations
 ) -> dict[str, Range]:
-    heads = {output.name: output.head for output in spec.outputs}
-    ranges = {
-        node.output[0]: ESTIMATORS[recipe.estimator(node.output[0])](tensors[node.output[0]])
-        for node in model.graph.node
-        if node.op_type in WATCHED and node.op_type != "Conv"
-    }
-    ranges.update({n: ESTIMATORS[recipe.estimator(n)](tensors[n]) for n in _real_inputs(model)})
+    graph = read_graph(model).graph
+
+    def estimated(name: str) -> Range:
+        return ESTIMATORS[recipe.estimator(name)](tensors[name])
+
+    names = [result_of(node) for node in graph if node.op_type in WATCHED and node.op_type != "Conv"]
+    names = [name for name in names if name not in _fused_sums(graph)] + _real_inputs(model)
+    ranges = {name: estimated(name) for name in names}
     ranges = {name: found.symmetric() if recipe.is_symmetric(name) else found for name, found in ranges.items()}
-    producers = {node.output[0]: node for node in model.graph.node}
-    for node in model.graph.node:
-        source = _before_moves(node.input[0], producers)
-        if node.op_type == "Conv" and source in producers and producers[source].op_type == "Conv":
-            ranges[source] = ESTIMATORS[recipe.estimator(source)](tensors[source])
-    for node in model.graph.node:
-        source, result = node.input[0], node.output[0]
-        if node.op_type == "Concat":  # its parts are joined as they are, so they are on one grid
-            ranges.update(dict.fromkeys((_before_moves(part, producers) for part in node.input), ranges[result]))
+    for node in graph:
+        # What a convolution or an addition reads straight from a convolution, without an activation in between.
+        for value in {"Conv": node.inputs[:1], "Add": node.inputs}.get(node.op_type, ()):
+            source = before_moves(value)
+            producer = source.producer() if source is not None else None
+            if producer is not None and producer.op_type == "Conv":
+                ranges[name_of(source)] = estimated(name_of(source))
+    heads = {output.name: output.head for output in spec.outputs}
+    for node in graph:
+        source_name, result = name_of(node.inputs[0]), result_of(node)
+        if node.op_type == "Concat":  # its parts are joined as they are, so they share one scale
+            ranges.update(dict.fromkeys((name_of(before_moves(part)) for part in node.inputs), ranges[result]))
         elif result in heads:
             extremes = seen.outputs.get(result) or _of_head(heads[result], seen)
-            ranges[source] = ranges[result] = (
-                at_candidates(heads[result], extremes) if extremes else mean_extremes(tensors[source])
+            ranges[source_name] = ranges[result] = (
+                at_candidates(heads[result], extremes) if extremes else mean_extremes(tensors[source_name])
             )
-    for node in model.graph.node:
+    _agree_on_sums(graph, ranges)
+    for node in graph:
         if node.op_type == "LeakyRelu":
-            ranges[node.input[0]] = (
-                before_activation(
-                    tensors[node.input[0]], ranges[node.output[0]].grid, helper.get_attribute_value(node.attribute[0])
-                )
+            source_name, after = name_of(node.inputs[0]), ranges[result_of(node)].grid
+            ranges[source_name] = (
+                before_activation(tensors[source_name], after, attribute(node, "alpha", 0.01))
                 if recipe.before_activation == "activation-error"
-                else ESTIMATORS[recipe.before_activation](tensors[node.input[0]])
+                else ESTIMATORS[recipe.before_activation](tensors[source_name])
             )
     return ranges
 
 
-def _before_moves(value: str, producers: Mapping[str, onnx.NodeProto]) -> str:
-    """The value of which `value` is another arrangement."""
-    while value in producers and producers[value].op_type in MOVES:
-        value = producers[value].input[0]
+def _fused_sums(graph: ir.Graph) -> set[str]:
+    """Sums that an activation alone reads which integer kernels fuse: no backend holds them as integers."""
+    readers = {result_of(node): only_reader(node.outputs[0]) for node in graph if node.op_type == "Add"}
+    return {name for name, reader in readers.items() if reader is not None and reader.op_type in FUSED_ACTIVATIONS}
+
+
+def _agree_on_sums(graph: ir.Graph, ranges: dict[str, Range]) -> None:
+    """Widen the range of each sum, by a few per mille at most, to one on which all kernels add alike.
+
+    In the graph's order, since a sum may be a term of the next. A sum that shares its range with the other parts of a
+    concatenation keeps it, as does one before a LeakyReLU, whose range follows from the one after.
+    """
+    fused = _fused_sums(graph)
+    for node in graph:
+        if node.op_type != "Add":
+            continue
+        reader = only_reader(node.outputs[0])
+        result = reader if reader is not None and result_of(node) in fused else node
+        readers = {user.op_type for user in result.outputs[0].consumers()}
+        terms = [ranges.get(name_of(before_moves(value))) for value in node.inputs]
+        if len(terms) != 2 or terms[0] is None or terms[1] is None or readers & {"Concat", "LeakyRelu"}:
+            continue
+        found = ranges[result_of(result)]
+        grid = agreeing_sum(terms[0].grid, terms[1].grid, found.grid)
+        if grid != found.grid:
+            low, high = -grid.zero_point * grid.scale, (STEPS - grid.zero_point) * grid.scale
+            ranges[result_of(result)] = replace(found, low=low, high=high)
+
+
+def before_moves(value: ir.Value | None) -> ir.Value | None:
+    """The value of which `value` is another arrangement, or the largest of neighbours."""
+    while value is not None and (producer := value.producer()) is not None and producer.op_type in MOVES:
+        value = producer.inputs[0]
     return value
 
 
 def _real_inputs(model: onnx.ModelProto) -> list[str]:
-    """What convolutions read of an input that is not an image: floats, which need a grid of their own."""
+    """What convolutions read of an input that is not an image: floats, which need a range of their own."""
     if model.graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         return []
     return [node.output[0] for node in model.graph.node if node.input[0] == model.graph.input[0].name]

@@ -13,11 +13,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
+from .graph.onnx_graph import is_depthwise, is_grouped, name_of, only_reader, read_graph, result_of
 from .observers import Observation
 
+HOMOGENEOUS = ("LeakyRelu", "Relu")
 SMALLEST = 1e-30
 ACTIVATIONS_PART = 0.75
 """How much of the difference dense convolutions' weights take over: 0 none, 1 all. 0.75 had the least drift."""
@@ -30,37 +33,53 @@ def equalise(
 ) -> tuple[onnx.ModelProto, dict[str, Observation]]:
     """The equalised model, and the observations as it would have given them.
 
-    Every convolution whose activation is read by convolutions alone is equalised with those.
+    Equalised is every convolution followed by a LeakyReLU or ReLU that is read by convolutions alone, with those. Left
+    alone is what an addition or a pooling reads, as its channels are shared with other tensors; and what a ReLU6 reads,
+    which is not homogeneous.
     """
+    graph = read_graph(model).graph
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    changed = {name: array.astype(np.float64) for name, array in weights.items()}
+    scaled = dict(observations)
+    for node in graph:
+        before = _equalisable(node)
+        if before is None:
+            continue
+        kernel, bias = name_of(before.inputs[1]), name_of(before.inputs[2])
+        after = node.outputs[0].consumers()
+        dense = [changed[name_of(reader.inputs[1])] for reader in after if not is_depthwise(reader)]
+        factor = _factor(observations[result_of(before)], dense)
+        changed[kernel] = changed[kernel] / factor[:, None, None, None]
+        changed[bias] = changed[bias] / factor
+        for reader in after:
+            by = factor[:, None, None, None] if is_depthwise(reader) else factor[:, None, None]
+            name = name_of(reader.inputs[1])
+            changed[name] = changed[name] * by
+        for name in (result_of(before), result_of(node)):
+            scaled[name] = observations[name].divided(factor)
     equalised = onnx.ModelProto()
     equalised.CopyFrom(model)
-    graph = equalised.graph
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    changed = {name: array.astype(np.float64) for name, array in weights.items()}
-    producers = {node.output[0]: node for node in graph.node}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    scaled = dict(observations)
-    for node in graph.node:
-        after = readers.get(node.output[0], [])
-        if node.op_type not in ("LeakyRelu", "Relu") or any(reader.op_type != "Conv" for reader in after):
-            continue
-        before = producers[node.input[0]]
-        factor = _factor(observations[before.output[0]], [changed[r.input[1]] for r in after if not _is_depthwise(r)])
-        changed[before.input[1]] = changed[before.input[1]] / factor[:, None, None, None]
-        changed[before.input[2]] = changed[before.input[2]] / factor
-        for reader in after:
-            by = factor[:, None, None, None] if _is_depthwise(reader) else factor[:, None, None]
-            changed[reader.input[1]] = changed[reader.input[1]] * by
-        for name in (before.output[0], node.output[0]):
-            scaled[name] = observations[name].divided(factor)
-    for tensor in graph.initializer:
-        array = weights[tensor.name]
-        if array.dtype == np.float32:
+    for tensor in equalised.graph.initializer:
+        if weights[tensor.name].dtype == np.float32:
             tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name].astype(np.float32), tensor.name))
     return equalised, scaled
+
+
+def _equalisable(activation: ir.Node) -> ir.Node | None:
+    """The convolution before an activation that can be equalised with the convolutions after it; None if it cannot."""
+    if activation.op_type not in HOMOGENEOUS or activation.outputs[0].is_graph_output():
+        return None
+    before = activation.inputs[0].producer() if activation.inputs[0] is not None else None
+    if before is None or before.op_type != "Conv" or only_reader(before.outputs[0]) is not activation:
+        return None
+    own = name_of(before.inputs[1])
+    for reader in activation.outputs[0].consumers():
+        if reader.op_type != "Conv" or is_grouped(reader):
+            return None
+        kernel = reader.inputs[1]
+        if kernel is None or len(kernel.uses()) > 1 or kernel.name == own:  # weights that other layers share
+            return None
+    return before if before.inputs[1] is not None and len(before.inputs[1].uses()) == 1 else None
 
 
 def _factor(before_activation: Observation, dense: list[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -75,8 +94,3 @@ def _factor(before_activation: Observation, dense: list[NDArray[np.float64]]) ->
         weight = np.maximum(weight, max(float(weight.max()) * SMALLEST_SHARE, SMALLEST))
         reach = reach**ACTIVATIONS_PART / weight ** (1.0 - ACTIVATIONS_PART)
     return np.asarray(reach / np.exp(np.log(reach).mean()))
-
-
-def _is_depthwise(node: onnx.NodeProto) -> bool:
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return int(attributes.get("group", 1)) > 1

@@ -7,14 +7,16 @@ without training: optimal brain quantisation in the order and Cholesky form of G
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+
+from .graph.onnx_graph import attribute, constant_of, is_depthwise, is_grouped, name_of, read_graph
+from .graph.session import session
 
 IMAGES = 10
 PATCHES = 800
@@ -29,24 +31,24 @@ def patch_products(
     """H of every convolution of an FP32 model, by node name.
 
     Dense convolutions: (n, n) with n = channels × kernel area, in the order of their weights; depthwise ones:
-    (channels, kernel area, kernel area).
+    (channels, kernel area, kernel area). Grouped ones have none: their weights are rounded to the nearest integer.
     """
     random = np.random.default_rng(seed)
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    sources = list(dict.fromkeys(node.input[0] for node in convolutions))
-    session = _session_giving(model, sources)
+    convolutions = [node for node in read_graph(model).graph if node.op_type == "Conv" and not is_grouped(node)]
+    sources = list(dict.fromkeys(name_of(node.inputs[0]) for node in convolutions))
+    network = session(model, sources)
     products: dict[str, NDArray[np.float64]] = {}
     for image in images:
-        values = dict(zip(sources, session.run(sources, {model.graph.input[0].name: image}), strict=True))
+        values = dict(zip(sources, network.run(sources, {model.graph.input[0].name: image}), strict=True))
         for node in convolutions:
-            patches = _patches(values[node.input[0]][0], node, weights[node.input[1]].shape[2], random)
-            if weights[node.input[1]].shape[1] == 1:
+            patches = _patches(values[name_of(node.inputs[0])][0], node, random)
+            if is_depthwise(node):
                 product = np.einsum("cip,cjp->cij", patches, patches)
             else:
                 flat = patches.reshape(-1, PATCHES)
                 product = flat @ flat.T
-            products[node.name] = products.get(node.name, 0.0) + product.astype(np.float64)
+            name = node.name or ""
+            products[name] = products.get(name, 0.0) + product.astype(np.float64)
     return products
 
 
@@ -78,23 +80,14 @@ def _round_rows(
     return integers
 
 
-def _patches(
-    value: NDArray[np.float32], node: onnx.NodeProto, kernel: int, random: np.random.Generator
-) -> NDArray[np.float32]:
+def _patches(value: NDArray[np.float32], node: ir.Node, random: np.random.Generator) -> NDArray[np.float32]:
     """(channels, kernel area, PATCHES) out of a feature map (channels, height, width)."""
-    attributes: Mapping[str, list[int]] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    stride, pad = attributes["strides"][0], attributes["pads"][0]
-    padded = np.pad(value, ((0, 0), (pad, pad), (pad, pad))) if pad else value
-    rows, columns = ((side - kernel) // stride + 1 for side in padded.shape[1:])
-    y, x = random.integers(0, rows, PATCHES) * stride, random.integers(0, columns, PATCHES) * stride
-    return np.stack([padded[:, y + dy, x + dx] for dy in range(kernel) for dx in range(kernel)], axis=1)
-
-
-def _session_giving(model: onnx.ModelProto, values: Iterable[str]) -> onnxruntime.InferenceSession:
-    giving = onnx.ModelProto()
-    giving.CopyFrom(model)
-    del giving.graph.output[:]
-    giving.graph.output.extend(helper.make_tensor_value_info(v, onnx.TensorProto.FLOAT, None) for v in values)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(giving.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    kernel = constant_of(node, 1).shape[2:]
+    strides, dilations = attribute(node, "strides", [1, 1]), attribute(node, "dilations", [1, 1])
+    top, left, bottom, right = attribute(node, "pads", [0, 0, 0, 0])
+    padded = np.pad(value, ((0, 0), (top, bottom), (left, right))) if any((top, left, bottom, right)) else value
+    spans = [dilation * (size - 1) for size, dilation in zip(kernel, dilations, strict=True)]
+    rows, columns = ((padded.shape[1 + i] - spans[i] - 1) // strides[i] + 1 for i in (0, 1))
+    y, x = random.integers(0, rows, PATCHES) * strides[0], random.integers(0, columns, PATCHES) * strides[1]
+    taps = [(dy * dilations[0], dx * dilations[1]) for dy in range(kernel[0]) for dx in range(kernel[1])]
+    return np.stack([padded[:, y + dy, x + dx] for dy, dx in taps], axis=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-import onnxruntime
+import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -16,6 +16,8 @@ from retinaface_edge.runtime.spec import Spec
 
 from .calibrate import Calibration
 from .dataset.image_set import Frame
+from .graph.onnx_graph import ACTIVATIONS, name_of, only_reader, read_graph, result_of
+from .graph.session import session
 from .kernel_parity import STEPS
 from .observers import CANDIDATE_SCORE, Progress
 from .qdq import quantise
@@ -25,7 +27,7 @@ IMAGES = 8
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well a layer fits its grid: signal-to-noise in dB of its weights and of its result, and the share cut off.
+    """How well a layer fits 256 values: signal-to-noise in dB of its weights and of its result, and the share cut off.
 
     `kept` is `int8` or `float`; `low` and `high` are the range of its result, after its activation.
     """
@@ -44,12 +46,11 @@ def layer_fits(calibration: Calibration, quantised: onnx.ModelProto) -> list[Lay
     """One row a convolution, in the graph's order."""
     floats = {tensor.name: numpy_helper.to_array(tensor) for tensor in calibration.model.graph.initializer}
     integers = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantised.graph.initializer}
-    after = {n.input[0]: n.output[0] for n in calibration.model.graph.node if n.op_type in ("LeakyRelu", "Relu")}
     rows = []
-    for node in calibration.model.graph.node:
+    for node in read_graph(calibration.model).graph:
         if node.op_type != "Conv":
             continue
-        kernel, result = node.input[1], after.get(node.output[0], node.output[0])
+        kernel, result = name_of(node.inputs[1]), _result(node)
         found, sample = calibration.ranges[result], calibration.tensors[result].sample
         weight_noise = math.inf
         if f"{kernel}.integers" in integers:
@@ -59,8 +60,8 @@ def layer_fits(calibration: Calibration, quantised: onnx.ModelProto) -> list[Lay
         rounded = (np.clip(np.rint(sample / grid.scale + grid.zero_point), 0, STEPS) - grid.zero_point) * grid.scale
         rows.append(
             LayerFit(
-                node.name,
-                "float" if calibration.recipe.is_float(node.name) else "int8",
+                node.name or "",
+                "float" if calibration.recipe.is_float(node.name or "") else "int8",
                 found.low,
                 found.high,
                 found.estimator,
@@ -110,12 +111,15 @@ def format_fits(rows: Sequence[LayerFit], effects: dict[str, float] | None = Non
     return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]]) + "\n"
 
 
+def _result(convolution: ir.Node) -> str:
+    """The value that is a layer's result: that of its activation, where one follows."""
+    reader = only_reader(convolution.outputs[0])
+    return result_of(reader if reader is not None and reader.op_type in ACTIVATIONS else convolution)
+
+
 def _outputs(model: onnx.ModelProto, spec: Spec, images: Sequence[Frame]) -> list[list[NDArray[np.float32]]]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in spec.outputs]
-    return [session.run(names, {"image": image}) for image in images]
+    network, names = session(model), [output.name for output in spec.outputs]
+    return [network.run(names, {spec.input_name: image}) for image in images]
 
 
 def _worst(

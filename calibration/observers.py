@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 from retinaface_edge.runtime.spec import Contract
 
 from .dataset.image_set import ImageSet
+from .graph.session import inferred_shapes, session
 
 POSITIONS = 8
 """Rows and columns of the sample taken of each feature map."""
@@ -59,14 +60,14 @@ def observe(
     model: onnx.ModelProto, spec: Contract, tensors: Sequence[str], images: ImageSet, progress: Progress = iter
 ) -> Observations:
     """Run `model` on every image, watching `tensors` (NCHW values of its graph)."""
-    session, names = _watching_session(model, tensors)
+    network, names = _watching_session(model, tensors)
     outputs = [output.name for output in spec.outputs]
     source = model.graph.input[0].name
     rows: list[list[NDArray[np.float32]]] = []
     extremes: dict[str, tuple[float, float]] = {}
     faces = 0
     for image in progress(images.inputs):
-        results = session.run(outputs + names, {source: image})
+        results = network.run(outputs + names, {source: image})
         rows.append(results[len(outputs) :])
         _widen(extremes, spec, results[: len(outputs)])
         faces += max((float(score.max()) for score in results[: len(spec.strides)]), default=-1.0) >= 0.0
@@ -81,7 +82,7 @@ def observe(
 
 def _watching_session(model: onnx.ModelProto, tensors: Sequence[str]) -> tuple[onnxruntime.InferenceSession, list[str]]:
     """The model with minimum, maximum and sample of each tensor as further outputs: no whole feature map leaves it."""
-    shapes = _shapes(model)
+    shapes = inferred_shapes(model)
     watching = onnx.ModelProto()
     watching.CopyFrom(model)
     graph = watching.graph
@@ -103,18 +104,7 @@ def _watching_session(model: onnx.ModelProto, tensors: Sequence[str]) -> tuple[o
             graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
             names.append(name)
     graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "watch.first"))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        watching.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    ), names
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    return {
-        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*inferred.value_info, *inferred.output)
-    }
+    return session(watching), names
 
 
 def _widen(extremes: dict[str, tuple[float, float]], spec: Contract, results: Sequence[NDArray[np.float32]]) -> None:

@@ -1,28 +1,43 @@
 """The quantised model: an ONNX graph of the FP32 operations between QuantizeLinear and DequantizeLinear (QDQ).
 
-What is put on a grid, and where:
-- the input needs no quantisation: it is uint8, and its per-channel zero point is the mean colour, which is exact;
+What is quantised, and how:
+- the input needs no quantisation: it is uint8, and its per-channel zero point is the mean colour, which is exact. What
+  is left of a mean that is no whole number goes into the bias of the first convolution;
 - weights are int8, symmetric, a scale for each output channel; biases are int32 in steps of input scale × weight scale;
 - every activation is uint8 with one scale and zero point; the parts of a concatenation share theirs;
-- the values between a convolution and its activation, and the outputs, stay float here: a backend that needs them as
-  integers (TFLite) takes their grids from the same calibration.
+- the values between a convolution or a sum and its activation, and the outputs, stay float here: a backend that
+  needs them as integers (TFLite) takes their quantisation parameters from the same calibration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.quantization import QuantParams
 from retinaface_edge.runtime.spec import Contract, Spec
 
 from .calibrate import MOVES, Calibration
 from .gptq import round_together
+from .graph.image_front import image_front
+from .graph.onnx_graph import (
+    ACTIVATIONS,
+    FUSED_ACTIVATIONS,
+    add_constant,
+    constant_of,
+    insert_before,
+    name_of,
+    new_node,
+    only_reader,
+    read_graph,
+    result_of,
+    to_proto,
+)
 from .kernel_parity import weight_scales
 
 
@@ -34,117 +49,157 @@ def quantise(calibration: Calibration, spec: Contract) -> onnx.ModelProto:
     """The QDQ model of a calibrated FP32 model.
 
     Layers that the recipe keeps float have float weights, and what they alone read stays float. Raises
-    `QuantisationError` when the graph does not begin with mean subtraction, or a convolution's input has no grid.
+    `QuantisationError` when the graph does not begin with mean subtraction, or a convolution's input is not quantised.
     """
-    model, recipe, grids = calibration.model, calibration.recipe, calibration.grids
-    quantised = onnx.ModelProto()
-    quantised.CopyFrom(model)
-    graph = quantised.graph
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    integer_layers = {n.name for n in model.graph.node if n.op_type == "Conv" and not recipe.is_float(n.name)}
-    del graph.node[:], graph.initializer[:]
-    kept = {name for node in model.graph.node if node.name not in integer_layers for name in node.input}
-    graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in kept)
-
-    start, nodes, renamed = "", list(model.graph.node), dict[str, str]()
+    recipe, grids = calibration.recipe, calibration.grids
+    model = read_graph(calibration.model)
+    graph = model.graph
     scales: dict[str, NDArray[np.float32]] = {}
+    """The scale of every value that holds integers by then; the image has 1."""
     if isinstance(spec, Spec):
-        start, nodes = _input_as_integers(model, spec, quantised)
-        scales[start] = np.ones(1, np.float32)
+        scales[_input_as_integers(graph)] = np.ones(1, np.float32)
+    nodes = [node for node in graph if result_of(node) not in scales]
+    integer_layers = {node for node in nodes if node.op_type == "Conv" and not recipe.is_float(node.name or "")}
     wanted = _read_as_integers(nodes, integer_layers)
-    rectified = {node.input[0]: node.output[0] for node in nodes if node.op_type == "Relu"}
     for node in nodes:
-        if node.name in integer_layers:
-            result = grids.get(rectified.get(node.output[0], node.output[0]))
-            _quantise_weights(graph, node, weights, scales, result, calibration)
-        copied = onnx.NodeProto()
-        copied.CopyFrom(node)
-        copied.input[:] = [renamed.get(name, name) for name in node.input]
-        graph.node.append(copied)
-        value = node.output[0]
-        computes = node.op_type in ("Conv", "LeakyRelu", "Relu", "Add")
-        if (computes or node.input[0] == spec.input_name) and value in wanted:
-            renamed[value] = _quantise_value(graph, value, grids[value])
-            scales[value] = np.array([grids[value].scale], np.float32)
-        elif node.op_type in ("Concat", *MOVES) and node.input[0] in scales:
-            scales[value] = scales[node.input[0]]
-    onnx.checker.check_model(quantised, full_check=True)
-    return quantised
+        value = node.outputs[0]
+        name, source = result_of(node), name_of(node.inputs[0])
+        if node in integer_layers:
+            _quantise_weights(graph, node, scales, grids.get(_result(node)), calibration)
+        computes = node.op_type in ("Conv", "Add", *ACTIVATIONS)
+        if (computes or source == spec.input_name) and value in wanted:
+            if name not in grids:
+                raise QuantisationError(f"the value {name} of type {node.op_type} is on no grid")
+            quantised = _quantise_value(graph, node, grids[name])
+            scales[quantised] = np.array([grids[name].scale], np.float32)
+        elif node.op_type in ("Concat", *MOVES) and source in scales:
+            scales[name] = scales[source]
+    for unused in [name for name, value in graph.initializers.items() if not value.uses()]:
+        del graph.initializers[unused]
+    quantised_model = to_proto(model)
+    onnx.checker.check_model(quantised_model, full_check=True)
+    return quantised_model
 
 
-def _read_as_integers(nodes: Sequence[onnx.NodeProto], integer_layers: Set[str]) -> set[str]:
-    """Values that an integer convolution reads, or that an operation without weights passes on to one."""
-    wanted: set[str] = set()
+def _read_as_integers(nodes: Sequence[ir.Node], integer_layers: Set[ir.Node]) -> set[ir.Value]:
+    """Values that an integer convolution reads, or that an operation without weights passes on to one.
+
+    An activation of a sum passes on as well: the terms are quantised, and the sum in between is not.
+    """
+    wanted: set[ir.Value] = set()
+    activated: set[ir.Value] = set()
     for node in reversed(nodes):
-        passes_on = node.op_type in ("Add", "Concat", *MOVES) and node.output[0] in wanted
-        if node.name in integer_layers or passes_on:
-            wanted.update(node.input if passes_on and node.op_type not in MOVES else node.input[:1])
+        result, inputs = node.outputs[0], [value for value in node.inputs if value is not None]
+        if node in integer_layers or (node.op_type in MOVES and result in wanted):
+            wanted.update(inputs[:1])
+        elif node.op_type in ("Add", "Concat") and (result in wanted or result in activated):
+            wanted.update(inputs)
+        elif node.op_type in ACTIVATIONS and result in wanted:
+            activated.add(inputs[0])
     return wanted
 
 
-def _input_as_integers(
-    model: onnx.ModelProto, spec: Spec, quantised: onnx.ModelProto
-) -> tuple[str, list[onnx.NodeProto]]:
-    """Cast and mean subtraction become one DequantizeLinear: real = pixel − mean is scale 1 and zero point mean."""
-    cast, subtract, *rest = model.graph.node
-    if (cast.op_type, subtract.op_type) != ("Cast", "Sub") or cast.input[0] != "image":
+def _result(convolution: ir.Node) -> str:
+    """The value that an integer kernel writes: the one after an activation that it applies itself."""
+    reader = only_reader(convolution.outputs[0])
+    return result_of(reader if reader is not None and reader.op_type in FUSED_ACTIVATIONS else convolution)
+
+
+def _input_as_integers(graph: ir.Graph) -> str:
+    """Cast and mean subtraction become one DequantizeLinear: real = pixel − mean is scale 1 and zero point mean.
+
+    Of a mean with a fraction, the nearest whole number is subtracted from the pixels, and the rest from the bias: exact
+    inside the image, and at its border half a grey level off at most, since what is padded is a pixel too.
+    """
+    front = image_front(graph)
+    if front is None or front.nodes[0].op_type != "Cast":
         raise QuantisationError("the graph does not begin with the mean subtraction; export it with this project")
-    graph = quantised.graph
-    graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "image.scale"))
-    graph.initializer.append(numpy_helper.from_array(np.array(spec.mean, np.uint8), "image.zero_point"))
-    value = subtract.output[0]
-    names = ["image", "image.scale", "image.zero_point"]
-    graph.node.append(helper.make_node("DequantizeLinear", names, [value], "image.dequantise", axis=3))
-    unused = [tensor for tensor in graph.initializer if tensor.name == subtract.input[1]]
-    for tensor in unused:
-        graph.initializer.remove(tensor)
-    return value, rest
+    *before, transpose = front.nodes
+    whole = np.rint(front.mean)
+    if np.any((whole < 0) | (whole > 255)):
+        raise QuantisationError(f"the mean {front.mean.tolist()} is no colour that a pixel can have")
+    if not front.has_whole_mean:
+        _add_to_bias(graph, front.convolution, whole - front.mean)
+    image, centred = before[0].inputs[0], name_of(before[-1].outputs[0])
+    scale = add_constant(graph, "image.scale", np.ones(len(whole), np.float32))
+    zero_point = add_constant(graph, "image.zero_point", whole.astype(np.uint8))
+    node = new_node("DequantizeLinear", [image, scale, zero_point], centred, "image.dequantise", {"axis": 3})
+    insert_before(before[0], node)
+    transpose.replace_input_with(0, node.outputs[0])
+    for replaced in reversed(before):
+        graph.remove(replaced, safe=True)
+    return centred
+
+
+def _add_to_bias(graph: ir.Graph, convolution: ir.Node, shift: NDArray[np.float64]) -> None:
+    """Have the convolution compute what it would for an input with `shift` (channels,) added."""
+    kernel, bias = constant_of(convolution, 1).astype(np.float64), constant_of(convolution, 2).astype(np.float64)
+    shifted = bias + np.einsum("oihw,i->o", kernel, shift)
+    value = add_constant(graph, f"{name_of(convolution.inputs[2])}.shifted", shifted.astype(np.float32))
+    convolution.replace_input_with(2, value)
 
 
 def _quantise_weights(
-    graph: onnx.GraphProto,
-    node: onnx.NodeProto,
-    weights: Mapping[str, NDArray[np.float32]],
-    scales: Mapping[str, NDArray[np.float32]],
-    result: Grid | None,
+    graph: ir.Graph,
+    node: ir.Node,
+    scales: dict[str, NDArray[np.float32]],
+    result: QuantParams | None,
     calibration: Calibration,
 ) -> None:
-    """Weights and bias as integers; where the grid of the result is known, on scales that kernels agree on."""
-    source, kernel, bias = node.input
+    """Weights and bias as integers; where the scale of the result is known, on scales that kernels agree on."""
+    source, weight, biases = name_of(node.inputs[0]), constant_of(node, 1), constant_of(node, 2)
     if source not in scales:
         raise QuantisationError(f"the input {source} of {node.name} is on no grid")
-    weight = weights[kernel]
     limit = calibration.recipe.weight_limit
     span = np.abs(weight).reshape(len(weight), -1).max(axis=1)
     # A channel of zeros, or one so small that its bias would not fit 32 bits, gets a scale that is just large enough.
-    least = np.maximum(np.abs(weights[bias]) / (scales[source] * 2.0**30), np.float32(2.0**-40))
+    least = np.maximum(np.abs(biases) / (scales[source] * 2.0**30), np.float32(2.0**-40))
     scale = np.maximum(span / limit, least).astype(np.float32)
     if result is not None:
         scale = weight_scales(scale, float(scales[source][0]), result.scale)
     if node.name in calibration.products:
-        product = calibration.products[node.name]
+        product = calibration.products[node.name or ""]
         integers = round_together(weight.astype(np.float64), scale.astype(np.float64), product, limit)
     else:
         integers = np.clip(np.rint(weight / scale[:, None, None, None]), -limit, limit).astype(np.int8)
     steps = (scale * scales[source]).astype(np.float32)
-    _constant(graph, kernel, integers, scale)
-    _constant(graph, bias, np.rint(weights[bias].astype(np.float64) / steps).astype(np.int32), steps)
+    _replace_constant(graph, node, 1, integers, scale)
+    _replace_constant(graph, node, 2, np.rint(biases.astype(np.float64) / steps).astype(np.int32), steps)
 
 
-def _constant(graph: onnx.GraphProto, name: str, integers: NDArray[np.generic], scale: NDArray[np.float32]) -> None:
-    graph.initializer.append(numpy_helper.from_array(integers, f"{name}.integers"))
-    graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
-    graph.initializer.append(numpy_helper.from_array(np.zeros(scale.shape, integers.dtype), f"{name}.zero_point"))
-    names = [f"{name}.integers", f"{name}.scale", f"{name}.zero_point"]
-    graph.node.append(helper.make_node("DequantizeLinear", names, [name], f"{name}.dequantise", axis=0))
+def _replace_constant(
+    graph: ir.Graph, node: ir.Node, position: int, integers: NDArray[np.generic], scale: NDArray[np.float32]
+) -> None:
+    """Have the node read a DequantizeLinear of `integers` in place of the initialiser at that position."""
+    replaced = node.inputs[position]
+    name = name_of(replaced)
+    if replaced is not None and len(replaced.uses()) == 1:
+        node.replace_input_with(position, None)
+        del graph.initializers[name]
+    else:  # other layers read it too, and may read it in other steps
+        name = f"{node.name}.{'weight' if position == 1 else 'bias'}.own"
+    inputs = [
+        add_constant(graph, f"{name}.integers", integers),
+        add_constant(graph, f"{name}.scale", scale),
+        add_constant(graph, f"{name}.zero_point", np.zeros(scale.shape, integers.dtype)),
+    ]
+    dequantise = new_node("DequantizeLinear", inputs, name, f"{name}.dequantise", {"axis": 0})
+    insert_before(node, dequantise)
+    node.replace_input_with(position, dequantise.outputs[0])
 
 
-def _quantise_value(graph: onnx.GraphProto, name: str, grid: Grid) -> str:
-    """Append the pair; gives the name of the value after it."""
-    graph.initializer.append(numpy_helper.from_array(np.array(grid.scale, np.float32), f"{name}.scale"))
-    graph.initializer.append(numpy_helper.from_array(np.array(grid.zero_point, np.uint8), f"{name}.zero_point"))
-    parameters = [f"{name}.scale", f"{name}.zero_point"]
-    integers, value = f"{name}.integers", f"{name}.quantised"
-    graph.node.append(helper.make_node("QuantizeLinear", [name, *parameters], [integers], f"{name}.quantise"))
-    graph.node.append(helper.make_node("DequantizeLinear", [integers, *parameters], [value], f"{name}.dequantise"))
-    return value
+def _quantise_value(graph: ir.Graph, node: ir.Node, grid: QuantParams) -> str:
+    """Put the pair behind a node, for all that reads it; gives the name of the value after it."""
+    value = node.outputs[0]
+    name, uses = name_of(value), list(value.uses())
+    parameters = [
+        add_constant(graph, f"{name}.scale", np.array(grid.scale, np.float32)),
+        add_constant(graph, f"{name}.zero_point", np.array(grid.zero_point, np.uint8)),
+    ]
+    quantise = new_node("QuantizeLinear", [value, *parameters], f"{name}.integers", f"{name}.quantise")
+    inputs = [quantise.outputs[0], *parameters]
+    dequantise = new_node("DequantizeLinear", inputs, f"{name}.quantised", f"{name}.dequantise")
+    graph.insert_after(node, [quantise, dequantise])
+    for reader, position in uses:
+        reader.replace_input_with(position, dequantise.outputs[0])
+    return name_of(dequantise.outputs[0])

@@ -12,6 +12,7 @@ from typing import Any
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
 from .range_estimators import ESTIMATORS
+from .roles import PREFIX, Role, Roles, is_role, names_of
 
 PRESET_FILE = Path(__file__).parent / "recipes.json"
 PRESETS = ("accurate", "balanced", "fast")
@@ -27,7 +28,8 @@ class Recipe:
     """How to quantise.
 
     `activations` names the range estimator of activations, but for those whose name matches a pattern (as in file
-    names) in `activations_of`, and `before_activation` that of values before a LeakyReLU.
+    names) in `activations_of`, and `before_activation` that of values before a LeakyReLU. A pattern may be a role
+    (`role:neck`); `resolved` replaces it by the names that it has in one network.
     `weight_limit` is the largest integer weight: 127, or 63 for processors whose 16-bit sums saturate. `symmetric` and
     `float_layers` are patterns (as in file names) of tensors with zero point 128 and of layers that stay float.
     """
@@ -52,6 +54,19 @@ class Recipe:
         ):
             if value not in known:
                 raise RecipeError(f"the recipe's {key} is {value!r}; choose one of: {', '.join(map(str, known))}")
+        roles = tuple(role.value for role in Role)
+        for pattern in (*self.activations_of, *self.symmetric, *self.float_layers):
+            if is_role(pattern) and pattern.removeprefix(PREFIX) not in roles:
+                raise RecipeError(f"the recipe names the role {pattern!r}; choose one of: {', '.join(roles)}")
+
+    def resolved(self, roles: Roles) -> Recipe:
+        """The recipe for a network with those roles: names instead of roles."""
+        return replace(
+            self,
+            activations_of={n: e for pattern, e in self.activations_of.items() for n in names_of(pattern, roles)},
+            symmetric=tuple(name for pattern in self.symmetric for name in names_of(pattern, roles)),
+            float_layers=tuple(name for pattern in self.float_layers for name in names_of(pattern, roles)),
+        )
 
     def estimator(self, tensor: str) -> str:
         """The name of the range estimator of an activation."""

@@ -1,6 +1,6 @@
-"""The demo, `make demo`: build a bundle, find a face, compare the artifacts, write a report.
+"""The demo (`make demo`): build a bundle, find a face, compare the artifacts, write a report.
 
-It runs the same commands that a user would, and shows each.
+It prints each command and runs it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scene
 from retinaface_edge.cli.main import main
 
 FOLDER = Path("build")
-SCENES, SEED = 11, 1  # another seed than calibration's: scenes that it has not seen
+SCENES, SEED = 11, 1  # another seed than that of calibration, so that the scenes are new
 
 
 def demo(folder: Path = FOLDER) -> int:
-    """Everything under `folder`: the bundle in `demo`, the photograph and the drawings beside it."""
+    """Write everything into `folder`: the bundle to `demo`, the photograph and the drawings beside it."""
     pictures, bundle = folder / "demo-pictures", folder / "demo"
     photograph, drifted, timed = pictures / "astronaut.png", folder / "demo-drift.json", folder / "demo-bench.json"
     pictures.mkdir(parents=True, exist_ok=True)

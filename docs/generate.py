@@ -1,4 +1,4 @@
-"""The generated parts of the documentation: pictures drawn from the project's own model and code, and the verbs' help.
+"""Generates parts of the documentation: pictures from the demo's model, and the page of commands.
 
     python docs/generate.py
 
@@ -40,7 +40,7 @@ SETTINGS = {"svg.hashsalt": "retinaface-edge", "font.size": 9, "axes.spines.top"
 
 
 def draw() -> None:
-    """The pictures. The same versions give the same bytes."""
+    """Draw all pictures. The same versions of packages give the same bytes."""
     (FOLDER / "images").mkdir(exist_ok=True)
     spec = Spec()
     checkpoint = demo_checkpoint()
@@ -54,15 +54,15 @@ def draw() -> None:
 
 
 def _steps() -> None:
-    """Real values on the horizontal axis, what a coarse grid makes of them on the vertical."""
+    """Real values on the horizontal axis, the same values after quantisation on the vertical one."""
     grid = Grid(0.4, 5)
     real = np.linspace(-3.2, 4.8, 2000)
     integers = np.clip(np.rint(real / grid.scale) + grid.zero_point, 0, 15)
     figure, axes = plt.subplots(figsize=(5.2, 3))
     axes.plot(real, real, color=GREY, linewidth=1, label="real value")
-    axes.step(real, (integers - grid.zero_point) * grid.scale, color=BLUE, where="mid", label="on the grid")
+    axes.step(real, (integers - grid.zero_point) * grid.scale, color=BLUE, where="mid", label="quantised value")
     axes.axhline(0, color=GREY, linewidth=0.5)
-    axes.set(xlabel="value", ylabel="value that is kept", title="A grid of 16 steps: scale 0.4, zero point 5")
+    axes.set(xlabel="value", ylabel="value after quantisation", title="16 steps: scale 0.4, zero point 5")
     axes.legend(frameon=False)
     _save(figure, "steps")
 
@@ -79,30 +79,30 @@ def _ranges(calibration: Calibration) -> None:
         height = counts.max() * 2.5 * 2.2**place
         axes.plot([found.low, found.high], [height, height], color=BLUE, linewidth=2, marker="|", markersize=8)
         axes.text(found.high, height, f"  {estimator}: step {found.grid.scale:.4f}", va="center", fontsize=8)
-    axes.set(xlabel=f"values of {name}, {IMAGES} images", ylabel="how many (log)")
+    axes.set(xlabel=f"values of {name}, {IMAGES} images", ylabel="count (log)")
     axes.set_xlim(None, values.max() * 1.6)
     _save(figure, "ranges")
 
 
 def _leaky(calibration: Calibration) -> None:
-    """Before and after a LeakyReLU: two distributions, two grids."""
+    """Before and after a LeakyReLU: two distributions, two sets of quantisation parameters."""
     figure, rows = plt.subplots(2, 1, figsize=(6.4, 3.6), sharex=True)
     for axes, name, title in (
-        (rows[0], LAYER, "before LeakyReLU: TFLite holds it as integers"),
-        (rows[1], f"{LAYER}.activation", "after LeakyReLU: every backend holds it as integers"),
+        (rows[0], LAYER, "before LeakyReLU: integers in TFLite"),
+        (rows[1], f"{LAYER}.activation", "after LeakyReLU: integers in every backend"),
     ):
         found = calibration.ranges[name]
         values = calibration.tensors[name].sample.ravel()
         axes.hist(values, bins=200, color=GREY, log=True)
         axes.axvspan(found.low, found.high, color=BLUE, alpha=0.12)
         axes.set_title(f"{title}; step {found.grid.scale:.4f}, zero point {found.grid.zero_point}", fontsize=9)
-        axes.set_ylabel("how many (log)")
-    rows[1].set_xlabel("value; shaded: what the grid holds, the rest is cut off")
+        axes.set_ylabel("count (log)")
+    rows[1].set_xlabel("value; shaded: the chosen range, outside of which values are clipped")
     _save(figure, "leaky")
 
 
 def _faces() -> None:
-    """The astronaut's face by FP32 and INT8, and where they differ."""
+    """The astronaut's face as FP32 and INT8 find it."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
         if main(["build", "--output", str(bundle), "--images", str(IMAGES)]):
@@ -129,7 +129,7 @@ def _save(figure: plt.Figure, name: str) -> None:
 
 
 def commands() -> str:
-    """The page of verbs: what each prints with --help."""
+    """The page of commands: what each prints with --help."""
     os.environ["COLUMNS"] = "100"
     parser = command_line()
     pages = ["# Command line", "", "```text", parser.format_help().rstrip(), "```", ""]

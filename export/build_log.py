@@ -8,11 +8,12 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from typing import Any
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
+
+from .stage_cache import StageRun
 
 
 def _now() -> str:
@@ -28,10 +29,10 @@ def _known(name: Callable[[], str]) -> str:
 
 @dataclass
 class BuildLog:
-    """Begun with the build; `stages` is filled by it (see `cache.Stages.log`)."""
+    """Begun with the build; its reporter adds to `stages` (`Reporter.finished`)."""
 
     begun: str = field(default_factory=_now)
-    stages: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[StageRun] = field(default_factory=list)
 
     def text(self, bundle: Bundle) -> str:
         """The log of the finished build, JSON."""
@@ -46,6 +47,6 @@ class BuildLog:
             "folder": os.getcwd(),
             "output": str(bundle.path),
             "manifest_digest": bundle.manifest["digest"],
-            "stages": self.stages,
+            "stages": [asdict(run) for run in self.stages],
         }
         return json.dumps(content, indent=2) + "\n"

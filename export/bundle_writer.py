@@ -1,19 +1,24 @@
-"""Writing a bundle: whole, or not at all, and one build at a time."""
+"""Atomic writing of bundles, one build at a time.
+
+The lock is `flock` by hand and not a library's: it is not opened through links, truncates nothing, and is removed.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from retinaface_edge.runtime.artifact import ArtifactId
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, Artifact, Bundle, describe, serialise
 from retinaface_edge.runtime.bundle.signature import SIGNATURE
 from retinaface_edge.runtime.errors import BundleError
@@ -28,16 +33,16 @@ AT_FDCWD = -100
 
 @dataclass(frozen=True)
 class Content:
-    """What a bundle will hold: `files` maps paths inside it to bytes, `artifacts` (backend, precision) to paths.
+    """What a bundle will hold: `files` maps paths inside it to bytes, `artifacts` compiled networks to their paths.
 
     `meshes` are the artifacts of the dense branch; without one, the manifest does not speak of it.
     """
 
     spec: Spec
     files: Mapping[str, bytes]
-    artifacts: Mapping[tuple[str, str], Sequence[str]]
+    artifacts: Mapping[ArtifactId, Sequence[str]]
     provenance: Mapping[str, Any]
-    meshes: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    meshes: Mapping[ArtifactId, Sequence[str]] = field(default_factory=dict)
 
 
 def check_output(output: Path, replace: bool) -> None:
@@ -71,7 +76,7 @@ def reserved(output: Path, replace: bool) -> Iterator[None]:
     handle = _locked(lock, output)
     try:
         check_output(output, replace)  # another build may have finished in between
-        for left in lock.parent.glob(f"{_scratch_prefix(output)}*"):
+        for left in lock.parent.glob(f"{glob.escape(_scratch_prefix(output))}*"):
             shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
@@ -117,15 +122,20 @@ def _scratch_prefix(output: Path) -> str:
 
 
 def _locked(lock: Path, output: Path) -> int:
-    """A handle of the locked file `lock`. The loop is for a lock that its last holder removed while it was opened."""
+    """A handle of the locked file `lock`, which is no link, so that nobody can have another file locked.
+
+    The loop is for a lock that its last holder removed while it was opened.
+    """
     while True:
         try:
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise BundleError(f"{lock} is a link, and a lock must be a file; remove it") from error
             raise BundleError(f"{lock.parent} cannot be written ({error.strerror}); give another --output") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(lock) and os.path.samestat(os.fstat(handle), os.stat(lock)):
+            if os.path.exists(lock) and os.path.samestat(os.fstat(handle), os.lstat(lock)):
                 return handle
         except FileNotFoundError:
             pass
@@ -173,10 +183,7 @@ def _flush(path: Path) -> None:
 def _manifest(content: Content) -> bytes:
     files = {path: describe(path, data) for path, data in content.files.items()}
     artifacts, meshes = (
-        [
-            asdict(Artifact(backend, precision, tuple(files[path] for path in paths)))
-            for (backend, precision), paths in group.items()
-        ]
+        [Artifact(key, tuple(files[path] for path in paths)).to_json() for key, paths in group.items()]
         for group in (content.artifacts, content.meshes)
     )
     return serialise(
@@ -185,7 +192,7 @@ def _manifest(content: Content) -> bytes:
             "spec": content.spec.to_json(),
             "artifacts": artifacts,
             **({"meshes": meshes} if meshes else {}),
-            "files": [asdict(files[path]) for path in sorted(files)],
+            "files": [files[path]._asdict() for path in sorted(files)],
             "provenance": content.provenance,
         }
     )

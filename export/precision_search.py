@@ -7,7 +7,7 @@ at a score of 0.5 and more.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from retinaface_edge.calibration.calibrate import Calibration
 from retinaface_edge.calibration.dataset.image_set import Frame
 from retinaface_edge.calibration.layer_report import sensitivities
-from retinaface_edge.calibration.observers import Progress
 from retinaface_edge.calibration.qdq import quantise
 from retinaface_edge.runtime import backends
 from retinaface_edge.runtime.detector import Detector
 from retinaface_edge.runtime.ops.iou import detection_drift
 from retinaface_edge.runtime.spec import Spec
 
+from .build_request import Reporter, Silent
 from .errors import DriftError
 from .lower.openvino import lower_openvino
 from .lower.tflite import lower_tflite
@@ -58,16 +58,16 @@ def search(
     model: onnx.ModelProto,
     spec: Spec,
     most: float,
-    stage: Callable[[str], None] = lambda text: None,
-    progress: Progress = iter,
+    reporter: Reporter | None = None,
 ) -> tuple[Calibration, list[Point]]:
     """The calibration with the fewest float layers whose worst drift is at most `most`, and all that was tried.
 
     `model` is the FP32 model to compare with. Layers that the recipe keeps float stay so. Raises `DriftError` when even
     the last step misses; its message gives the least drift seen.
     """
-    stage("measure each layer's effect on the outputs")
-    effects = sensitivities(calibration, spec, progress)
+    reporter = reporter or Silent()
+    reporter.stage("measure each layer's effect on the outputs")
+    effects = sensitivities(calibration, spec, reporter.progress)
     always = [layer for layer in effects if calibration.recipe.is_float(layer)]
     ordered = always + sorted((layer for layer in effects if layer not in always), key=lambda layer: effects[layer])
     images = calibration.images.inputs[:: max(len(calibration.images.inputs) // IMAGES, 1)][:IMAGES]
@@ -78,7 +78,7 @@ def search(
         layers = tuple(ordered[: max(count, len(always))])
         candidate = replace(calibration, recipe=replace(calibration.recipe, float_layers=layers))
         point = _measured(candidate, spec, images, expected)
-        stage(f"  {point}")
+        reporter.stage(f"  {point}")
         points.append(point)
         if point.worst <= most:
             return candidate, points

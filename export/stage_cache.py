@@ -1,4 +1,4 @@
-"""Stages of a build kept between builds: what has the same inputs, options and versions is made once.
+"""Content-addressed cache of build stages: what has the same inputs, options and versions is made once.
 
 A stage is known by its key and gives files by name. An entry is a folder named by the key, written beside its place and
 renamed whole, and its bytes are checked when it is read.
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -49,17 +50,31 @@ def stage_key(stage: str, inputs: Mapping[str, Any], libraries: Sequence[str]) -
     return digest_of(json.dumps(parts, sort_keys=True).encode())
 
 
-class Stages:
-    """Runs the stages of one build, and remembers what it did in `log`.
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of a build: its key, whether its result was there already, and the seconds that it took."""
 
-    `folder` None keeps nothing. `say` is told which stages were there already. An entry of the log is JSON: the stage,
-    its key, whether it was `cached`, and its seconds.
+    stage: str
+    key: str
+    cached: bool
+    seconds: float
+
+
+class Stages:
+    """Runs the stages of one build.
+
+    `folder` None keeps nothing. `say` is told which stages were there already, `finished` about every stage.
     """
 
-    def __init__(self, folder: Path | None, say: Callable[[str], None] = lambda text: None) -> None:
-        self.log: list[dict[str, Any]] = []
+    def __init__(
+        self,
+        folder: Path | None,
+        say: Callable[[str], None] = lambda text: None,
+        finished: Callable[[StageRun], None] = lambda run: None,
+    ) -> None:
         self._folder = folder
         self._say = say
+        self._finished = finished
 
     def run(
         self, stage: str, inputs: Mapping[str, Any], libraries: Sequence[str], make: Callable[[], Files]
@@ -74,7 +89,7 @@ class Stages:
                 write_entry(self._folder, key, files)
         else:
             self._say(f"{stage}: in the cache")
-        self.log.append({"stage": stage, "key": key, "cached": cached, "seconds": round(time.monotonic() - begin, 3)})
+        self._finished(StageRun(stage, key, cached, round(time.monotonic() - begin, 3)))
         return files
 
 

@@ -1,4 +1,4 @@
-"""A trained checkpoint, run by PyTorch in its deploy form: the reference before any export."""
+"""A checkpoint run by PyTorch in its deploy form, the reference of `drift --checkpoint` before any export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.benchmarks.inference.network_under_test import Subject
+from retinaface_edge.benchmarks.inference.network_under_test import NetworkUnderTest, contract_text
 from retinaface_edge.runtime.backends import Network
 from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from retinaface_edge.export.models.deploy import Deploy
 
 
-def checkpoint_subject(path: Path, spec: Spec) -> Subject:
+def checkpoint_network(path: Path, spec: Spec) -> NetworkUnderTest:
     """The checkpoint as something to measure. It travels as bytes, so another machine need not have the file."""
     content = path.read_bytes()
-    digest = hashlib.sha256(repr(spec).encode() + content).hexdigest()
-    return Subject("checkpoint fp32", "torch", "fp32", spec, (content,), digest, partial(_load, path.suffix))
+    digest = hashlib.sha256(contract_text(spec).encode() + content).hexdigest()
+    return NetworkUnderTest("checkpoint fp32", spec, (content,), digest, loader=partial(_load, path.suffix))
 
 
 def _load(suffix: str, spec: Spec, files: Sequence[bytes], threads: int) -> Network:
     try:
         import torch
 
-        from retinaface_edge.export.checkpoints.families import read_checkpoint
+        from retinaface_edge.export.checkpoints.source import read_checkpoint
         from retinaface_edge.export.models.deploy import Deploy
     except ImportError as error:
         raise BackendError(f"a checkpoint needs {error.name}; run: pip install 'retinaface-edge[build]'") from error

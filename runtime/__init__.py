@@ -11,11 +11,13 @@ from .bundle.bundle import Bundle
 from .detector import Detector
 from .errors import BackendError, BundleError, ImageError, RetinaFaceEdgeError, SpecError, ThresholdError
 from .ops.align import aligned
-from .ops.postprocess import Face, Faces
+from .ops.faces import Face, Faces
+from .ops.postprocess import Bounds
 from .spec import Spec
 
 __all__ = [
     "BackendError",
+    "Bounds",
     "Bundle",
     "BundleError",
     "Detector",

@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 from . import backends
 from .bundle.bundle import Bundle
 from .errors import BackendError, RetinaFaceEdgeError
+from .ops.faces import Faces
 from .ops.letterbox import Letterbox, check_frame, letterbox, letterbox_for
-from .ops.postprocess import Faces, Grid, RawOutput, check_thresholds, postprocess
+from .ops.postprocess import Bounds, Selection, check_thresholds, faces_of
+from .ops.quantization import QuantParams, RawOutput
 from .spec import Spec
 
 if TYPE_CHECKING:
     from .mesh.branch import DenseBranch
 
 FRAME_SIZES_KEPT = 8
+DEFAULT_BOUNDS = Bounds()
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Detector:
         self.spec = spec
         self._network: backends.Network | None = network
         self._branch = branch
+        self._featured: backends.Network | None = None
         self._dense: DenseBranch | None = None
         self._workspace = _Workspace(spec)
         self._lock = threading.Lock()
@@ -100,7 +104,7 @@ class Detector:
     def close(self) -> None:
         """Let go of the network. Further calls raise `BackendError`; closing twice does nothing."""
         with self._lock:
-            self._network = None
+            self._network = self._featured = self._dense = None
 
     def detect(
         self,
@@ -109,21 +113,24 @@ class Detector:
         iou_threshold: float = 0.4,
         rgb: bool = False,
         mesh: bool = False,
+        bounds: Bounds = DEFAULT_BOUNDS,
     ) -> Faces:
         """The faces of one frame, in pixels of that frame; with `mesh`, the 468 vertices of each too.
 
         `frame` is uint8, shape (h, w, 3) in BGR (RGB if `rgb`) or (h, w) grey, of any size and strides. Safe to call
-        from several threads: calls take turns. The first call with `mesh` loads the dense branch. Raises `ImageError`
-        for any other array, `ThresholdError` for a threshold outside 0…1, `BackendError` when the detector is closed,
-        `BundleError` when a mesh is asked of a bundle without a dense branch.
+        from several threads: calls take turns. The first call with `mesh` loads the dense branch and a second network,
+        which gives the features that it reads; calls without stay as fast as they were. `bounds` limits the work of a
+        frame: its best 5000 candidates and 750 faces, unless others are given. Raises `ImageError` for any other
+        array, `ThresholdError` for a threshold outside 0…1 or a bound below 1, `BackendError` when the detector is
+        closed, `BundleError` when a mesh is asked of a bundle without a dense branch.
         """
-        check_thresholds(score_threshold, iou_threshold)
+        check_thresholds(score_threshold, iou_threshold, bounds)
         pixels = check_frame(frame)
         with self._lock:
-            network, workspace = self._open(mesh), self._workspace
-            outputs = network.run(workspace.borrow(pixels, rgb))
-            dense = self._dense if mesh else None
-            return workspace.faces(outputs, network.grids, score_threshold, iou_threshold, dense)
+            network, dense = self._open(mesh)
+            outputs = network.run(self._workspace.borrow(pixels, rgb))
+            selection = Selection(score_threshold, iou_threshold, bounds)
+            return self._workspace.faces(outputs, network.grids, selection, dense)
 
     def detect_many(
         self,
@@ -133,6 +140,7 @@ class Detector:
         rgb: bool = False,
         times: Times | None = None,
         mesh: bool = False,
+        bounds: Bounds = DEFAULT_BOUNDS,
     ) -> Iterator[Faces]:
         """The faces of each frame, in order, while the network already works on the next one.
 
@@ -140,16 +148,16 @@ class Detector:
         message about a frame begins with its number, counted from 0. `times` adds up where the time went; pre- and
         post-processing run beside the network.
         """
-        check_thresholds(score_threshold, iou_threshold)
+        check_thresholds(score_threshold, iou_threshold, bounds)
         with self._lock:
             self._open(mesh)
-        return self._detect_many(frames, score_threshold, iou_threshold, rgb, Times() if times is None else times, mesh)
+        selection = Selection(score_threshold, iou_threshold, bounds)
+        return self._detect_many(frames, selection, rgb, Times() if times is None else times, mesh)
 
     def _detect_many(
         self,
         frames: Iterable[NDArray[np.uint8]],
-        score_threshold: float,
-        iou_threshold: float,
+        selection: Selection,
         rgb: bool,
         times: Times,
         mesh: bool,
@@ -164,8 +172,8 @@ class Detector:
                 times.inference += run.result()
                 begin = time.perf_counter()
                 workspace = workspaces[index % 2]
-                network, dense = self._open(), self._dense if mesh else None
-                faces = workspace.faces(workspace.outputs, network.grids, score_threshold, iou_threshold, dense)
+                network, dense = self._open(mesh)
+                faces = workspace.faces(workspace.outputs, network.grids, selection, dense)
             times.post += time.perf_counter() - begin
             times.frames += 1
             return faces
@@ -177,30 +185,34 @@ class Detector:
                 with _naming(index):
                     workspace.prepare(check_frame(frame), rgb)
                 times.pre += time.perf_counter() - begin
-                previous, in_flight = in_flight, (index, network_thread.submit(self._run, workspace))
+                previous, in_flight = in_flight, (index, network_thread.submit(self._run, workspace, mesh))
                 if previous:
                     yield finish(*previous)
             if in_flight:
                 yield finish(*in_flight)
 
-    def _run(self, workspace: _Workspace) -> float:
+    def _run(self, workspace: _Workspace, mesh: bool) -> float:
         """Run the network and keep its outputs, which another call may overwrite. Gives the seconds it took."""
         with self._lock:
             begin = time.perf_counter()
-            workspace.keep(self._open().run(workspace.image))
+            workspace.keep(self._open(mesh)[0].run(workspace.image))
             return time.perf_counter() - begin
 
-    def _open(self, mesh: bool = False) -> backends.Network:
+    def _open(self, mesh: bool) -> tuple[backends.Network, DenseBranch | None]:
+        """The network to run, and the dense branch if meshes are wanted."""
         if self._network is None:
             raise BackendError("this detector is closed; load it again")
-        if mesh and self._dense is None:
+        if not mesh:
+            return self._network, None
+        if self._featured is None or self._dense is None:
             if self._branch is None:
                 raise BackendError("this detector was not loaded from a bundle, so it has no dense branch")
             from .mesh.branch import DenseBranch  # late: most programs ask for no mesh
 
-            self._network, dense = self._branch()
-            self._dense = DenseBranch(self.spec, dense, self._network.grids[len(self.spec.outputs) :])
-        return self._network
+            featured, branch = self._branch()
+            self._dense = DenseBranch(self.spec, branch, featured.grids[len(self.spec.outputs) :])
+            self._featured = featured
+        return self._featured, self._dense
 
 
 class _Workspace:
@@ -210,7 +222,7 @@ class _Workspace:
         self.spec = spec
         self.image = np.empty(spec.input_shape, np.uint8)
         self.outputs: list[RawOutput] = []
-        self._mask = np.empty(len(spec.anchors), np.bool_)
+        self._mask = np.empty(spec.level_bounds[-1], np.bool_)
         self._placement: Letterbox | None = None
         self._letterbox_for = lru_cache(FRAME_SIZES_KEPT)(lambda width, height: letterbox_for(spec, width, height))
 
@@ -237,13 +249,12 @@ class _Workspace:
     def faces(
         self,
         outputs: Sequence[RawOutput],
-        grids: Sequence[Grid],
-        score_threshold: float,
-        iou_threshold: float,
+        grids: Sequence[QuantParams],
+        selection: Selection,
         dense: DenseBranch | None,
     ) -> Faces:
         assert self._placement is not None
-        faces = postprocess(self.spec, outputs, grids, self._placement, score_threshold, iou_threshold, self._mask)
+        faces = faces_of(self.spec, outputs, grids, self._placement, selection, self._mask)
         if dense is None:
             return faces
         return dense.add_meshes(faces, outputs[len(self.spec.outputs) :], self._placement)

@@ -82,11 +82,11 @@ def _read(kind: Any, value: object, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _read_record(typing.cast("type[Any]", kind), value, where)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        known = {member.value: member for member in kind}
-        return _checked(isinstance(value, str) and value in known, known.get(value), value, _wanted(kind), where)
+        known = [member for member in kind if type(value) is str and member.value == value]
+        return _checked(bool(known), known[0] if known else None, value, _wanted(kind), where)
     if kind is float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        return _checked(number, value if not number else float(typing.cast("float", value)), value, "a number", where)
+        number = _number(value)
+        return _checked(number is not None, number, value, "a number", where)
     if kind is int:
         return _checked(isinstance(value, int) and not isinstance(value, bool), value, value, "an integer", where)
     if kind is Any:
@@ -139,6 +139,17 @@ def _read_tuple(kinds: Sequence[Any], value: object, where: str) -> tuple[Any, .
     if len(kinds) != len(value):
         raise _refused(value, f"a list of {len(kinds)}", where)
     return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _number(value: object) -> float | None:
+    """The value as a finite float; None when it is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's integers have no limit
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _checked(good: bool, result: object, value: object, wanted: str, where: str) -> Any:

@@ -110,7 +110,7 @@ class Spec:
         check_levels(nearest, self.strides, self.anchor_sizes)
         check_coding(self.box_coding, self.variances, self.origin, self.landmarks)
         if self.mesh is not None:
-            check_mesh(self.mesh, self.strides, self.landmarks)
+            check_mesh(self.mesh, nearest, self.strides, self.landmarks)
 
     @property
     def input_name(self) -> str:
@@ -130,12 +130,7 @@ class Spec:
     @property
     def heads(self) -> tuple[Head, ...]:
         """Predictions of every anchor: score, box, landmark if there are any, and object if the score needs it."""
-        return (
-            Head("score", 1),
-            Head("box", 4),
-            *((Head("landmark", 2 * self.landmarks),) if self.landmarks else ()),
-            *((Head("object", 1),) if self.score is ScoreCoding.FACE_OBJECT else ()),
-        )
+        return self._heads
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -215,7 +210,7 @@ class Spec:
             "strides": self.strides,
             "anchor_sizes": self.anchor_sizes,
             "variances": self.variances,
-            "heads": [asdict(head) for head in self.heads],
+            "heads": [head._asdict() for head in self.heads],
         }
         for name, default in _ADDED.items():
             value = getattr(self, name)
@@ -230,7 +225,7 @@ class Spec:
             "colour": "BGR",
             "shape": self.input_shape,
         }
-        content["outputs"] = [asdict(output) for output in (*self.outputs, *self.features)]
+        content["outputs"] = [output._asdict() for output in (*self.outputs, *self.features)]
         return content
 
     @classmethod
@@ -241,6 +236,15 @@ class Spec:
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, SpecError) as error:
             reason = error if isinstance(error, SpecError) else repr(error)
             raise SpecError(f"the manifest's spec cannot be read ({reason}); build the bundle again") from error
+
+    @cached_property
+    def _heads(self) -> tuple[Head, ...]:
+        return (
+            Head("score", 1),
+            Head("box", 4),
+            *((Head("landmark", 2 * self.landmarks),) if self.landmarks else ()),
+            *((Head("object", 1),) if self.score is ScoreCoding.FACE_OBJECT else ()),
+        )
 
     @cached_property
     def _outputs(self) -> tuple[Output, ...]:

@@ -61,12 +61,14 @@ def check_coding(box_coding: BoxCoding, variances: object, origin: object, landm
         raise ValueError(f"{landmarks!r} landmarks are out of range 0 to {MOST_CHANNELS // 2}")
 
 
-def check_mesh(mesh: Mesh, strides: tuple[int, ...], landmarks: int) -> None:
+def check_mesh(mesh: Mesh, size: tuple[int, int], strides: tuple[int, ...], landmarks: int) -> None:
     """What the dense branch needs of its detector."""
     if max(integer(mesh.channels), integer(mesh.batch)) > MOST_CHANNELS:
         raise ValueError(f"the mesh has more than {MOST_CHANNELS} channels, or faces per batch")
     if len(strides) != MESH_LEVELS or landmarks != MESH_LANDMARKS:
         raise ValueError(f"a mesh needs {MESH_LEVELS} strides and {MESH_LANDMARKS} landmarks")
+    if max(strides) >= min(size):
+        raise ValueError(f"a mesh needs two cells along each side, and stride {max(strides)} has one")
 
 
 def integer(value: object) -> int:

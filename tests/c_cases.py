@@ -1,4 +1,4 @@
-"""Cases for the C twin: generated frames and raw outputs, what NumPy makes of them, and the driver that runs the C."""
+"""Cases for the C headers: generated frames and raw outputs, what NumPy makes of them, and the driver in C."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import numpy as np
 
 from retinaface_edge.runtime import Faces, Spec
 from retinaface_edge.runtime.c.generate import c_files
+from retinaface_edge.runtime.contract import BoxCoding
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
-from retinaface_edge.runtime.ops.postprocess import Grid, postprocess
+from retinaface_edge.runtime.ops.postprocess import UNBOUNDED, Bounds, Grid, postprocess
 
+SCORES = ("score", "object")
 DRIVER = Path(__file__).parent / "c" / "driver.c"
-STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
+STRICT = ("-std=c99", *WARNINGS)
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.int8): 1, np.dtype(np.uint8): 2}
 
@@ -43,6 +46,14 @@ class FrameCase:
         numbers = (1, width, height, colour, *self.pixels.strides[:2], offset, self.memory.nbytes)
         return struct.pack("=8i", *numbers) + self.memory.tobytes()
 
+    def encoded_for_crop(self, size: int, landmarks: np.ndarray) -> bytes:
+        """The frame, to be cropped around `landmarks` (5, 2)."""
+        height, width = self.pixels.shape[:2]
+        colour = 2 if self.pixels.ndim == 2 else int(self.rgb)
+        offset = self.pixels.__array_interface__["data"][0] - self.memory.__array_interface__["data"][0]
+        head = struct.pack("=8i", 3, width, height, colour, *self.pixels.strides[:2], offset, size)
+        return head + landmarks.tobytes() + struct.pack("=i", self.memory.nbytes) + self.memory.tobytes()
+
 
 @dataclass(frozen=True)
 class OutputCase:
@@ -52,13 +63,14 @@ class OutputCase:
     score_threshold: float
     iou_threshold: float
 
-    def expected(self, spec: Spec) -> Faces:
+    def expected(self, spec: Spec, bounds: Bounds = UNBOUNDED) -> Faces:
         placement = letterbox_for(spec, *self.frame_size)
-        return postprocess(spec, self.outputs, self.grids, placement, self.score_threshold, self.iou_threshold)
+        thresholds = self.score_threshold, self.iou_threshold
+        return postprocess(spec, self.outputs, self.grids, placement, *thresholds, bounds)
 
-    def encoded(self, spec: Spec, capacity: int | None = None, max_faces: int | None = None) -> bytes:
+    def encoded(self, spec: Spec, bounds: Bounds = UNBOUNDED) -> bytes:
         anchors = len(spec.anchors)
-        head = struct.pack("=5i", 2, *self.frame_size, capacity or anchors, max_faces or anchors)
+        head = struct.pack("=5i", 2, *self.frame_size, bounds.max_candidates or anchors, bounds.max_faces or anchors)
         parts = [head, struct.pack("=2d", self.score_threshold, self.iou_threshold)]
         for output, grid in zip(self.outputs, self.grids, strict=True):
             parts.append(struct.pack("=2id", TYPES[output.dtype], grid.zero_point, grid.scale))
@@ -99,10 +111,14 @@ def output_case(rng: np.random.Generator, spec: Spec) -> OutputCase:
     outputs, grids = [], []
     for output in spec.outputs:
         if dtype == np.float32:
-            values = rng.normal(0, 3 if output.head == "score" else 1, output.shape).astype(np.float32)
+            values = rng.normal(0, 3 if output.head in SCORES else 1, output.shape).astype(np.float32)
+            if output.head == "box" and spec.box_coding is BoxCoding.DISTANCES:
+                values += np.float32(2.0)  # most have an area, some have none
             if output.head == "score":
                 values = np.round(values, int(rng.integers(0, 3)))  # ties
                 values[rng.random(output.shape) >= density] = -9
+            if output.head == "object":
+                values = np.round(values, 1)
             damaged = rng.random(output.shape) < rng.choice([0.0, 0.01])
             values[damaged] = rng.choice([np.nan, np.inf, -np.inf, 1e30, -501.0], int(damaged.sum()))
             grid = Grid()
@@ -111,7 +127,10 @@ def output_case(rng: np.random.Generator, spec: Spec) -> OutputCase:
             values = rng.integers(low, high + 1, output.shape).astype(dtype)
             if output.head == "score":
                 values[rng.random(output.shape) >= density] = low
-            grid = Grid(float(rng.choice([0.0125, 0.05, 0.11])), int(rng.integers(low, high + 1)))
+            zero_point = int(rng.integers(low, high + 1))
+            if output.head == "box" and spec.box_coding is BoxCoding.DISTANCES:
+                zero_point = low + int(rng.integers(0, 64))
+            grid = Grid(float(rng.choice([0.0125, 0.05, 0.11])), zero_point)
         outputs.append(values)
         grids.append(grid)
     frame_size = (int(rng.integers(1, 3000)), int(rng.integers(1, 3000)))
@@ -119,13 +138,14 @@ def output_case(rng: np.random.Generator, spec: Spec) -> OutputCase:
     return OutputCase(frame_size, outputs, grids, float(thresholds[0]), float(thresholds[1]))
 
 
-def compile_driver(spec: Spec, folder: Path, compiler: str, *flags: str) -> Path:
-    """The driver for one spec. Fails with the compiler's own words."""
+def compile_driver(spec: Spec, folder: Path, compiler: str, *flags: str, standard: str = "c99") -> Path:
+    """The driver for one spec, as C or C++. Fails with the compiler's own words."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in c_files(spec).items():
         (folder / name).write_bytes(content)
     binary = folder / "driver"
-    command = [compiler, *STRICT, *flags, f"-I{folder}", str(DRIVER), "-lm", "-o", str(binary)]
+    language = ["-x", "c++" if "++" in standard else "c", f"-std={standard}"]
+    command = [compiler, *language, *WARNINGS, *flags, f"-I{folder}", str(DRIVER), "-lm", "-o", str(binary)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return binary
@@ -137,13 +157,15 @@ def run_driver(command: Sequence[str], cases: bytes) -> bytes:
     return result.stdout
 
 
-def read_faces(stream: memoryview, position: int) -> tuple[int, np.ndarray, int]:
-    """Count (negative for an error), faces (n, 15) and the next position."""
+def read_faces(stream: memoryview, position: int, landmarks: int = 5) -> tuple[int, np.ndarray, int]:
+    """Count (negative for an error), faces (n, 5 + 2 * landmarks) and the next position."""
+    columns = 5 + 2 * landmarks
     (count,) = struct.unpack_from("=i", stream, position)
-    faces = np.frombuffer(stream, np.float64, max(count, 0) * 15, position + 4).reshape(-1, 15)
+    faces = np.frombuffer(stream, np.float64, max(count, 0) * columns, position + 4).reshape(-1, columns)
     return count, faces, position + 4 + faces.nbytes
 
 
 def as_rows(faces: Faces) -> np.ndarray:
-    """Faces as the C struct has them: (n, 15)."""
-    return np.concatenate([faces.scores[:, None], faces.boxes, faces.landmarks.reshape(-1, 10)], axis=1)
+    """Faces as the C struct has them: (n, 5 + 2 * landmarks)."""
+    landmarks = faces.landmarks.reshape(len(faces), 2 * faces.landmarks.shape[1])
+    return np.concatenate([faces.scores[:, None], faces.boxes, landmarks], axis=1)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from retinaface_edge.calibration.calibrate import Calibration
     from retinaface_edge.calibration.recipe import Recipe
-    from retinaface_edge.export.checkpoints.families import Checkpoint
+    from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.load_profile("tests")
@@ -116,12 +116,12 @@ def bundle(
     """The demo's bundle, without the dense branch."""
     if prebuilt := prebuilt_bundle("plain"):
         return prebuilt
-    from retinaface_edge.export.build import build
+    from retinaface_edge.export.build import BuildRequest, build
     from retinaface_edge.export.checkpoints.demo import demo_file
 
     recipe: Recipe = request.getfixturevalue("recipe")  # which needs ONNX
-    images, output = Scenes(spec, CALIBRATION_IMAGES), tmp_path_factory.mktemp("build") / "bundle"
-    return build(demo_file(), spec, images, recipe, output, cache=stages)
+    images, output = Scenes(CALIBRATION_IMAGES), tmp_path_factory.mktemp("build") / "bundle"
+    return build(BuildRequest(demo_file(), (spec.width, spec.height), images, recipe, output, cache=stages))
 
 
 @pytest.fixture(scope="session")
@@ -131,12 +131,14 @@ def mesh_bundle(
     """The bundle of `bundle`, with the demo's dense branch."""
     if prebuilt := prebuilt_bundle("mesh"):
         return prebuilt
-    from retinaface_edge.export.build import build
+    from retinaface_edge.export.build import BuildRequest, build
     from retinaface_edge.export.checkpoints.demo import demo_branch, demo_file
 
     recipe: Recipe = request.getfixturevalue("recipe")
-    images, output = Scenes(spec, CALIBRATION_IMAGES), tmp_path_factory.mktemp("mesh") / "bundle"
-    return build(demo_file(), spec, images, recipe, output, cache=stages, branch=demo_branch())
+    images, output = Scenes(CALIBRATION_IMAGES), tmp_path_factory.mktemp("mesh") / "bundle"
+    return build(
+        BuildRequest(demo_file(), (spec.width, spec.height), images, recipe, output, cache=stages, branch=demo_branch())
+    )
 
 
 def prebuilt_bundle(name: str) -> Bundle | None:
@@ -159,11 +161,11 @@ def photo_bundle(
     shared: Path, spec: Spec, recipe: Recipe, stages: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
     """A bundle calibrated with a hundred real photographs."""
-    from retinaface_edge.export.build import build
+    from retinaface_edge.export.build import BuildRequest, build
     from retinaface_edge.export.checkpoints.demo import demo_file
 
-    images, output = image_folder(spec, shared / "calibration", 100), tmp_path_factory.mktemp("photo") / "bundle"
-    built = build(demo_file(), spec, images, recipe, output, cache=stages)
+    images, output = image_folder(shared / "calibration", 100), tmp_path_factory.mktemp("photo") / "bundle"
+    built = build(BuildRequest(demo_file(), (spec.width, spec.height), images, recipe, output, cache=stages))
     assert built.manifest["provenance"]["calibration"]["skipped"] == []
     return built
 

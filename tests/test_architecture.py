@@ -1,4 +1,4 @@
-"""The house: imports go down only, and the runtime needs NumPy alone."""
+"""The architecture: imports go down and never in a circle, files and functions are short, the runtime needs NumPy."""
 
 from __future__ import annotations
 
@@ -8,54 +8,195 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+import tomllib
 from conftest import ROOT
 
 from retinaface_edge.runtime import Bundle
 
-FLOORS = ("runtime", "calibration", "export", "benchmarks", "training")
+PACKAGE = "retinaface_edge"
 MAY_IMPORT = {
     "runtime": set(),
     "calibration": {"runtime"},
     "export": {"calibration", "runtime"},
     "benchmarks": {"runtime"},
     "training": {"calibration", "export", "runtime"},
+    PACKAGE: {"runtime", "calibration", "export", "benchmarks", "training"},
 }
+"""The rooms, lowest first. The last is the front door: public names and the command line."""
+
 RUNTIME_NEEDS = {"numpy", *sys.stdlib_module_names}
 TYPE_CHECKING_OR_LATE = {"openvino", "ai_edge_litert", "tflite_runtime", "onnxruntime", "PIL", "cv2", "cryptography"}
 
+MOST_FILES, MOST_FILE_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 15, 350, 60, 7
 
-def imports(file: Path, top_level_only: bool = False) -> set[str]:
-    """Absolute module names, with relative ones resolved against the file's place in the package."""
-    parts = ("retinaface_edge", *file.relative_to(ROOT).with_suffix("").parts)
-    tree = ast.parse(file.read_text())
-    found = set()
+
+def files_of(room: str) -> list[Path]:
+    """The Python files of a room, without those behind the links by which the front door shows the other rooms."""
+    inside = sorted((ROOT / room).rglob("*.py"))
+    return [file for file in inside if room != PACKAGE or file.relative_to(ROOT).parts[1] not in MAY_IMPORT]
+
+
+FILES = {room: files_of(room) for room in MAY_IMPORT}
+ALL_FILES = [file for files in FILES.values() for file in files]
+
+
+def place(file: Path) -> tuple[str, ...]:
+    """Where a file is in the package, for instance `("runtime", "ops", "align")`; a package's own is `__init__`."""
+    return file.relative_to(ROOT / PACKAGE if file.is_relative_to(ROOT / PACKAGE) else ROOT).with_suffix("").parts
+
+
+PLACES = {place(file) for file in ALL_FILES}
+
+
+def imported(file: Path, top_level_only: bool = False) -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
+    """Every import in a file with the absolute name of what it imports, late ones and those for type checkers too."""
+    here = (PACKAGE, *place(file))
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from ((node, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(parts[: -node.level]) + "." if node.level else ""
-            found |= {f"{base}{node.module}"} if node.module else {f"{base}{alias.name}" for alias in node.names}
-    return found
+            parent = here[: len(here) - node.level] if node.level else ()
+            module = [*parent, *(node.module.split(".") if node.module else ())]
+            yield from ((node, ".".join([*module, alias.name])) for alias in node.names)
 
 
-@pytest.mark.parametrize("room", FLOORS)
-def test_imports_go_down_only(room: str) -> None:
-    files = list((ROOT / room).rglob("*.py"))
-    assert files
-    for file in files:
-        rooms = {name.split(".")[1] for name in imports(file) if name.startswith("retinaface_edge.")}
-        assert rooms <= MAY_IMPORT[room] | {room}, file
+def own_place(name: str) -> tuple[str, ...] | None:
+    """The file of ours that an imported name means: a module, a package, or the module that has the name; or None."""
+    head, *parts = name.split(".")
+    if head != PACKAGE:
+        return None
+    for length in (len(parts), len(parts) - 1):
+        found = tuple(parts[:length])
+        for candidate in (found, (*found, "__init__")):
+            if candidate in PLACES:
+                return candidate
+    raise AssertionError(f"{name} is none of our modules")
+
+
+IMPORTS = {
+    place(file): {target for _, name in imported(file) if (target := own_place(name)) and target != place(file)}
+    for file in ALL_FILES
+}
+FOLDERS = sorted({location[:depth] for location in PLACES for depth in range(len(location))})
+
+
+def room_of(location: tuple[str, ...]) -> str:
+    return location[0] if location[0] in MAY_IMPORT else PACKAGE
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_rooms_import_downwards_only(room: str) -> None:
+    assert FILES[room]
+    for file in FILES[room]:
+        for target in IMPORTS[place(file)]:
+            assert room_of(target) in MAY_IMPORT[room] | {room}, f"{file} imports {'.'.join(target)}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: ".".join((PACKAGE, *folder)))
+def test_what_lies_in_a_folder_is_free_of_import_circles(folder: tuple[str, ...]) -> None:
+    """Files and sub-packages of one folder, each sub-package taken as a whole, can be put in an order.
+
+    Over all folders this also means that no files import each other in a circle.
+    """
+    depth = len(folder)
+    graph: dict[str, set[str]] = {}
+    for location, targets in IMPORTS.items():
+        if location[:depth] == folder:
+            inside = {target[depth] for target in targets if target[:depth] == folder}
+            graph.setdefault(location[depth], set()).update(inside - {location[depth]})
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_are_relative_inside_a_room_and_absolute_across(room: str) -> None:
+    for file in FILES[room]:
+        for node, name in imported(file):
+            target = own_place(name)
+            if target is None or target == ("__init__",):
+                continue
+            relative = isinstance(node, ast.ImportFrom) and node.level > 0
+            assert relative == (room_of(target) == room), f"{file}:{node.lineno} imports {name}"
+
+
+def functions(file: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_files_and_functions_are_short(room: str) -> None:
+    found = []
+    for file in FILES[room]:
+        if (lines := len(file.read_text(encoding="utf-8").splitlines())) > MOST_FILE_LINES:
+            found.append(f"{file.relative_to(ROOT)}: {lines} lines, at most {MOST_FILE_LINES}")
+        for function in functions(file):
+            if (lines := (function.end_lineno or 0) - function.lineno + 1) > MOST_FUNCTION_LINES:
+                found.append(
+                    f"{file.relative_to(ROOT)}: {function.name} has {lines} lines, at most {MOST_FUNCTION_LINES}"
+                )
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_public_functions_have_few_parameters(room: str) -> None:
+    found = []
+    for file in FILES[room]:
+        for function in functions(file):
+            given = function.args
+            names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+            count = len(names) - (names[:1] in (["self"], ["cls"]))
+            if not function.name.startswith("_") and count > MOST_PARAMETERS:
+                found.append(f"{file.relative_to(ROOT)}: {function.name} has {count}, at most {MOST_PARAMETERS}")
+    assert not found, "\n".join(found)
+
+
+def test_folders_hold_few_files() -> None:
+    """Data files count too: a folder is read as a list."""
+    for folder in {file.parent for file in ALL_FILES}:
+        files = [entry.name for entry in folder.iterdir() if entry.is_file()]
+        assert len(files) <= MOST_FILES, f"{folder.relative_to(ROOT)}: {len(files)} files"
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    """The list in pyproject.toml is what is installed; a folder that it lacks works in a checkout only."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    packages = {".".join((PACKAGE, *location[:-1])) for location in PLACES if location[-1] == "__init__"}
+    assert listed == sorted(packages)
+    for location in PLACES:
+        assert ".".join((PACKAGE, *location[:-1])) in packages, f"{location} lies in a folder without __init__.py"
+
+
+def outside(file: Path, top_level_only: bool = False) -> set[str]:
+    """The packages that a file imports, without our own."""
+    return {name.split(".")[0] for _, name in imported(file, top_level_only)} - {PACKAGE, "__future__"}
 
 
 def test_the_runtime_imports_numpy_and_nothing_else_before_it_is_asked() -> None:
-    for file in (ROOT / "runtime").rglob("*.py"):
-        top = {name.split(".")[0] for name in imports(file, top_level_only=True)} - {"retinaface_edge", "__future__"}
-        assert top <= RUNTIME_NEEDS, file
-        late = {name.split(".")[0] for name in imports(file)} - {"retinaface_edge", "__future__"}
-        assert late <= RUNTIME_NEEDS | TYPE_CHECKING_OR_LATE, file
+    for file in FILES["runtime"]:
+        assert outside(file, top_level_only=True) <= RUNTIME_NEEDS, file
+        assert outside(file) <= RUNTIME_NEEDS | TYPE_CHECKING_OR_LATE, file
+
+
+def test_the_front_door_imports_the_runtime_and_nothing_else_before_it_is_asked() -> None:
+    """So that `detect` works where only NumPy and one backend are: torch_reference.py is imported by one verb, late."""
+    for file in FILES[PACKAGE]:
+        assert outside(file, top_level_only=True) <= RUNTIME_NEEDS, file
+        if file.name == "torch_reference.py":
+            continue
+        for _, name in imported(file, top_level_only=True):
+            if target := own_place(name):
+                assert room_of(target) in {"runtime", PACKAGE}, f"{file} imports {name} at its top"
+                assert target != ("torch_reference",), f"{file} imports {name} at its top"
 
 
 def with_only(packages: tuple[str, ...], folder: Path) -> Path:

@@ -84,7 +84,7 @@ def test_commands_in_the_text_are_parsed_as_they_stand() -> None:
 
 def test_commands_of_make_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
+    for page in (*PAGES, *ROOT.glob("*.md")):
         for target in re.findall(r"`make ([a-z0-9-]+)`", page.read_text()):
             assert f".PHONY: {target}\n" in makefile, f"{page.name}: make {target}"
 
@@ -95,6 +95,29 @@ def test_links_between_pages_lead_somewhere() -> None:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             target = (page.parent / link).resolve().relative_to(ROOT / "docs")
             assert (ROOT / "docs" / target).exists() or {str(target), target.parts[0]} & generated, f"{page}: {link}"
+
+
+def test_links_of_documents_at_the_root_lead_somewhere() -> None:
+    for page in ROOT.glob("*.md"):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (ROOT / link).exists(), f"{page.name}: {link}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """What the navigation lacks can only be found by search."""
+    navigation = (ROOT / "mkdocs.yml").read_text().split("nav:")[1]
+    for page in PAGES:
+        assert str(page.relative_to(ROOT / "docs")) in navigation, page
+
+
+def test_every_decision_is_in_the_list_of_decisions() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\]\(([^)]+)\)", (folder / "index.md").read_text())
+    assert listed == sorted(page.name for page in folder.glob("[0-9]*.md"))
+    for name in listed:
+        text = (folder / name).read_text()
+        for part in ("**Decision.**", "**Why.**", "**Cost.**", "**What would change it.**"):
+            assert part in text, f"{name} has no {part}"
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
@@ -163,7 +186,8 @@ def test_extras_that_error_messages_name_exist() -> None:
     named = set()
     for file in (ROOT / "retinaface_edge").rglob("*.py"):
         named |= set(re.findall(r"retinaface-edge\[([a-z-]+)\]", file.read_text()))
+        named |= set(re.findall(r'extra="([a-z-]+)"', file.read_text()))
     for room in ("runtime", "export", "calibration", "benchmarks"):
         for file in (ROOT / room).rglob("*.py"):
             named |= set(re.findall(r"retinaface-edge\[([a-z-]+)\]", file.read_text()))
-    assert {"build", "sign", "completion"} <= named <= set(extras)
+    assert {"bench", "build", "completion", "eval", "sign"} <= named <= set(extras)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.models.retinaface import RetinaFace
 from retinaface_edge.runtime.io.atomic import write_whole
 from retinaface_edge.runtime.io.images import read_image

@@ -116,3 +116,16 @@ def assign(
             partner[index] = best
             free[best] = False
     return partner
+
+
+def size_of(boxes: NDArray[np.float64], frame_scale: float) -> NDArray[np.float64]:
+    """Shorter sides (n,) in input pixels of boxes (n, 4) in picture pixels.
+
+    `frame_scale` is the number of picture pixels per input pixel.
+    """
+    return np.asarray(np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) / frame_scale)
+
+
+def none_if_nan(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else value

@@ -1,4 +1,4 @@
-"""What changed between two results: differences with a paired bootstrap interval, so that noise is called noise.
+"""Comparison of two results: differences of average precision with paired bootstrap intervals.
 
 Pictures are drawn with replacement, the same draw for both sides (Efron and Tibshirani, An Introduction to the
 Bootstrap, 1993, chapter 13: percentile intervals). A difference whose 95 % interval holds 0 is noise.
@@ -7,66 +7,101 @@ Bootstrap, 1993, chapter 13: percentile intervals). A difference whose 95 % inte
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.network_under_test import MeasurementError
-from ..results import judged_from, result_header
+from ..errors import MeasurementError
+from ..results import FORMAT_VERSION, ImageSet, MeasuredNetwork, network_named
+from ..versions import environment
 from .average_precision import LEFT_OUT, RIGHT, Judged
 from .datasets import WIDER
+from .result import Change, CompareResult, EvalResult, ImagesInCommon, JudgedImage, Verdict
 from .wider_protocol import threshold_counts
 
 DRAWS = 2000
-LEVEL = 95.0
+INTERVAL_PERCENT = 95.0
+"""How much of the drawn differences the interval holds."""
 DRAWS_AT_ONCE = 50
-SAME, NOISE, BETTER, WORSE = "same", "noise", "better", "worse"
 
 
 @dataclass(frozen=True)
-class Change:
-    """One figure on both sides, AP in 0…1, and the interval of b − a; `verdict` is about b."""
+class Comparable:
+    """What a result has to compare: the verdicts on its images by row, and the conditions it was measured under.
 
-    artifact: str
+    A row is an artifact, or an artifact against a reference. `conditions` must be equal on both sides, by the name that
+    a message calls them; `protocol` is `datasets.WIDER` or another.
+    """
+
+    kind: Literal["drift", "eval"]
+    conditions: Mapping[str, object]
     protocol: str
-    a: float | None
-    b: float | None
-    low: float | None
-    high: float | None
-    verdict: str
+    rows: Mapping[str, Sequence[JudgedImage]]
+    images: ImageSet
+    environment: Mapping[str, str]
+    networks: Sequence[MeasuredNetwork]
 
 
-def compare_results(a: Mapping[str, Any], b: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
-    """Compare two results of one kind, on the pictures that both have. Gives plain JSON values.
+def comparable(result: EvalResult) -> Comparable:
+    """The accuracy on an annotated set, by artifact."""
+    return Comparable(
+        kind=result.kind,
+        conditions={
+            "scale": result.scale,
+            "input size": size_text(result.input_px),
+            "threshold": result.score_threshold,
+        },
+        protocol=result.dataset.protocol,
+        rows={row.artifact: row.per_image for row in result.results},
+        images=result.images,
+        environment=result.environment,
+        networks=result.networks,
+    )
+
+
+def size_text(size_px: tuple[int, int] | None) -> str:
+    """A size for people, for instance `640x480`."""
+    return "unknown" if size_px is None else f"{size_px[0]}x{size_px[1]}"
+
+
+def compare_results(a: Comparable, b: Comparable, seed: int = 0) -> CompareResult:
+    """Compare two results of one kind, on the pictures that both have.
 
     Raises `MeasurementError` when they measure different things.
     """
-    for key, name in (("kind", "kind"), ("scale", "scale"), ("input", "input size"), ("score_threshold", "threshold")):
-        if a.get(key) != b.get(key):
+    for name, (ours, theirs) in {
+        "kind": (a.kind, b.kind),
+        **{name: (a.conditions[name], b.conditions.get(name)) for name in a.conditions},
+    }.items():
+        if ours != theirs:
             raise MeasurementError(
-                f"the results differ in their {name}: {a.get(key)!r} and {b.get(key)!r}; measure both alike"
+                f"the results differ in their {name}: {ours!r} and {theirs!r}; measure both under the same conditions"
             )
-    protocol = a.get("set", {}).get("protocol", "")
-    if protocol != b.get("set", {}).get("protocol", ""):
-        raise MeasurementError("one result is of the WIDER FACE protocol and the other is not; measure both alike")
-    sides_a, sides_b = _rows(a), _rows(b)
-    common = [name for name in sides_a if name in sides_b]
+    if a.protocol != b.protocol:
+        raise MeasurementError(
+            f"the results differ in their protocol: {a.protocol!r} and {b.protocol!r}; measure both by the same one"
+        )
+    common = [name for name in a.rows if name in b.rows]
     if not common:
         raise MeasurementError(
-            f"the results have no artifact in common: {', '.join(sides_a) or 'none'}, "
-            f"and {', '.join(sides_b) or 'none'}"
+            f"the results have no artifact in common: {', '.join(a.rows) or 'none'}, and {', '.join(b.rows) or 'none'}"
         )
-    images = _common_images(sides_a[common[0]], sides_b[common[0]])
-    changes = [c for name in common for c in _changes(name, sides_a[name], sides_b[name], images, protocol, seed)]
-    return {
-        **result_header("compare", []),
-        "of": a["kind"],
-        "images": {"count": len(images), "in_a": a["images"]["count"], "in_b": b["images"]["count"]},
-        "notes": list(_notes(a, b, len(images), sides_a, sides_b)),
-        "changes": [asdict(change) for change in changes],
-    }
+    images = _common_images(a.rows[common[0]], b.rows[common[0]])
+    return CompareResult(
+        kind="compare",
+        format_version=FORMAT_VERSION,
+        environment=environment(),
+        of=a.kind,
+        images=ImagesInCommon(len(images), a.images.count, b.images.count),
+        notes=tuple(_notes(a, b, len(images))),
+        changes=tuple(
+            change
+            for name in common
+            for change in _changes(name, (a.rows[name], b.rows[name]), images, a.protocol, seed)
+        ),
+    )
 
 
 def bootstrap_average_precision(
@@ -103,66 +138,57 @@ def _areas(right: NDArray[np.float64], counted: NDArray[np.float64]) -> NDArray[
 
 
 def _changes(
-    name: str, a: Mapping[str, Any], b: Mapping[str, Any], images: Sequence[str], protocol: str, seed: int
+    name: str,
+    sides: tuple[Sequence[JudgedImage], Sequence[JudgedImage]],
+    images: Sequence[str],
+    protocol: str,
+    seed: int,
 ) -> Iterator[Change]:
-    rows_a = {row["image"]: row for row in a["per_image"]}
-    rows_b = {row["image"]: row for row in b["per_image"]}
+    by_name_a, by_name_b = ({image.image: image for image in side} for side in sides)
     draws = np.random.default_rng(seed).multinomial(len(images), np.full(len(images), 1 / len(images)), DRAWS)
-    weights = np.vstack([np.ones(len(images)), draws])  # the first row is the set itself
-    for setting in rows_a[images[0]]["protocols"]:
-        judged_a = [judged_from(rows_a[image], setting) for image in images]
-        judged_b = [judged_from(rows_b[image], setting) for image in images]
-        aps_a = bootstrap_average_precision(judged_a, weights, protocol)
-        aps_b = bootstrap_average_precision(judged_b, weights, protocol)
+    weights = np.vstack([np.ones(len(images)), draws]).astype(np.float64)  # the first row is the set itself
+    for setting in by_name_a[images[0]].protocols:
+        aps_a, aps_b = (
+            bootstrap_average_precision([side[image].judged(setting) for image in images], weights, protocol)
+            for side in (by_name_a, by_name_b)
+        )
         difference = (aps_b - aps_a)[1:]
         difference = difference[np.isfinite(difference)]
         if not len(difference) or not np.isfinite(aps_a[0] + aps_b[0]):
-            yield Change(name, setting, None, None, None, None, NOISE)
+            yield Change(name, setting, None, None, None, None, Verdict.NOISE)
             continue
-        low, high = np.percentile(difference, [(100 - LEVEL) / 2, (100 + LEVEL) / 2]).tolist()
+        tail = (100 - INTERVAL_PERCENT) / 2
+        low, high = np.percentile(difference, [tail, 100 - tail]).tolist()
         yield Change(name, setting, float(aps_a[0]), float(aps_b[0]), low, high, _verdict(low, high))
 
 
-def _verdict(low: float, high: float) -> str:
+def _verdict(low: float, high: float) -> Verdict:
     if low == high == 0.0:
-        return SAME
-    return NOISE if low <= 0.0 <= high else BETTER if low > 0.0 else WORSE
+        return Verdict.SAME
+    return Verdict.NOISE if low <= 0.0 <= high else Verdict.BETTER if low > 0.0 else Verdict.WORSE
 
 
-def _rows(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    if result["kind"] == "drift":
-        return {f"{row['artifact']} to {row['reference']}": row for row in result["comparisons"]}
-    return {row["artifact"]: row for row in result["results"]}
-
-
-def _common_images(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    in_b = {row["image"] for row in b["per_image"]}
-    common = [row["image"] for row in a["per_image"] if row["image"] in in_b]
+def _common_images(a: Sequence[JudgedImage], b: Sequence[JudgedImage]) -> list[str]:
+    in_b = {image.image for image in b}
+    common = [image.image for image in a if image.image in in_b]
     if not common:
         raise MeasurementError("the results have no picture in common; measure both on the same set")
     return common
 
 
-def _notes(
-    a: Mapping[str, Any],
-    b: Mapping[str, Any],
-    images: int,
-    sides_a: Mapping[str, Any],
-    sides_b: Mapping[str, Any],
-) -> Iterator[str]:
+def _notes(a: Comparable, b: Comparable, images: int) -> Iterator[str]:
     """What a reader must know before believing the differences."""
-    if a["images"]["digest"] != b["images"]["digest"]:
+    if a.images.digest != b.images.digest:
         yield f"the sets are not the same: {images} pictures of the same name were compared"
-    for key in sorted({*a["environment"], *b["environment"]}):
-        old, new = a["environment"].get(key), b["environment"].get(key)
+    for key in sorted({*a.environment, *b.environment}):
+        old, new = a.environment.get(key), b.environment.get(key)
         if old != new:
             yield f"{key} differs: {old or 'absent'} and {new or 'absent'}"
-    old_files = {artifact["name"]: artifact for artifact in a["artifacts"]}
-    for artifact in b["artifacts"]:
-        old = old_files.get(artifact["name"])
-        if old and old["digest"] == artifact["digest"]:
-            yield f"{artifact['name']} is the same in both"
-        elif old and old["bytes"] != artifact["bytes"]:
-            yield f"{artifact['name']}: {old['bytes']:,} bytes became {artifact['bytes']:,}"
-    for name in (*(n for n in sides_a if n not in sides_b), *(n for n in sides_b if n not in sides_a)):
+    for network in b.networks:
+        before = network_named(a.networks, network.name)
+        if before and before.digest == network.digest:
+            yield f"{network.name} is the same in both"
+        elif before and before.size_bytes != network.size_bytes:
+            yield f"{network.name}: {before.size_bytes:,} bytes became {network.size_bytes:,}"
+    for name in (*(n for n in a.rows if n not in b.rows), *(n for n in b.rows if n not in a.rows)):
         yield f"only one of them has {name}"

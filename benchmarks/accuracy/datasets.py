@@ -1,4 +1,4 @@
-"""Annotated pictures, read from the forms in which users have them."""
+"""Readers of annotated sets: plain lists of boxes, and COCO files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.network_under_test import MeasurementError
+from ..errors import MeasurementError
 
 AP50, WIDER = "AP at IoU 0.5", "WIDER FACE"
 FACES = "faces"

@@ -1,4 +1,4 @@
-"""What `eval` and `compare` find, as they are written to files."""
+"""Result types of `eval` and `compare`, as they are written to files."""
 
 from __future__ import annotations
 
@@ -112,6 +112,10 @@ class Curve:
 
     recall: tuple[float, ...]
     precision: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.recall) != len(self.precision):
+            raise ValueError(f"{len(self.recall)} values of recall and {len(self.precision)} of precision")
 
 
 @dataclass(frozen=True)

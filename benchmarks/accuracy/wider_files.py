@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from retinaface_edge.runtime.io.atomic import write_whole
 from retinaface_edge.runtime.ops.postprocess import Faces
 
-from ..inference.network_under_test import MeasurementError
+from ..errors import MeasurementError
 from .datasets import WIDER, Annotated, Dataset, present
 from .wider_protocol import SETTINGS
 
@@ -88,7 +88,7 @@ def read_predictions(folder: Path, names: Iterable[str]) -> tuple[dict[str, Face
             absent.append(name)
             found[name] = Faces(np.zeros(0), np.zeros((0, 4)), np.zeros((0, 5, 2)))
     if len(absent) == len(found):
-        raise MeasurementError(f"{folder} holds no predictions; they lie in EVENT/NAME.txt, one file a picture")
+        raise MeasurementError(f"{folder} holds no predictions; they lie in EVENT/NAME.txt, one file per picture")
     return found, absent
 
 

@@ -1,146 +1,109 @@
-"""The values inside a network: those of the FP32 ONNX graph, and the same ones inside the artifacts made of it.
+"""The values of layers inside a network: in an ONNX or TFLite artifact, or of every FP32 layer on its own.
 
-A layer is a convolution with what directly follows it (activation, or the transposition of an output), an addition, a
-concatenation or a resizing. Its value has the same name in every artifact that keeps names: the ONNX files and TFLite.
-Values are given as float32 with the channels last.
+Values are float32 with the channels last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.network_under_test import MeasurementError, Subject
+from retinaface_edge.runtime.artifact import Backend
 
-LAYERS = ("Conv", "Add", "Concat", "Resize")
-FOLLOWERS = ("LeakyRelu", "Relu", "Transpose")
+from ..errors import MeasurementError
+from ..inference.network_under_test import NetworkUnderTest
+from .layers import Layer, read_model
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
 QUANTISED = ".quantised"
 GIVEN = ".given"
 
 Values = dict[str, NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer of the FP32 graph: its name, its kind for people, its value, and the values that it reads."""
-
-    name: str
-    kind: str
-    value: str
-    reads: tuple[str, ...]
-    is_output: bool
-    weights: str
-    """The name of a convolution's weights; empty for other layers."""
-    given_as: str = ""
-    """The output that gives the value besides its readers, if one does: TFLite knows the value by that name."""
-
-    @property
-    def is_convolution(self) -> bool:
-        """Whether the layer has weights."""
-        return bool(self.weights)
-
-
-class Probe(Protocol):
-    """A network that shows its values."""
+class LayerValues(Protocol):
+    """A network that shows the values of its layers."""
 
     def run(self, image: NDArray[np.uint8]) -> Values:
         """The values of all layers for `image`, uint8 (1, H, W, 3)."""
         ...
 
     def weights(self, layer: Layer) -> NDArray[np.float64]:
-        """The weights of a convolution, dequantised: (out, in, height, width), or (channels, 1, height, width)."""
+        """The weights of a convolution, dequantised: (out, in per group, height, width)."""
         ...
 
 
-def can_probe(subject: Subject) -> bool:
-    """Whether the layers of this subject can be seen."""
-    return subject.loader is None and subject.backend in ("onnxruntime", "tflite")
+def shows_layers(network: NetworkUnderTest) -> bool:
+    """Whether the layers of this network can be seen."""
+    return network.artifact is not None and network.artifact.backend in (Backend.ONNXRUNTIME, Backend.TFLITE)
 
 
-def probe(subject: Subject, layers: Sequence[Layer]) -> Probe:
-    """Open a subject for the values of `layers`. Raises `MeasurementError` when it does not hold one of them."""
-    if subject.backend == "tflite":
-        return _TfLiteProbe(subject, layers)
-    return _OnnxProbe(_parsed(subject), layers, subject.name)
+def layer_values(network: NetworkUnderTest, layers: Sequence[Layer]) -> LayerValues:
+    """Open a network for the values of `layers`. Raises `MeasurementError` when it does not hold one of them."""
+    if network.artifact is not None and network.artifact.backend == Backend.TFLITE:
+        return _TfLiteValues(network, layers)
+    return _OnnxValues(network, layers)
 
 
-def read_layers(subject: Subject) -> list[Layer]:
-    """The layers of an FP32 ONNX artifact, in the order in which they run."""
-    graph = _parsed(subject).graph
-    readers: dict[str, list[Any]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    outputs = {output.name for output in graph.output}
-    layers: list[Layer] = []
-    values: set[str] = set()
-    for node in graph.node:
-        if node.op_type not in LAYERS:
-            continue
-        value = node.output[0]
-        while len(after := readers.get(value, [])) == 1 and after[0].op_type in FOLLOWERS:
-            value = after[0].output[0]
-        reads = tuple(name for name in node.input if name in values)
-        weights = node.input[1] if node.op_type == "Conv" else ""
-        also = next((n.output[0] for n in after if n.op_type == "Transpose" and n.output[0] in outputs), "")
-        layers.append(Layer(node.name, _kind(node), value, reads, value in outputs, weights, also))
-        values.add(value)
-    return layers
-
-
-class Isolated:
+class IsolatedLayers:
     """Every FP32 layer on its own: given the values that layers read, the values that they should give."""
 
-    def __init__(self, subject: Subject, layers: Sequence[Layer]) -> None:
-        import onnx
+    def __init__(self, network: NetworkUnderTest, layers: Sequence[Layer]) -> None:
+        import onnx_ir
 
-        model = _parsed(subject)
-        graph = model.graph
-        shapes = _shapes(model)
-        cut = {name for layer in layers for name in layer.reads}
-        names = {layer.name for layer in layers}
-        for node in graph.node:
-            if node.name in names:
-                node.input[:] = [f"{name}{GIVEN}" if name in cut else name for name in node.input]
-        for name in sorted(cut):
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(f"{name}{GIVEN}", onnx.TensorProto.FLOAT, shapes[name])
+        model = read_model(network, shapes=True)
+        values = _values_of(model)
+        self._layers, self._cut = layers, sorted({name for layer in layers for name in layer.reads})
+        given = {}
+        for name in self._cut:
+            given[name] = onnx_ir.Value(
+                name=f"{name}{GIVEN}", type=onnx_ir.TensorType(onnx_ir.DataType.FLOAT), shape=values[name].shape
             )
-        self._layers, self._cut = layers, sorted(cut)
-        self._session = _session(model, [layer.value for layer in layers])
+        model.graph.inputs.extend(given.values())
+        names = {layer.name for layer in layers}
+        for node in model.graph:
+            if node.name in names:
+                for index, value in enumerate(node.inputs):
+                    if value is not None and value.name in given:
+                        node.replace_input_with(index, given[value.name])
+        self._session = _session(model, [values[layer.value] for layer in layers])
 
     def run(self, image: NDArray[np.uint8], values: Mapping[str, NDArray[np.float32]]) -> Values:
         """What each layer should give, were it given `values` (channels last) of the layers it reads."""
         given = {f"{name}{GIVEN}": _channels_first(values[name]) for name in self._cut}
-        return _values(self._layers, self._session.run(None, {"image": image, **given}))
+        return _by_layer(self._layers, self._session.run(None, {"image": image, **given}))
 
 
-class _OnnxProbe:
-    def __init__(self, model: Any, layers: Sequence[Layer], name: str) -> None:
-        present = {output for node in model.graph.node for output in node.output}
+class _OnnxValues:
+    def __init__(self, network: NetworkUnderTest, layers: Sequence[Layer]) -> None:
+        model = read_model(network)
+        present = _values_of(model)
         names = [layer.value for layer in layers]
         shown = [f"{n}{QUANTISED}" if f"{n}{QUANTISED}" in present else n for n in names]
         if missing := [n for n in shown if n not in present]:
-            raise MeasurementError(f"{name} holds no value {missing[0]}; was it built from this bundle's FP32 model?")
+            raise MeasurementError(
+                f"{network.name} holds no value {missing[0]}; was it built from this bundle's FP32 model?"
+            )
         self._layers = layers
-        self._constants = _constants(model)
-        self._session = _session(model, shown)
+        self._constants = {layer.weights: _constant(model, layer.weights) for layer in layers if layer.is_convolution}
+        self._session = _session(model, [present[name] for name in shown])
 
     def run(self, image: NDArray[np.uint8]) -> Values:
-        return _values(self._layers, self._session.run(None, {"image": image}))
+        return _by_layer(self._layers, self._session.run(None, {"image": image}))
 
     def weights(self, layer: Layer) -> NDArray[np.float64]:
         return self._constants[layer.weights]
 
 
-class _TfLiteProbe:
+class _TfLiteValues:
     """By LiteRT's own kernels: XNNPACK, which runs the artifact otherwise, keeps no values inside."""
 
-    def __init__(self, subject: Subject, layers: Sequence[Layer]) -> None:
+    def __init__(self, network: NetworkUnderTest, layers: Sequence[Layer]) -> None:
         import warnings
 
         try:
@@ -150,7 +113,7 @@ class _TfLiteProbe:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that keeping all values takes memory
             self._interpreter = Interpreter(
-                model_content=subject.files[0],
+                model_content=network.files[0],
                 experimental_preserve_all_tensors=True,
                 experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             )
@@ -159,7 +122,7 @@ class _TfLiteProbe:
         details = {detail["name"].split(":")[0]: detail for detail in self._interpreter.get_tensor_details()}
         names = {layer.value: layer.given_as or layer.value for layer in layers}
         if missing := [name for name in names.values() if name not in details]:
-            raise MeasurementError(f"{subject.name} holds no value {missing[0]}; was it lowered by this project?")
+            raise MeasurementError(f"{network.name} holds no value {missing[0]}; was it lowered by this project?")
         self._all = details
         self._details = {value: details[name] for value, name in names.items()}
 
@@ -170,7 +133,7 @@ class _TfLiteProbe:
 
     def weights(self, layer: Layer) -> NDArray[np.float64]:
         array = self._real(self._all[layer.weights]).astype(np.float64)
-        return array.transpose(3, 0, 1, 2) if layer.kind.startswith("depthwise") else array.transpose(0, 3, 1, 2)
+        return array.transpose(3, 0, 1, 2) if layer.is_depthwise else array.transpose(0, 3, 1, 2)
 
     def _real(self, detail: Mapping[str, Any]) -> NDArray[np.float32]:
         array = self._interpreter.get_tensor(detail["index"])
@@ -183,59 +146,42 @@ class _TfLiteProbe:
         return np.asarray((array.astype(np.float32) - zero_points.astype(np.float32)) * scales.astype(np.float32))
 
 
-def _constants(model: Any) -> dict[str, NDArray[np.float64]]:
-    """Constants by name, those behind a DequantizeLinear under the name of its result."""
-    from onnx import numpy_helper
-
-    raw = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    constants = {name: array.astype(np.float64) for name, array in raw.items() if array.dtype == np.float32}
-    for node in model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in raw:
-            integers, scale = raw[node.input[0]].astype(np.float64), raw[node.input[1]].astype(np.float64)
-            constants[node.output[0]] = integers * scale.reshape(-1, *[1] * (integers.ndim - 1))
-    return constants
+def _values_of(model: ir.Model) -> dict[str, ir.Value]:
+    """All values that nodes give, by name."""
+    return {str(value.name): value for node in model.graph for value in node.outputs}
 
 
-def _kind(node: Any) -> str:
-    if node.op_type != "Conv":
-        return str(node.op_type).lower()
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-    depthwise = "group" in attributes and attributes["group"].i > 1
-    size = "x".join(str(side) for side in attributes["kernel_shape"].ints) if "kernel_shape" in attributes else ""
-    return f"{'depthwise' if depthwise else 'conv'} {size}".strip()
+def _constant(model: ir.Model, name: str) -> NDArray[np.float64]:
+    """A constant, or what a DequantizeLinear makes of one under that name."""
+    if name in model.graph.initializers:
+        return _array(model.graph.initializers[name])
+    dequantise = next(node for node in model.graph if node.outputs[0].name == name)
+    integers, scale = (_array(value) for value in dequantise.inputs[:2])
+    return integers * scale.reshape(-1, *[1] * (integers.ndim - 1))
 
 
-def _parsed(subject: Subject) -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MeasurementError("--layers needs onnx; run: pip install onnx") from error
-    return onnx.load_from_string(subject.files[0])
+def _array(value: ir.Value | None) -> NDArray[np.float64]:
+    assert value is not None and value.const_value is not None, "weights are constants"
+    return value.const_value.numpy().astype(np.float64)
 
 
-def _shapes(model: Any) -> dict[str, list[int]]:
-    import onnx
-
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    return {
-        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*inferred.value_info, *inferred.output)
-    }
-
-
-def _session(model: Any, names: Sequence[str]) -> Any:
-    """A session on the model with `names` as outputs. Unoptimised: fusions would take the values away."""
-    import onnx
+def _session(model: ir.Model, shown: Sequence[ir.Value]) -> Any:
+    """A session on the model with `shown` as outputs. Unoptimised: fusions would take the values away."""
+    import onnx_ir
     import onnxruntime
 
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
+    model.graph.outputs.clear()
+    for value in shown:
+        value.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
+        model.graph.outputs.append(value)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    content = onnx_ir.serde.serialize_model(model).SerializeToString()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _values(layers: Sequence[Layer], arrays: Sequence[NDArray[np.float32]]) -> Values:
+def _by_layer(layers: Sequence[Layer], arrays: Sequence[NDArray[np.float32]]) -> Values:
     """The graph's values are NCHW inside, and its outputs NHWC."""
     return {
         layer.value: array if layer.is_output else np.ascontiguousarray(array.transpose(0, 2, 3, 1))

@@ -1,123 +1,167 @@
-"""The floor of the dense branch: how far every artifact's meshes are from FP32's, on pictures without annotation.
+"""Drift of the dense branch: how far every artifact's meshes are from FP32's, on pictures without annotation.
 
 Faces of two artifacts are the same where their boxes overlap by an IoU of at least 0.5; their meshes are then compared
-vertex by vertex, in per cent of √(box area).
+vertex by vertex, in percent of √(box area).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.runtime.backends import installed
+from retinaface_edge.runtime import backends
+from retinaface_edge.runtime.artifact import ArtifactId, Precision
 from retinaface_edge.runtime.bundle.bundle import Artifact, Bundle
 from retinaface_edge.runtime.detector import Detector
-from retinaface_edge.runtime.io.images import read_image
+from retinaface_edge.runtime.errors import BundleError
 from retinaface_edge.runtime.mesh.branch import head_pose
 from retinaface_edge.runtime.ops.iou import iou
 from retinaface_edge.runtime.ops.postprocess import Faces
+from retinaface_edge.runtime.spec import Spec
 
-REFERENCE = ("onnxruntime", "fp32")
-MATCHED = 0.5
+from ..inference.faces import arrays_of, faces_of
+from ..inference.measurement import Execution, Unreadable, measure_pictures
+from ..inference.network_under_test import REFERENCE, artifact_id, contract_text, digest_of
+from ..inference.open_picture import OpenPicture, resident
+from ..inference.result_cache import Arrays
+from .result import MeshDrift, ShownMesh
+
+MATCHED_IOU = 0.5
 
 Vertices = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class DenseNetwork:
+    """A detector with its dense branch, to be measured. It can be sent to another process or machine."""
+
+    artifact: ArtifactId
+    spec: Spec
+    detector: tuple[bytes, ...]
+    branch: tuple[bytes, ...]
+    digest: str
+
+    def load(self) -> Detector:
+        """The detector, ready to give meshes. Raises `BackendError` when its backend is missing."""
+        mesh, backend = self.spec.mesh, self.artifact.backend.value
+        assert mesh is not None, "its bundle has a dense branch"
+        network = backends.load(backend, self.spec.with_features, self.detector, 1)
+        branch = backends.load(backend, mesh, self.branch, 1)
+        return Detector(self.spec, network, lambda: (network, branch))
+
+
+@dataclass(frozen=True)
+class MeshFaces:
+    """Quantity: the faces of a picture with their meshes."""
+
+    network: DenseNetwork
+
+    @property
+    def key(self) -> str:
+        """See `Quantity`."""
+        return digest_of("meshes", self.network.digest)
+
+    def measure(self, picture: OpenPicture) -> Arrays:
+        """The arrays of `Faces`, `vertices` among them."""
+        detector = resident(f"dense {self.network.digest}", self.network.load)
+        return arrays_of(detector.detect(picture.frame, mesh=True))
+
+    def value(self, arrays: Arrays) -> Faces:
+        """The faces."""
+        return faces_of(arrays)
+
+
 @dataclass(frozen=True, eq=False)
-class _Pair:
-    """One face by FP32 and by an artifact: vertices (468, 3) each; `shift` in per cent, `turn` in degrees."""
+class _FacePair:
+    """One face by FP32 and by an artifact: vertices (468, 3) each, and how far apart they are."""
 
     image: str
     expected: Vertices
     found: Vertices
-    shift: float
-    turn: float
+    percent_of_size: float
+    pose_degrees: float
 
 
-def mesh_drift(
-    bundle: Bundle, files: Mapping[str, Path], progress: Callable[[Iterable[Any]], Iterable[Any]] = iter
-) -> list[dict[str, Any]]:
-    """One row an artifact of the dense branch but FP32 on ONNX Runtime: faces, mean, median and worst distance, pose.
+def mesh_drift(bundle: Bundle, files: Mapping[str, Path], execution: Execution) -> tuple[MeshDrift, ...]:
+    """The meshes of every artifact that can run here against FP32's on ONNX Runtime; none are shown for FP32 artifacts.
 
-    `files` are pictures by name. Distances are in the picture, in per cent of √(box area); `pose` is the mean
-    difference of yaw, pitch and roll in degrees. Rows of INT8 have the worst face and the one in the middle in
-    `shown`, to be drawn. Raises `BundleError` when the bundle has no branch, `ImageError` when a picture cannot be
-    read.
+    `files` are pictures by name; those that cannot be read are left out. Raises `BundleError` when the bundle has no
+    dense branch.
     """
-    reference = Detector.load(bundle, *REFERENCE)
-    others = [m for m in bundle.meshes if (m.backend, m.precision) != REFERENCE and m.backend in installed()]
-    detectors = [Detector.load(bundle, mesh.backend, mesh.precision) for mesh in others]
-    pairs: list[list[_Pair]] = [[] for _ in others]
-    for name, path in progress(list(files.items())):
-        frame = read_image(path)
-        expected = reference.detect(frame, mesh=True)
-        for index, detector in enumerate(detectors):
-            pairs[index] += _pairs(name, expected, detector.detect(frame, mesh=True))
-    return [_row(mesh, found) for mesh, found in zip(others, pairs, strict=True)]
-
-
-def _row(mesh: Artifact, pairs: Sequence[_Pair]) -> dict[str, Any]:
-    shifts = [pair.shift for pair in pairs]
-    row: dict[str, Any] = {
-        "artifact": mesh.name,
-        "faces": len(pairs),
-        "mean_percent": float(np.mean(shifts)) if pairs else None,
-        "median_percent": float(np.median(shifts)) if pairs else None,
-        "worst_percent": max(shifts, default=None),
-        "pose_degrees": float(np.mean([pair.turn for pair in pairs])) if pairs else None,
-    }
-    if pairs and mesh.precision == "int8":
-        ordered = sorted(pairs, key=lambda pair: pair.shift)
-        row["shown"] = [_shown("worst", ordered[-1]), _shown("median", ordered[len(ordered) // 2])]
-    return row
-
-
-def _shown(which: str, pair: _Pair) -> dict[str, Any]:
-    """A face as JSON, for a drawing: x and y of the vertices by FP32 (`reference`) and by the artifact."""
-    both = {"reference": pair.expected, "artifact": pair.found}
-    return {
-        "which": which,
-        "image": pair.image,
-        "percent": pair.shift,
-        **{name: np.round(vertices[:, :2], 1).tolist() for name, vertices in both.items()},
-    }
-
-
-def mesh_drift_text(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a plain table."""
-    head = f"{'mesh against FP32':20} {'faces':>6} {'mean %':>8} {'median %':>9} {'worst %':>8} {'pose °':>7}"
-    lines = [head]
-    for row in rows:
-        if row["mean_percent"] is None:
-            lines.append(f"{row['artifact']:20} {0:6d}")
+    networks = [dense_network(bundle, mesh) for mesh in bundle.meshes]
+    present = [network for network in networks if network and network.artifact.backend.value in backends.installed()]
+    reference = next((network for network in present if network.artifact == REFERENCE), None)
+    if reference is None:
+        raise BundleError(f"{bundle.path} has no dense branch for {REFERENCE} that can run here")
+    others = [network for network in present if network is not reference]
+    pairs: list[list[_FacePair]] = [[] for _ in others]
+    for outcome in measure_pictures([MeshFaces(network) for network in (reference, *others)], files, execution):
+        if isinstance(outcome, Unreadable):
             continue
-        lines.append(
-            f"{row['artifact']:20} {row['faces']:6d} {row['mean_percent']:8.3f} {row['median_percent']:9.3f} "
-            f"{row['worst_percent']:8.2f} {row['pose_degrees']:7.2f}"
-        )
-    return "\n".join(lines)
+        expected = outcome.value(MeshFaces(reference))
+        for index, network in enumerate(others):
+            pairs[index] += _pairs(outcome.name, expected, outcome.value(MeshFaces(network)))
+    return tuple(_drift(network.artifact, found) for network, found in zip(others, pairs, strict=True))
 
 
-def _pairs(image: str, expected: Faces, found: Faces) -> Iterator[_Pair]:
+def dense_network(bundle: Bundle, mesh: Artifact) -> DenseNetwork | None:
+    """The detector and the dense branch of `mesh`, every file's digest checked; None for an unknown backend."""
+    known = artifact_id(mesh)
+    if known is None:
+        return None
+    detector = bundle.artifact(mesh.backend, mesh.precision)
+    digest = digest_of(
+        contract_text(bundle.spec), str(known), *(file.sha256 for file in (*detector.files, *mesh.files))
+    )
+    contents, branch = (tuple(bundle.read(file) for file in artifact.files) for artifact in (detector, mesh))
+    return DenseNetwork(known, bundle.spec, contents, branch, digest)
+
+
+def _drift(artifact: ArtifactId, pairs: Sequence[_FacePair]) -> MeshDrift:
+    if not pairs:
+        return MeshDrift(str(artifact), 0, None, None, None, None)
+    percent = [pair.percent_of_size for pair in pairs]
+    ordered = sorted(pairs, key=lambda pair: pair.percent_of_size)
+    shown = (_shown("worst", ordered[-1]), _shown("median", ordered[len(ordered) // 2]))
+    return MeshDrift(
+        artifact=str(artifact),
+        faces=len(pairs),
+        mean_percent_of_size=float(np.mean(percent)),
+        median_percent_of_size=float(np.median(percent)),
+        worst_percent_of_size=max(percent),
+        pose_difference_degrees=float(np.mean([pair.pose_degrees for pair in pairs])),
+        shown=shown if artifact.precision == Precision.INT8 else (),
+    )
+
+
+def _shown(which: Literal["worst", "median"], pair: _FacePair) -> ShownMesh:
+    return ShownMesh(which, pair.image, pair.percent_of_size, _points(pair.expected), _points(pair.found))
+
+
+def _points(vertices: Vertices) -> tuple[tuple[float, float], ...]:
+    return tuple((x, y) for x, y in np.round(vertices[:, :2], 1).tolist())
+
+
+def _pairs(image: str, expected: Faces, found: Faces) -> Iterator[_FacePair]:
     """The faces that both have found."""
     assert expected.vertices is not None and found.vertices is not None
     if not len(found):
         return
     for index, row in enumerate(iou(expected.boxes, found.boxes)):
         match = int(row.argmax())
-        if row[match] < MATCHED:
+        if row[match] < MATCHED_IOU:
             continue
         x1, y1, x2, y2 = expected.boxes[index]
         a, b = expected.vertices[index], found.vertices[match]
         distance = float(np.linalg.norm((a - b)[:, :2], axis=1).mean())
         turn = np.subtract(head_pose(a), head_pose(b))
-        yield _Pair(
+        yield _FacePair(
             image,
             a,
             b,

@@ -1,4 +1,4 @@
-"""What `drift` finds, as it is written to files."""
+"""Result types of `drift`, as they are written to files."""
 
 from __future__ import annotations
 
@@ -93,6 +93,10 @@ class DetectionDrift:
     landmark_shift_p95_share: float | None
     by_size: tuple[SizeCounts, ...]
     by_score: tuple[ScoreCounts, ...]
+
+    def __post_init__(self) -> None:
+        if missing := sorted({"0.02", "0.5"} - set(self.ap)):
+            raise ValueError(f"the field ap.{missing[0]} is missing")
 
 
 @dataclass(frozen=True)

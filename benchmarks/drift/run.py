@@ -7,202 +7,175 @@ artifact, if one is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import permutations
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from retinaface_edge.runtime.io.images import find_images
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
+from retinaface_edge.runtime.ops.postprocess import Faces
 
-from ..inference.measurement import (
-    Measurement,
-    Pair,
-    Plan,
-    Result,
-    Unreadable,
-    named_files,
-    set_digest,
-)
-from ..inference.network_under_test import MeasurementError, Subject
-from ..inference.result_cache import ResultCache
-from ..results import faces_json, judged_json, result_header
-from .detection_metrics import DetectionFloor, ImageDrift, compare_faces, none_if_nan
-from .tensor_metrics import TensorDrift, TensorFloor
+from ..errors import MeasurementError
+from ..inference.faces import FacesFound
+from ..inference.measurement import Execution, Measured, Quantity, Unreadable, image_set, measure_pictures
+from ..inference.network_under_test import REFERENCE, NetworkUnderTest
+from ..results import FORMAT_VERSION, FaceRecord
+from ..versions import environment
+from .detection_metrics import DetectionTotals, ImageComparison, compare_faces
+from .result import Comparison, DriftResult, WorstImage
+from .tensor_metrics import TensorSums, TensorTotals
 
-REFERENCE = "onnxruntime fp32"
-QUANTISED = "onnxruntime int8"
+QUANTISED = ArtifactId(Backend.ONNXRUNTIME, Precision.INT8)
+"""The quantised ONNX, of which all other INT8 artifacts are made."""
 WORST_IMAGES = 8
-
-Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One pair over all pictures."""
+class Pair:
+    """An artifact and the reference that it is compared with."""
 
-    reference: Subject
-    artifact: Subject
-    tensors: TensorFloor
-    detections: DetectionFloor = field(default_factory=DetectionFloor)
+    reference: NetworkUnderTest
+    artifact: NetworkUnderTest
 
 
-def pairs_of(subjects: Sequence[Subject], every: bool = False) -> list[Pair]:
-    """Which subjects to compare, as indices (reference, artifact).
+def pairs_of(networks: Sequence[NetworkUnderTest], every: bool = False) -> list[Pair]:
+    """Which networks to compare.
 
     Raises `MeasurementError` when there is nothing to compare, or FP32 on ONNX Runtime is not among them.
     """
-    names = [subject.name for subject in subjects]
+    names = ", ".join(network.name for network in networks)
+    first = next((network for network in networks if network.artifact == REFERENCE), None)
     if every:
-        pairs = [(r, a) for r, a in permutations(range(len(names)), 2) if r < a]
-    elif REFERENCE not in names:
-        raise MeasurementError(f"{REFERENCE}, which the others are compared with, is not among: {', '.join(names)}")
+        pairs = [Pair(reference, artifact) for reference, artifact in combinations(networks, 2)]
+    elif first is None:
+        raise MeasurementError(f"{REFERENCE}, which the others are compared with, is not among: {names}")
     else:
-        first = names.index(REFERENCE)
-        pairs = [(first, index) for index in range(len(names)) if index != first]
-        if QUANTISED in names:
-            one = names.index(QUANTISED)
-            pairs += [(one, i) for i, subject in enumerate(subjects) if subject.precision == "int8" and i != one]
+        pairs = [Pair(first, network) for network in networks if network is not first]
+        quantised = [network for network in networks if network.artifact == QUANTISED]
         pairs += [
-            (r, a)
-            for r, subject in enumerate(subjects)
-            if subject.loader
-            for a in range(len(names))
-            if a not in (r, first)
+            Pair(reference, network)
+            for reference in quantised
+            for network in networks
+            if network is not reference and network.artifact and network.artifact.precision == Precision.INT8
+        ]
+        elsewhere = [network for network in networks if network.artifact is None]
+        pairs += [
+            Pair(reference, network)
+            for reference in elsewhere
+            for network in networks
+            if network is not reference and network is not first
         ]
     if not pairs:
-        raise MeasurementError(f"drift compares artifacts, and there is only: {', '.join(names)}")
+        raise MeasurementError(f"drift compares artifacts, and there is only: {names}")
     return pairs
 
 
-def read_set(folder: Path, limit: int | None = None) -> dict[str, Path]:
-    """The pictures of a folder by their path below it; at most `limit`, spread evenly. Raises `ImageError`."""
-    paths = find_images([folder])
-    if limit is not None and len(paths) > limit:
-        paths = [paths[index * len(paths) // limit] for index in range(limit)]
-    return named_files(paths, folder if folder.is_dir() else folder.parent)
-
-
 def drift(
-    subjects: Sequence[Subject],
+    networks: Sequence[NetworkUnderTest],
     files: Mapping[str, Path],
-    cache: ResultCache,
+    execution: Execution,
     *,
     every_pair: bool = False,
     score_threshold: float = 0.5,
-    workers: int = 1,
-    dask: str | None = None,
-    progress: Progress = iter,
-) -> dict[str, Any]:
-    """Compare `subjects` on the pictures `files` (name to path). Gives the result as plain JSON values.
+) -> DriftResult:
+    """Compare `networks` on the pictures `files` (name to path).
 
     Raises `MeasurementError` when no picture can be read; those that cannot are named in the result.
     """
-    spec = subjects[0].spec
-    plan = Plan(tuple(subjects), tuple(pairs_of(subjects, every_pair)))
-    comparisons = [Comparison(subjects[r], subjects[a], TensorFloor(spec)) for r, a in plan.pairs]
+    spec = networks[0].spec
+    totals = [_Totals(pair) for pair in pairs_of(networks, every_pair)]
+    quantities: list[Quantity[object]] = [FacesFound(network) for network in networks]
+    quantities += [total.tensor_sums for total in totals]
+    worst = _WorstImages(score_threshold)
+    digests: dict[str, str] = {}
     skipped: list[Unreadable] = []
-    measurement = Measurement(plan, files, cache, workers, dask)
-    worst = _Worst()
-    for result in progress(measurement):
-        if isinstance(result, Unreadable):
-            skipped.append(result)
+    for outcome in measure_pictures(quantities, files, execution):
+        if isinstance(outcome, Unreadable):
+            skipped.append(outcome)
             continue
-        frame_scale = max(result.size[0] / spec.width, result.size[1] / spec.height)
-        for (r, a), sums, comparison in zip(plan.pairs, result.sums, comparisons, strict=True):
-            comparison.tensors.add(result.name, sums)
-            found = compare_faces(result.name, result.faces[r], result.faces[a], frame_scale, score_threshold)
-            comparison.detections.add(found)
-            if comparison.reference.name == REFERENCE:
-                worst.add(comparison, found, result, r, a)
-    if len(skipped) == len(measurement):
-        raise MeasurementError(f"none of {len(measurement)} pictures can be read; the first: {skipped[0].reason}")
-    digests = {n: d for n, d in measurement.image_digests.items() if n not in {s.name for s in skipped}}
-    return {
-        **result_header("drift", subjects),
-        "input": f"{spec.width}x{spec.height}",
-        "score_threshold": score_threshold,
-        "images": {
-            "count": len(digests),
-            "digest": set_digest(digests),
-            "skipped": [asdict(s) for s in sorted(skipped, key=lambda s: s.name)],
-        },
-        "comparisons": [_comparison_json(comparison) for comparison in comparisons],
-        "worst_images": worst.json(score_threshold),
-    }
+        digests[outcome.name] = outcome.digest
+        frame_scale = max(outcome.size[0] / spec.width, outcome.size[1] / spec.height)
+        for total in totals:
+            compared = total.add(outcome, frame_scale, score_threshold)
+            if total.pair.reference.artifact == REFERENCE:
+                worst.add(total.pair, compared, outcome)
+    return DriftResult(
+        kind="drift",
+        format_version=FORMAT_VERSION,
+        environment=environment(),
+        networks=tuple(network.record for network in networks),
+        input_px=(spec.width, spec.height),
+        score_threshold=score_threshold,
+        images=image_set(digests, skipped),
+        comparisons=tuple(total.comparison() for total in totals),
+        worst_images=worst.images(),
+    )
 
 
-def _comparison_json(comparison: Comparison) -> dict[str, Any]:
-    images = comparison.detections.images
-    return {
-        "reference": comparison.reference.name,
-        "artifact": comparison.artifact.name,
-        "precision": comparison.artifact.precision,
-        "tensors": [_tensor_json(figure) for figure in comparison.tensors.figures()],
-        "detections": comparison.detections.summary(),
-        "missed": [asdict(face) for image in images for face in image.missed],
-        "invented": [asdict(face) for image in images for face in image.invented],
-        "per_image": [
-            {
-                "image": image.image,
-                "matched": len(image.matched),
-                "iou_mean": float(image.matched[:, 2].mean()) if len(image.matched) else None,
-                "landmark_shift_mean": float(image.matched[:, 4].mean()) if len(image.matched) else None,
-                **judged_json({"ap_0.02": image.judged[0], "ap_0.5": image.judged[1]}),
-            }
-            for image in images
-        ],
-    }
+class _Totals:
+    """One pair, over the pictures so far."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.tensors = TensorTotals(pair.artifact.spec)
+        self.detections = DetectionTotals()
+
+    @property
+    def tensor_sums(self) -> TensorSums:
+        return TensorSums(self.pair.reference, self.pair.artifact)
+
+    def add(self, picture: Measured, frame_scale: float, score_threshold: float) -> ImageComparison:
+        """Count in one picture; `frame_scale` is the number of picture pixels per input pixel."""
+        self.tensors.add(picture.name, picture.value(self.tensor_sums))
+        reference, artifact = (
+            picture.value(FacesFound(network)) for network in (self.pair.reference, self.pair.artifact)
+        )
+        compared = compare_faces(picture.name, reference, artifact, frame_scale, score_threshold)
+        self.detections.add(compared)
+        return compared
+
+    def comparison(self) -> Comparison:
+        return Comparison(
+            reference=self.pair.reference.name,
+            artifact=self.pair.artifact.name,
+            tensors=self.tensors.figures(),
+            detections=self.detections.summary(),
+            missed=self.detections.missed(),
+            invented=self.detections.invented(),
+            per_image=self.detections.per_image(),
+        )
 
 
-def _tensor_json(figure: TensorDrift) -> dict[str, Any]:
-    return {
-        "output": figure.output.name,
-        "head": figure.output.head,
-        "stride": figure.output.stride,
-        "anchors": figure.anchors,
-        "count": figure.count,
-        "sqnr_db": none_if_nan(figure.sqnr_db),
-        "cosine": none_if_nan(figure.cosine),
-        "gain": none_if_nan(figure.gain),
-        "largest_difference": none_if_nan(figure.largest_difference),
-        "worst_image": figure.worst_image,
-        "worst_sqnr_db": none_if_nan(figure.worst_sqnr_db),
-    }
+class _WorstImages:
+    """The pictures that drifted most, each with the artifact that drifted most there."""
 
+    def __init__(self, score_threshold: float) -> None:
+        self._score_threshold = score_threshold
+        self._kept: dict[str, WorstImage] = {}
 
-class _Worst:
-    """The pictures that drifted most, each with the artifact that drifted most there.
-
-    By what a viewer would see: the scores of faces missed or invented, and how far boxes moved.
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
-
-    def add(self, comparison: Comparison, found: ImageDrift, result: Result, r: int, a: int) -> None:
-        surprise = sum(face.score for face in (*found.missed, *found.invented))
-        badness = surprise + float((1.0 - found.matched[:, 2]).sum())
-        if result.name in self._kept and self._kept[result.name][0] >= badness:
+    def add(self, pair: Pair, compared: ImageComparison, picture: Measured) -> None:
+        """Keep the picture if it is among the worst so far."""
+        lost = sum(face.score for face in (*compared.missed, *compared.invented))
+        difference = lost + float((1.0 - compared.matched[:, 2]).sum())
+        known = self._kept.get(picture.name)
+        if known and known.visible_difference >= difference:
             return
-        self._kept[result.name] = (
-            badness,
-            {
-                "reference": comparison.reference.name,
-                "artifact": comparison.artifact.name,
-                "image": result.name,
-                "badness": badness,
-                "reference_faces": result.faces[r],
-                "artifact_faces": result.faces[a],
-            },
+        self._kept[picture.name] = WorstImage(
+            reference=pair.reference.name,
+            artifact=pair.artifact.name,
+            image=picture.name,
+            visible_difference=difference,
+            reference_faces=self._faces(picture.value(FacesFound(pair.reference))),
+            artifact_faces=self._faces(picture.value(FacesFound(pair.artifact))),
         )
         if len(self._kept) > WORST_IMAGES:
-            least = min(self._kept, key=lambda name: self._kept[name][0])
-            del self._kept[least]
+            del self._kept[min(self._kept, key=lambda name: self._kept[name].visible_difference)]
 
-    def json(self, threshold: float) -> list[dict[str, Any]]:
-        records = [record for _, record in sorted(self._kept.values(), key=lambda kept: kept[0], reverse=True)]
-        for record in records:
-            for side in ("reference_faces", "artifact_faces"):
-                record[side] = faces_json(record[side], threshold)
-        return records
+    def images(self) -> tuple[WorstImage, ...]:
+        """Worst first."""
+        return tuple(sorted(self._kept.values(), key=lambda worst: worst.visible_difference, reverse=True))
+
+    def _faces(self, faces: Faces) -> tuple[FaceRecord, ...]:
+        return tuple(
+            FaceRecord(face.score, face.box, face.landmarks) for face in faces if face.score >= self._score_threshold
+        )

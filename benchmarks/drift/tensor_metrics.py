@@ -1,4 +1,4 @@
-"""The tensor floor: each raw output of an artifact against the same output of its reference.
+"""Drift of tensors: each raw output of an artifact against the same output of its reference.
 
 Never one figure for all outputs together: among concatenated boxes, scores and landmarks a ruined score tensor hides
 behind the boxes' larger values. And every figure twice: over all anchors, and over the anchors that either network
@@ -10,38 +10,48 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
-from retinaface_edge.runtime.spec import Output, Spec
+from retinaface_edge.runtime.spec import ScoreCoding, Spec
+
+from ..inference.network_under_test import NetworkUnderTest, digest_of
+from ..inference.open_picture import OpenPicture
+from ..inference.result_cache import Arrays
+from .result import TensorDrift
 
 CANDIDATE_SCORE = 0.02
 HIGHEST_SQNR_DB = 150.0
 """What equal tensors are given instead of infinity."""
 
-ANCHORS = ("all", "candidates")
+ANCHORS: tuple[Literal["all", "candidates"], ...] = ("all", "candidates")
 SUMS = ("count", "reference_squared", "squared", "product", "error_squared", "largest_difference")
 
 
 @dataclass(frozen=True)
-class TensorDrift:
-    """One output over all images. Without any value (`count` 0) the figures are NaN.
+class TensorSums:
+    """Quantity: `output_sums` of an artifact against its reference, on the whole picture."""
 
-    `sqnr_db` is 10·log₁₀(Σr² / Σ(a − r)²) of artifact a and reference r; `cosine` Σar / √(Σa²·Σr²); `gain` Σar / Σr²,
-    the factor by which the artifact's values are too large; `largest_difference` max|a − r|.
-    """
+    reference: NetworkUnderTest
+    artifact: NetworkUnderTest
 
-    output: Output
-    anchors: str
-    count: int
-    sqnr_db: float
-    cosine: float
-    gain: float
-    largest_difference: float
-    worst_image: str
-    worst_sqnr_db: float
+    @property
+    def key(self) -> str:
+        """See `Quantity`."""
+        return digest_of("tensors", self.reference.digest, self.artifact.digest)
+
+    def measure(self, picture: OpenPicture) -> Arrays:
+        """The array `sums`."""
+        both = (picture.outputs(self.reference), picture.outputs(self.artifact))
+        reference, artifact = (as_real(outputs.raw, outputs.grids) for outputs in both)
+        return {"sums": output_sums(self.artifact.spec, reference, artifact)}
+
+    def value(self, arrays: Arrays) -> NDArray[np.float64]:
+        """The sums."""
+        return arrays["sums"]
 
 
 def as_real(outputs: Sequence[RawOutput], grids: Sequence[Grid]) -> list[NDArray[np.float64]]:
@@ -56,22 +66,31 @@ def output_sums(
 
     `reference` and `outputs` are float64, in the order of `spec.outputs`.
     """
-    logit = math.log(CANDIDATE_SCORE / (1.0 - CANDIDATE_SCORE))
-    scores = {
-        output.stride: np.maximum(r, a).reshape(-1) >= logit
-        for output, r, a in zip(spec.outputs, reference, outputs, strict=True)
-        if output.head == "score"
-    }
+    candidates = [a | b for a, b in zip(_candidates(spec, reference), _candidates(spec, outputs), strict=True)]
+    by_stride = dict(zip(spec.strides, candidates, strict=True))
     sums = np.zeros((len(spec.outputs), len(ANCHORS), len(SUMS)))
     for row, output, r, a in zip(sums, spec.outputs, reference, outputs, strict=True):
-        candidates = scores[output.stride]
-        rows_r, rows_a = r.reshape(len(candidates), -1), a.reshape(len(candidates), -1)
+        chosen = by_stride[output.stride]
+        rows_r, rows_a = r.reshape(len(chosen), -1), a.reshape(len(chosen), -1)
         row[0] = _sums(rows_r.ravel(), rows_a.ravel())
-        row[1] = _sums(rows_r[candidates].ravel(), rows_a[candidates].ravel())
+        row[1] = _sums(rows_r[chosen].ravel(), rows_a[chosen].ravel())
     return sums
 
 
-class TensorFloor:
+def _candidates(spec: Spec, outputs: Sequence[NDArray[np.float64]]) -> list[NDArray[np.bool_]]:
+    """Which anchors have a score of `CANDIDATE_SCORE` or more, (anchors,) for each stride."""
+    raw = {(output.head, output.stride): array.reshape(-1) for output, array in zip(spec.outputs, outputs, strict=True)}
+    if spec.score is ScoreCoding.LOGIT:
+        least = math.log(CANDIDATE_SCORE / (1.0 - CANDIDATE_SCORE))
+        return [raw["score", stride] >= least for stride in spec.strides]
+    # 1 / (1 + e^-x) · 1 / (1 + e^-y) is the square of the score.
+    return [
+        (1.0 + np.exp(-raw["score", stride])) * (1.0 + np.exp(-raw["object", stride])) <= CANDIDATE_SCORE**-2
+        for stride in spec.strides
+    ]
+
+
+class TensorTotals:
     """Adds up `output_sums` image by image; holds nothing that grows with their number."""
 
     def __init__(self, spec: Spec) -> None:
@@ -90,26 +109,26 @@ class TensorFloor:
             if sums[index][0] and sqnr < self._worst[index]:
                 self._worst[index], self._images[index] = sqnr, image
 
-    def figures(self) -> list[TensorDrift]:
+    def figures(self) -> tuple[TensorDrift, ...]:
         """Every output's figures over the images so far."""
-        drifts = []
-        for index in np.ndindex(*self._worst.shape):
-            count, r2, a2, ra, e2, largest = self._sums[index].tolist()
-            seen = count > 0
-            drifts.append(
-                TensorDrift(
-                    output=self._spec.outputs[index[0]],
-                    anchors=ANCHORS[index[1]],
-                    count=int(count),
-                    sqnr_db=sqnr_db(r2, e2) if seen else math.nan,
-                    cosine=ra / math.sqrt(r2 * a2) if r2 * a2 > 0 else math.nan,
-                    gain=ra / r2 if r2 > 0 else math.nan,
-                    largest_difference=largest if seen else math.nan,
-                    worst_image=str(self._images[index]),
-                    worst_sqnr_db=float(self._worst[index]) if seen else math.nan,
-                )
-            )
-        return drifts
+        return tuple(self._figure(output, anchors) for output, anchors in np.ndindex(*self._worst.shape))
+
+    def _figure(self, index: int, anchors: int) -> TensorDrift:
+        count, r2, a2, ra, e2, largest = self._sums[index, anchors].tolist()
+        output, seen = self._spec.outputs[index], count > 0
+        return TensorDrift(
+            output=output.name,
+            head=output.head,
+            stride=output.stride,
+            anchors=ANCHORS[anchors],
+            count=int(count),
+            sqnr_db=sqnr_db(r2, e2) if seen else None,
+            cosine=ra / math.sqrt(r2 * a2) if r2 * a2 > 0 else None,
+            gain=ra / r2 if r2 > 0 else None,
+            largest_difference=largest if seen else None,
+            worst_image=str(self._images[index, anchors]),
+            worst_sqnr_db=float(self._worst[index, anchors]) if seen else None,
+        )
 
 
 def sqnr_db(signal: float, noise: float) -> float:

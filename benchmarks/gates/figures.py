@@ -1,56 +1,90 @@
-"""Every figure of a drift, eval or bench result as one flat list: what gates judge and reports tabulate."""
+"""Every figure of a drift, eval or bench result as one flat list: what gates judge."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
 
-TENSORS, DETECTIONS, LAYERS, EVAL, BENCH = "tensors", "detections", "layers", "eval", "bench"
+from ..accuracy.result import EvalResult
+from ..drift.result import Comparison, DetectionDrift, DriftedImage, DriftResult, LayerComparison, LayerDrift
+from ..latency.result import BenchResult, Latency
+
+JudgedResult = DriftResult | EvalResult | BenchResult
+"""What a gate can judge."""
+
+
+class Floor(str, Enum):
+    """Where a figure is from: outputs, faces or layers of `drift`; `eval`; `bench`; `cost` against a baseline."""
+
+    TENSORS = "tensors"
+    DETECTIONS = "detections"
+    LAYERS = "layers"
+    EVAL = "eval"
+    BENCH = "bench"
+    COST = "cost"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 TENSOR_FIGURES = ("sqnr_db", "cosine", "gain", "largest_difference")
-DETECTION_FIGURES = (
-    "ap_0.02",
-    "ap_0.5",
-    "iou_mean",
-    "iou_p05",
-    "score_shift_absolute",
-    "score_shift_largest",
-    "landmark_shift_mean",
-    "landmark_shift_p95",
-)
-LOST_FIGURES = ("missed", "invented")
-LAYER_FIGURES = ("born_sqnr_db", "sqnr_db")
+"""At the anchors where faces may be; with `_all` added, at all anchors."""
+DETECTION_FIGURES: Mapping[str, Callable[[DetectionDrift], float | None]] = {
+    "ap_0.02": lambda drift: drift.ap["0.02"],
+    "ap_0.5": lambda drift: drift.ap["0.5"],
+    "iou_mean": lambda drift: drift.iou_mean,
+    "iou_p05": lambda drift: drift.iou_p05,
+    "score_shift_absolute": lambda drift: drift.score_shift_absolute_mean,
+    "score_shift_largest": lambda drift: drift.score_shift_absolute_largest,
+    "landmark_shift_mean": lambda drift: drift.landmark_shift_mean_share,
+    "landmark_shift_p95": lambda drift: drift.landmark_shift_p95_share,
+}
+"""`ap_0.02` is average precision with the reference's faces from score 0.02 on as the truth."""
+MISSED, INVENTED = "missed", "invented"
+LOST_FIGURES = (MISSED, INVENTED)
+LAYER_FIGURES: Mapping[str, Callable[[LayerDrift], float]] = {
+    "introduced_sqnr_db": lambda layer: layer.introduced_sqnr_db,
+    "accumulated_sqnr_db": lambda layer: layer.accumulated_sqnr_db,
+}
+FORMER_LAYER_FIGURES = {"born_sqnr_db": "introduced_sqnr_db", "sqnr_db": "accumulated_sqnr_db"}
+"""Names that gates of version 0.1 have."""
 EVAL_FIGURES = ("ap", "ap_drop_points", "recall", "nme")
-MILLISECONDS = ("p50_ms", "p90_ms", "p99_ms")
-RATIO_TO_BASELINE = "ratio_to_baseline"
-RATIOS = {
-    "ratio": ("p50_ms", "p50_ms"),
-    "ratio_to_network": ("p50_ms", "inference_ms"),
-    "cpu_ratio": ("cpu_ms", "cpu_ms"),
-    "cpu_ratio_to_network": ("cpu_ms", "cpu_inference_ms"),
+MILLISECONDS: Mapping[str, Callable[[Latency], float]] = {
+    "p50_ms": lambda latency: latency.p50_ms,
+    "p90_ms": lambda latency: latency.p90_ms,
+    "p99_ms": lambda latency: latency.p99_ms,
+}
+RATIOS: Mapping[str, tuple[Callable[[Latency], float], Callable[[Latency], float]]] = {
+    "ratio": (lambda latency: latency.p50_ms, lambda other: other.p50_ms),
+    "ratio_to_network": (lambda latency: latency.p50_ms, lambda other: other.inference_ms),
+    "cpu_ratio": (lambda latency: latency.cpu_ms, lambda other: other.cpu_ms),
+    "cpu_ratio_to_network": (lambda latency: latency.cpu_ms, lambda other: other.cpu_inference_ms),
 }
 """Medians of a whole call against another's, or against another's network alone; by the clock or in processor time."""
-MESH_FIGURES = ("mesh_ratio", "mesh_branch_us")
+RATIO_TO_BASELINE = "ratio_to_baseline"
+MESH_RATIO, MESH_BRANCH_US = "mesh_ratio", "mesh_branch_us"
 """A frame with meshes against the same without, and microseconds of a batch through the dense branch's network."""
-BENCH_FIGURES = (*MILLISECONDS, *RATIOS, RATIO_TO_BASELINE, *MESH_FIGURES)
-KNOWN = {
-    TENSORS: (*TENSOR_FIGURES, *(f"{name}_all" for name in TENSOR_FIGURES)),
-    DETECTIONS: (*DETECTION_FIGURES, *LOST_FIGURES),
-    LAYERS: LAYER_FIGURES,
-    EVAL: EVAL_FIGURES,
-    BENCH: BENCH_FIGURES,
+COST_RATIOS = tuple(f"{figure}_ratio" for figure in ("instructions", "cycles", "l1_misses", "l2_misses", "dram_bytes"))
+KNOWN: Mapping[Floor, tuple[str, ...]] = {
+    Floor.TENSORS: (*TENSOR_FIGURES, *(f"{name}_all" for name in TENSOR_FIGURES)),
+    Floor.DETECTIONS: (*DETECTION_FIGURES, *LOST_FIGURES),
+    Floor.LAYERS: (*LAYER_FIGURES, *FORMER_LAYER_FIGURES),
+    Floor.EVAL: EVAL_FIGURES,
+    Floor.BENCH: (*MILLISECONDS, *RATIOS, RATIO_TO_BASELINE, MESH_RATIO, MESH_BRANCH_US),
+    Floor.COST: COST_RATIOS,
 }
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: on which floor, its name, of which artifact against which reference, and of what in it.
+    """One figure: where it is from, its name, of which artifact against which reference, and of what in it.
 
     `of` is an output, a layer, or a protocol. `value` is None where there was nothing to measure. `worst_image` is
     where it is worst, if that is known.
     """
 
-    floor: str
+    floor: Floor
     name: str
     artifact: str
     reference: str
@@ -59,88 +93,85 @@ class Figure:
     worst_image: str = ""
 
 
-def figures_of(result: Mapping[str, Any], least_size: float = 0.0, least_score: float = 0.0) -> Iterator[Figure]:
+def figures_of(result: JudgedResult, least_size: float = 0.0, least_score: float = 0.0) -> Iterator[Figure]:
     """The figures of a result. Missed and invented faces are counted from a size (input pixels) and score on."""
-    if result["kind"] == "drift":
-        for comparison in result["comparisons"]:
+    if isinstance(result, DriftResult):
+        for comparison in result.comparisons:
             yield from _tensors(comparison)
             yield from _detections(comparison, least_size, least_score)
-        for layers in result.get("layers", ()):
+        for layers in result.layers:
             yield from _layers(layers)
-    elif result["kind"] == "bench":
-        yield from _bench(result)
-    else:
+    elif isinstance(result, EvalResult):
         yield from _eval(result)
+    else:
+        yield from _bench(result)
 
 
-def _tensors(comparison: Mapping[str, Any]) -> Iterator[Figure]:
-    for row in comparison["tensors"]:
-        for name in TENSOR_FIGURES:
-            suffix = "" if row["anchors"] == "candidates" else "_all"
-            yield Figure(
-                TENSORS,
-                name + suffix,
-                comparison["artifact"],
-                comparison["reference"],
-                row["output"],
-                row[name],
-                row["worst_image"],
-            )
+def _tensors(comparison: Comparison) -> Iterator[Figure]:
+    common = (comparison.artifact, comparison.reference)
+    for row in comparison.tensors:
+        values = (row.sqnr_db, row.cosine, row.gain, row.largest_difference)
+        suffix = "" if row.anchors == "candidates" else "_all"
+        for name, value in zip(TENSOR_FIGURES, values, strict=True):
+            yield Figure(Floor.TENSORS, name + suffix, *common, row.output, value, row.worst_image)
 
 
-def _detections(comparison: Mapping[str, Any], least_size: float, least_score: float) -> Iterator[Figure]:
-    common = (comparison["artifact"], comparison["reference"], "faces")
-    worst = {
-        "iou_mean": _extreme(comparison, "iou_mean", min),
-        "iou_p05": _extreme(comparison, "iou_mean", min),
-        "landmark_shift_mean": _extreme(comparison, "landmark_shift_mean", max),
-        "landmark_shift_p95": _extreme(comparison, "landmark_shift_mean", max),
-    }
-    strongest = max((*comparison["missed"], *comparison["invented"]), key=lambda face: face["score"], default=None)
-    for name in DETECTION_FIGURES:
-        fallback = strongest["image"] if strongest else ""
-        yield Figure(DETECTIONS, name, *common, comparison["detections"][name], worst.get(name, fallback))
-    for name in LOST_FIGURES:
-        lost = [f for f in comparison[name] if f["size"] >= least_size and f["score"] >= least_score]
-        image = max(lost, key=lambda face: face["score"])["image"] if lost else ""
-        yield Figure(DETECTIONS, name, *common, float(len(lost)), image)
+def _detections(comparison: Comparison, least_size: float, least_score: float) -> Iterator[Figure]:
+    common = (comparison.artifact, comparison.reference, "faces")
+    least_iou = _extreme(comparison.per_image, lambda image: image.iou_mean, min)
+    most_shift = _extreme(comparison.per_image, lambda image: image.landmark_shift_mean_share, max)
+    worst = {"iou": least_iou, "landmark": most_shift}
+    strongest = max((*comparison.missed, *comparison.invented), key=lambda face: face.score, default=None)
+    for name, value in DETECTION_FIGURES.items():
+        image = worst.get(name.split("_")[0], strongest.image if strongest else "")
+        yield Figure(Floor.DETECTIONS, name, *common, value(comparison.detections), image)
+    for name, faces in ((MISSED, comparison.missed), (INVENTED, comparison.invented)):
+        lost = [face for face in faces if face.size_px >= least_size and face.score >= least_score]
+        image = max(lost, key=lambda face: face.score).image if lost else ""
+        yield Figure(Floor.DETECTIONS, name, *common, float(len(lost)), image)
 
 
-def _extreme(comparison: Mapping[str, Any], name: str, choose: Any) -> str:
-    rows = [row for row in comparison["per_image"] if row[name] is not None]
-    return str(choose(rows, key=lambda row: row[name])["image"]) if rows else ""
+def _extreme(
+    images: tuple[DriftedImage, ...],
+    value: Callable[[DriftedImage], float | None],
+    choose: Callable[[list[tuple[float, str]]], tuple[float, str]],
+) -> str:
+    rows = [(found, image.image) for image in images if (found := value(image)) is not None]
+    return choose(rows)[1] if rows else ""
 
 
-def _layers(layers: Mapping[str, Any]) -> Iterator[Figure]:
-    for row in layers["layers"]:
-        for name in LAYER_FIGURES:
-            yield Figure(LAYERS, name, layers["artifact"], layers["reference"], row["layer"], row[name])
+def _layers(layers: LayerComparison) -> Iterator[Figure]:
+    for row in layers.layers:
+        for name, value in LAYER_FIGURES.items():
+            yield Figure(Floor.LAYERS, name, layers.artifact, layers.reference, row.layer, value(row))
 
 
-def _eval(result: Mapping[str, Any]) -> Iterator[Figure]:
-    reference = result["reference"]
-    first = {row["artifact"]: row for row in result["results"]}.get(reference)
-    for row in result["results"]:
-        name = row["artifact"]
-        for protocol, ap in row["ap"].items():
-            yield Figure(EVAL, "ap", name, reference, protocol, ap)
-            if first is not None and name != reference and ap is not None:
-                drop = 100.0 * (first["ap"][protocol] - ap)
-                yield Figure(EVAL, "ap_drop_points", name, reference, protocol, drop, row.get("worst_image", ""))
-        yield Figure(EVAL, "recall", name, reference, "faces", row["recall"])
-        if row.get("landmarks"):
-            yield Figure(EVAL, "nme", name, reference, "landmarks", row["landmarks"]["nme_mean"])
+def _eval(result: EvalResult) -> Iterator[Figure]:
+    reference = result.reference
+    first = next((row for row in result.results if row.artifact == reference), None)
+    for row in result.results:
+        common = (row.artifact, reference)
+        for protocol, ap in row.ap.items():
+            yield Figure(Floor.EVAL, "ap", *common, protocol, ap)
+            best = first.ap.get(protocol) if first is not None and first is not row else None
+            if best is not None and ap is not None:
+                yield Figure(Floor.EVAL, "ap_drop_points", *common, protocol, 100.0 * (best - ap), row.worst_image)
+        yield Figure(Floor.EVAL, "recall", *common, "faces", row.recall)
+        if row.landmarks:
+            yield Figure(Floor.EVAL, "nme", *common, "landmarks", row.landmarks.nme_mean)
 
 
-def _bench(result: Mapping[str, Any]) -> Iterator[Figure]:
+def _bench(result: BenchResult) -> Iterator[Figure]:
     """Whole calls in milliseconds, and their medians against others'; what meshes cost."""
-    for row in result["results"]:
-        for name in MILLISECONDS:
-            yield Figure(BENCH, name, row["name"], "", "whole call", row[name])
-        for other in result["results"]:
-            if other is not row:
+    for runner in result.runners:
+        for name, value in MILLISECONDS.items():
+            yield Figure(Floor.BENCH, name, runner.name, "", "whole call", value(runner.latency))
+        for other in result.runners:
+            if other is not runner:
                 for name, (above, below) in RATIOS.items():
-                    yield Figure(BENCH, name, row["name"], other["name"], "whole call", row[above] / other[below])
-    for row in result.get("meshes", ()):
-        for name, value in zip(MESH_FIGURES, (row["ratio"][0], row["branch_microseconds"]), strict=True):
-            yield Figure(BENCH, name, row["name"], "", f"a frame, faces: {row['faces']}", value)
+                    reference = below(other.latency)
+                    ratio = above(runner.latency) / reference if reference else None
+                    yield Figure(Floor.BENCH, name, runner.name, other.name, "whole call", ratio)
+    for cost in result.meshes:
+        for name, figure in ((MESH_RATIO, cost.ratio.value), (MESH_BRANCH_US, cost.branch_us)):
+            yield Figure(Floor.BENCH, name, str(cost.artifact), "", f"a frame, faces: {cost.faces}", figure)

@@ -1,7 +1,8 @@
-"""Gates: what a result must hold, as data; and the JUnit report of what it did not.
+"""Gates: rules that a result must meet, as data; and the JUnit report of those that it did not.
 
-A gate file is JSON: `{"format_version": 1, "rules": [...]}`. A rule names a floor and a figure (`figures.KNOWN`), one
-or both of `at_least` and `at_most`, and may narrow itself by shell patterns over `artifact`, `reference` and `of`.
+A gate file is JSON: `{"format_version": 1, "rules": [...]}`. A rule names a floor and one of its figures
+(`figures.KNOWN`) and one or both of `at_least` and `at_most`. It may be limited to some artifacts, references and parts
+(`of`) by shell patterns.
 Rules on `missed` and `invented` faces may count only those from `least_size` (input pixels) and `least_score` on.
 """
 
@@ -9,40 +10,60 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Literal
 from xml.etree import ElementTree
 
-from ..inference.network_under_test import MeasurementError
-from .figures import KNOWN, LOST_FIGURES, Figure, figures_of
+from retinaface_edge.runtime.records import RecordError, from_json
 
-FORMAT_VERSION = 1
+from ..errors import MeasurementError
+from .figures import FORMER_LAYER_FIGURES, KNOWN, LOST_FIGURES, Figure, Floor, JudgedResult, figures_of
+
 DEFAULT = "default_gate.json"
 PATTERNS = ("artifact", "reference", "of")
 LIMITS = ("at_least", "at_most")
-NARROWING = ("least_size", "least_score")
+EXAMPLE = (
+    'A gate is {"format_version": 1, "rules": [{"name": ..., "floor": "tensors", "figure": "sqnr_db", "at_least": 20}]}'
+)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One demand on one figure. See the module's text."""
+    """One demand on one figure, for the artifacts, references and parts that the patterns match.
 
-    name: str
-    floor: str
+    Raises `ValueError` when it demands nothing, or a figure that its floor does not have.
+    """
+
+    floor: Floor
     figure: str
+    name: str = ""
     artifact: str = "*"
     reference: str = "*"
     of: str = "*"
     at_least: float | None = None
     at_most: float | None = None
-    least_size: float = 0.0
-    least_score: float = 0.0
+    least_size: float | None = None
+    least_score: float | None = None
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if self.figure not in KNOWN[self.floor]:
+            known = ", ".join(KNOWN[self.floor])
+            raise ValueError(f"there is no figure {self.figure!r}; the floor {self.floor} has: {known}")
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("it has neither at_least nor at_most, so it demands nothing")
+        if (self.least_size, self.least_score) != (None, None) and self.figure not in LOST_FIGURES:
+            raise ValueError(f"least_size and least_score are for {' and '.join(LOST_FIGURES)} only")
+        if self.floor is Floor.LAYERS:
+            object.__setattr__(self, "figure", FORMER_LAYER_FIGURES.get(self.figure, self.figure))
+        if not self.name:
+            object.__setattr__(self, "name", f"{self.floor} {self.figure}")
 
     def applies_to(self, figure: Figure) -> bool:
-        """Whether the rule speaks of this figure."""
+        """Whether the rule is about this figure."""
         return (self.floor, self.figure) == (figure.floor, figure.name) and all(
             fnmatch.fnmatchcase(getattr(figure, pattern), getattr(self, pattern)) for pattern in PATTERNS
         )
@@ -62,8 +83,20 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """A gate file: the rules, at least one."""
+
+    format_version: Literal[1]
+    rules: tuple[Rule, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rules:
+            raise ValueError("it has no rules")
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """A rule applied to one figure; `figure` is None when the rule speaks of nothing in the result.
+    """A rule applied to one figure; `figure` is None when the rule finds nothing in the result.
 
     `passed` is None where there was no value to judge.
     """
@@ -87,43 +120,50 @@ class Outcome:
         )
 
 
-def read_gate(path: Path | None) -> list[Rule]:
-    """The rules of a gate file, or of the default gate. Raises `MeasurementError` naming the rule that is wrong."""
+def read_gate(path: Path | None) -> Gate:
+    """Read a gate file, or the default gate. Raises `MeasurementError` naming the field that is wrong."""
     name = str(path) if path else f"the default gate ({DEFAULT})"
     try:
         if path:
             text = path.read_text(encoding="utf-8")
         else:
-            text = resources.files(__package__).joinpath(DEFAULT).read_text(encoding="utf-8")
+            text = resources.files(__name__.rpartition(".")[0]).joinpath(DEFAULT).read_text(encoding="utf-8")
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise MeasurementError(f"{name} is no readable JSON ({error})") from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION or not isinstance(content.get("rules"), list) or not content["rules"]:
-        raise MeasurementError(
-            f'{name} is no gate; a gate is {{"format_version": {FORMAT_VERSION}, "rules": [{{"name": ..., "floor": '
-            '"tensors", "figure": "sqnr_db", "at_least": 20}]}'
-        )
-    return [_rule(fields, index, name) for index, fields in enumerate(content["rules"], start=1)]
+    try:
+        return from_json(Gate, content)
+    except RecordError as error:
+        raise MeasurementError(f"{name} is no gate: {error}. {EXAMPLE}") from error
 
 
-def apply_gate(rules: Sequence[Rule], result: Mapping[str, Any]) -> list[Outcome]:
+def apply_gate(gate: Gate, result: JudgedResult) -> list[Outcome]:
     """Judge a result. Rules on floors that the result does not have are left out.
 
     Raises `MeasurementError` when no rule finds anything to judge: such a gate would pass whatever happens.
     """
-    outcomes: list[Outcome] = []
+    outcomes = outcomes_of(gate, [result])
+    if all(outcome.passed is None for outcome in outcomes):
+        raise MeasurementError("no rule of the gate applies to anything in this result; check its floors and patterns")
+    return outcomes
+
+
+def outcomes_of(gate: Gate, results: Sequence[JudgedResult]) -> list[Outcome]:
+    """Judge several results together. Empty when no rule is about a floor that they have."""
+    return [outcome for result in results for outcome in _applied(gate, result)]
+
+
+def _applied(gate: Gate, result: JudgedResult) -> Iterator[Outcome]:
     floors = {figure.floor for figure in figures_of(result)}
-    for rule in rules:
+    for rule in gate.rules:
         if rule.floor not in floors:
             continue
-        figures = [f for f in figures_of(result, rule.least_size, rule.least_score) if rule.applies_to(f)]
-        outcomes += [
-            Outcome(rule, figure, None if figure.value is None else rule.holds(figure.value)) for figure in figures
-        ] or [Outcome(rule, None, None)]
-    if all(outcome.passed is None for outcome in outcomes):
-        raise MeasurementError("no rule of the gate speaks of anything in this result; check its floors and patterns")
-    return outcomes
+        least = (rule.least_size or 0.0, rule.least_score or 0.0)
+        figures = [figure for figure in figures_of(result, *least) if rule.applies_to(figure)]
+        for figure in figures:
+            yield Outcome(rule, figure, None if figure.value is None else rule.holds(figure.value))
+        if not figures:
+            yield Outcome(rule, None, None)
 
 
 def failures(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -132,7 +172,7 @@ def failures(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def junit(outcomes: Sequence[Outcome], suite: str) -> bytes:
-    """A JUnit XML report: a test case a rule and figure; what had no value is skipped."""
+    """A JUnit XML report: one test case per rule and figure; what had no value is skipped."""
     failed = failures(outcomes)
     skipped = sum(outcome.passed is None for outcome in outcomes)
     counts = {"tests": str(len(outcomes)), "failures": str(len(failed)), "errors": "0", "skipped": str(skipped)}
@@ -150,29 +190,3 @@ def junit(outcomes: Sequence[Outcome], suite: str) -> bytes:
             ElementTree.SubElement(case, "skipped", {"message": outcome.sentence})
     ElementTree.indent(root)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
-
-
-def _rule(fields: object, index: int, gate: str) -> Rule:
-    where = f"rule {index} of {gate}"
-    if not isinstance(fields, dict):
-        raise MeasurementError(f"{where} is {fields!r}, not an object")
-    known = ("name", "floor", "figure", *PATTERNS, *LIMITS, *NARROWING, "why")
-    if unknown := sorted(set(fields) - set(known)):
-        raise MeasurementError(f"{where} has {unknown[0]!r}, which is not one of: {', '.join(known)}")
-    floor, figure = fields.get("floor"), fields.get("figure")
-    if not isinstance(floor, str) or floor not in KNOWN:
-        raise MeasurementError(f"{where} has floor {floor!r}, which is not one of: {', '.join(KNOWN)}")
-    if not isinstance(figure, str) or figure not in KNOWN[floor]:
-        raise MeasurementError(f"{where} has figure {figure!r}; the floor {floor} has: {', '.join(KNOWN[floor])}")
-    for key in (*LIMITS, *NARROWING):
-        if key in fields and (isinstance(fields[key], bool) or not isinstance(fields[key], int | float)):
-            raise MeasurementError(f"{where} has {key} {fields[key]!r}, which is not a number")
-    for key in ("name", *PATTERNS):
-        if not isinstance(fields.get(key, ""), str):
-            raise MeasurementError(f"{where} has {key} {fields[key]!r}, which is not text")
-    if not any(limit in fields for limit in LIMITS):
-        raise MeasurementError(f"{where} has neither at_least nor at_most, so it demands nothing")
-    if any(key in fields for key in NARROWING) and figure not in LOST_FIGURES:
-        raise MeasurementError(f"{where} has {' and '.join(NARROWING)}, which only {' and '.join(LOST_FIGURES)} know")
-    name = fields.get("name", f"{floor} {figure}")
-    return Rule(**{"name": name, **{key: value for key, value in fields.items() if key not in ("name", "why")}})

@@ -1,1 +1,1 @@
-"""Runs networks on pictures, in worker processes, and keeps the results."""
+"""Runs networks on pictures, in worker processes or on a cluster, and keeps what was measured."""

@@ -1,88 +1,77 @@
-"""The measurement of one picture: what every network makes of it. Runs in this process, another, or on a cluster."""
+"""Measures quantities on pictures: in this process, in others or on a cluster, and only what no cache holds yet.
+
+    files → tasks → [cached: look up] → measure, in workers → [cached: keep] → measured pictures
+
+A quantity is anything that can be measured on one picture: the faces that a network finds, sums over the tensors of two
+networks, the errors of layers. Whatever it is, it takes this way.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from retinaface_edge.runtime.backends import Network
 from retinaface_edge.runtime.errors import ImageError
-from retinaface_edge.runtime.io.images import read_image
-from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
-from retinaface_edge.runtime.ops.postprocess import Faces, postprocess
+from retinaface_edge.runtime.io.images import find_images, read_image
 
-from ..drift.tensor_metrics import as_real, output_sums
-from .network_under_test import MeasurementError, Subject, digest_of, environment
-from .result_cache import ResultCache
-from .scales import INPUT, detect_in_views
+from ..errors import MeasurementError
+from ..results import ImageSet, SkippedImage
+from ..versions import environment
+from .network_under_test import digest_of
+from .open_picture import OpenPicture
+from .result_cache import Arrays, ResultCache, Stored
 from .workers import run
 
-VERSION = "1"
-"""Part of every key: raise it when the same artifact and picture would give another result."""
-LEAST_SCORE = 0.02
-"""Detections below it are not kept: they are beyond the precision–recall curve's useful end."""
-NETWORKS_KEPT = 16
+VERSION = "2"
+"""Part of every key: raise it when the same network and picture would give another value."""
 
-Pair = tuple[int, int]
+Value = TypeVar("Value", covariant=True)
+Outcome = TypeVar("Outcome")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to measure on every picture: faces by every subject at a scale, and the tensors of some pairs.
+class Quantity(Protocol[Value]):
+    """Something to measure on a picture. It can be sent to another process or machine."""
 
-    `pairs` are (reference, artifact), as indices of `subjects`.
-    """
+    @property
+    def key(self) -> str:
+        """A digest of all that decides the value, apart from the picture and the environment."""
+        ...
 
-    subjects: tuple[Subject, ...]
-    pairs: tuple[Pair, ...] = ()
-    scale: str = INPUT
+    def measure(self, picture: OpenPicture) -> Arrays:
+        """Measure it."""
+        ...
 
-    def keys(self, image_digest: str) -> tuple[list[str], list[str]]:
-        """Where the results of one picture are kept: one key a subject, one a pair."""
-        common = (VERSION, json.dumps(environment(), sort_keys=True), image_digest)
-        faces = [digest_of("faces", self.scale, subject.digest, *common) for subject in self.subjects]
-        tensors = [
-            digest_of("tensors", self.subjects[r].digest, self.subjects[a].digest, *common) for r, a in self.pairs
-        ]
-        return faces, tensors
+    def value(self, arrays: Arrays) -> Value:
+        """What the arrays of `measure` mean."""
+        ...
 
 
 @dataclass(frozen=True)
-class Task:
-    """One picture as its file's bytes, and which subjects and pairs of the plan have no result yet."""
+class Picture:
+    """A picture file: its name in the result, its bytes and their SHA-256."""
 
     name: str
     content: bytes
-    faces: tuple[int, ...]
-    pairs: tuple[int, ...]
+    digest: str
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of a task: rows of faces by subject, sums by pair, the size; or the reason why there is nothing."""
+    """One picture, measured: `size` is (width, height) in pixels; `arrays` are by the quantities' keys."""
 
     name: str
-    faces: Mapping[int, NDArray[np.float64]]
-    sums: Mapping[int, NDArray[np.float64]]
-    environment: Mapping[str, str]
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One picture, measured: (width, height), faces by subject in the order of the plan, sums by pair."""
-
-    name: str
+    digest: str
     size: tuple[int, int]
-    faces: tuple[Faces, ...]
-    sums: tuple[NDArray[np.float64], ...]
+    arrays: Mapping[str, Arrays]
+
+    def value(self, quantity: Quantity[Value]) -> Value:
+        """The value of a quantity that was measured."""
+        return quantity.value(self.arrays[quantity.key])
 
 
 @dataclass(frozen=True)
@@ -93,142 +82,149 @@ class Unreadable:
     reason: str
 
 
-class Measurement:
-    """The results of all pictures of `files` (name to path), in their order; `len` is their number.
+@dataclass(frozen=True)
+class Task:
+    """A picture, which quantities are to be measured on it (indices), and what is known of it already."""
 
-    Nothing is kept in memory but what is on its way; results found in `cache` are not measured again. Iterate once.
+    picture: Picture
+    wanted: tuple[int, ...]
+    known: Measured | None = None
+
+
+Stage = Callable[[Iterable["Task | Unreadable"]], Iterator["Measured | Unreadable"]]
+"""Gives one outcome for each task, in their order."""
+
+
+def no_progress(outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
+    """The outcomes as they are."""
+    return outcomes
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How pictures are measured: a cache, if any; the number of processes, or the address of a Dask scheduler.
+
+    `progress(outcomes, total)` gives the outcomes on, and may show how many of `total` have come.
     """
 
-    def __init__(
-        self, plan: Plan, files: Mapping[str, Path], cache: ResultCache, workers: int = 1, dask: str | None = None
-    ) -> None:
-        self._plan, self._files, self._cache = plan, files, cache
-        self._workers, self._dask = workers, dask
-        self._order: deque[Unreadable | str] = deque()
-        self.image_digests: dict[str, str] = {}
+    cache: ResultCache | None = None
+    workers: int = 1
+    dask: str | None = None
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = no_progress
 
-    def __len__(self) -> int:
-        return len(self._files)
 
-    def __iter__(self) -> Iterator[Result | Unreadable]:
-        for measured in run(measure, self._plan, self._tasks(), self._workers, self._dask):
-            yield from self._known(until=measured.name)
-            yield self._keep(measured)
-        yield from self._known(until="")
+def measure_pictures(
+    quantities: Sequence[Quantity[Any]], files: Mapping[str, Path], execution: Execution
+) -> Iterator[Measured | Unreadable]:
+    """Measure all quantities on the pictures `files` (name to path), in their order.
 
-    def _tasks(self) -> Iterator[Task]:
-        for name, path in self._files.items():
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                self._order.append(Unreadable(name, f"{path} cannot be read ({error.strerror})"))
-                continue
-            digest = hashlib.sha256(content).hexdigest()
-            self.image_digests[name] = digest
-            face_keys, tensor_keys = self._plan.keys(digest)
-            missing = self._cache.missing([*face_keys, *tensor_keys])
-            self._order.append(name)
-            if missing:
-                yield Task(
-                    name,
-                    content,
-                    tuple(index for index, key in enumerate(face_keys) if key in missing),
-                    tuple(index for index, key in enumerate(tensor_keys) if key in missing),
-                )
+    Only what is on its way is held in memory. Raises `MeasurementError` when a worker dies, or runs on a machine or
+    packages unlike this one's.
+    """
+    stage: Stage = partial(_in_workers, quantities, execution)
+    if execution.cache is not None:
+        stage = cached(stage, quantities, execution.cache)
+    every = tuple(range(len(quantities)))
+    tasks = (
+        one if isinstance(one, Unreadable) else Task(one, every)
+        for one in (read_picture(name, path) for name, path in files.items())
+    )
+    yield from execution.progress(stage(tasks), len(files))
 
-    def _known(self, until: str) -> Iterator[Result | Unreadable]:
-        """What needs no measuring, up to the picture that has just been measured."""
-        while self._order:
-            known = self._order.popleft()
-            if known == until:
-                return
-            yield known if isinstance(known, Unreadable) else self._read(known, self.image_digests[known])
 
-    def _keep(self, measured: Measured) -> Result | Unreadable:
-        digest = self.image_digests[measured.name]
-        if measured.error:
-            return Unreadable(measured.name, measured.error)
-        if dict(measured.environment) != environment():
-            differing = [k for k, v in environment().items() if measured.environment.get(k) != v]
+def cached(stage: Stage, quantities: Sequence[Quantity[Any]], cache: ResultCache) -> Stage:
+    """`stage`, asked only for what `cache` does not hold; what it gives is kept."""
+
+    def key(digest: str, quantity: Quantity[Any]) -> str:
+        return digest_of(VERSION, json.dumps(environment(), sort_keys=True), digest, quantity.key)
+
+    def look_up(task: Task | Unreadable) -> Task | Unreadable:
+        if isinstance(task, Unreadable):
+            return task
+        picture = task.picture
+        found = {index: cache.get(key(picture.digest, quantities[index])) for index in task.wanted}
+        stored = {quantities[index].key: value for index, value in found.items() if value is not None}
+        if not stored:
+            return task
+        size = next(iter(stored.values())).size
+        known = Measured(picture.name, picture.digest, size, {name: value.arrays for name, value in stored.items()})
+        return replace(task, wanted=tuple(i for i, value in found.items() if value is None), known=known)
+
+    def keep(outcome: Measured | Unreadable) -> Measured | Unreadable:
+        if isinstance(outcome, Measured):
+            keys = {key(outcome.digest, quantity): quantity.key for quantity in quantities}
+            new = {k: Stored(outcome.size, outcome.arrays[name]) for k, name in keys.items() if k not in cache}
+            cache.put(new)
+        return outcome
+
+    return lambda tasks: map(keep, stage(map(look_up, tasks)))
+
+
+def measure(quantities: Sequence[Quantity[Any]], task: Task) -> Measured | Unreadable:
+    """Measure what the task asks for; everything but an unreadable picture is raised."""
+    picture = task.picture
+    try:
+        opened = OpenPicture(read_image(Path(picture.name), picture.content))
+    except ImageError as error:
+        return Unreadable(picture.name, str(error))
+    known = task.known.arrays if task.known else {}
+    new = {quantities[index].key: quantities[index].measure(opened) for index in task.wanted}
+    return Measured(picture.name, picture.digest, opened.size, {**known, **new})
+
+
+def read_picture(name: str, path: Path) -> Picture | Unreadable:
+    """The bytes of a picture file."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Unreadable(name, f"{path} cannot be read ({error.strerror})")
+    return Picture(name, content, hashlib.sha256(content).hexdigest())
+
+
+def read_set(folder: Path, limit: int | None = None) -> dict[str, Path]:
+    """The pictures of a folder by their path below it; at most `limit`, spread evenly. Raises `ImageError`."""
+    paths = find_images([folder])
+    if limit is not None and len(paths) > limit:
+        paths = [paths[index * len(paths) // limit] for index in range(limit)]
+    root = folder if folder.is_dir() else folder.parent
+    return {path.relative_to(root).as_posix(): path for path in sorted(paths)}
+
+
+def image_set(digests: Mapping[str, str], skipped: Sequence[Unreadable]) -> ImageSet:
+    """What a result says of its pictures, whatever their order. `digests` (SHA-256) are by name.
+
+    Raises `MeasurementError` when no picture could be read.
+    """
+    if skipped and not digests:
+        raise MeasurementError(f"none of {len(skipped)} pictures can be read; the first: {skipped[0].reason}")
+    digest = digest_of(*(f"{name}\0{digest}" for name, digest in sorted(digests.items())))
+    named = sorted(skipped, key=lambda one: one.name)
+    return ImageSet(len(digests), digest, tuple(SkippedImage(one.name, one.reason) for one in named))
+
+
+def _in_workers(
+    quantities: Sequence[Quantity[Any]], execution: Execution, tasks: Iterable[Task | Unreadable]
+) -> Iterator[Measured | Unreadable]:
+    here = environment()
+    for there, outcome in run(_measure_there, quantities, tasks, _known, execution.workers, execution.dask):
+        if there != here:
+            differing = [key for key, value in here.items() if there.get(key) != value]
             raise MeasurementError(
                 f"a worker differs from this machine in: {', '.join(differing) or 'installed packages'}; figures of "
                 "unlike machines are not mixed: give the workers the same packages and processor"
             )
-        face_keys, tensor_keys = self._plan.keys(digest)
-        self._cache.put(
-            {face_keys[index]: rows for index, rows in measured.faces.items()}
-            | {tensor_keys[index]: sums for index, sums in measured.sums.items()}
-        )
-        return self._read(measured.name, digest)
-
-    def _read(self, name: str, digest: str) -> Result:
-        face_keys, tensor_keys = self._plan.keys(digest)
-        rows = [self._cache[key] for key in face_keys]
-        width, height = rows[0][0, :2].astype(int).tolist()
-        return Result(name, (width, height), tuple(map(_faces, rows)), tuple(self._cache[key] for key in tensor_keys))
+        yield outcome
 
 
-def measure(plan: Plan, task: Task) -> Measured:
-    """Run what `task` asks for. A picture that cannot be read gives `error`; everything else is raised."""
-    try:
-        frame = read_image(Path(task.name), task.content)
-    except ImageError as error:
-        return Measured(task.name, {}, {}, environment(), str(error))
-    spec = plan.subjects[0].spec
-    height, width = frame.shape[:2]
-    whole = plan.scale == INPUT
-    in_pairs = {index for pair in task.pairs for index in plan.pairs[pair]}
-    faces: dict[int, NDArray[np.float64]] = {}
-    real: dict[int, list[NDArray[np.float64]]] = {}
-    image = np.empty(spec.input_shape, np.uint8)
-    placement = letterbox_for(spec, width, height)
-    letterbox(spec, placement, frame, image)
-    for index in sorted(in_pairs | (set(task.faces) if whole else set())):
-        network = _network(plan.subjects[index])
-        outputs = network.run(image)
-        if whole and index in task.faces:
-            faces[index] = _rows(width, height, postprocess(spec, outputs, network.grids, placement, LEAST_SCORE))
-        if index in in_pairs:
-            real[index] = as_real(outputs, network.grids)
-    if not whole:
-        for index in task.faces:
-            found = detect_in_views(spec, _network(plan.subjects[index]), frame, plan.scale, LEAST_SCORE)
-            faces[index] = _rows(width, height, found)
-    sums = {pair: output_sums(spec, real[plan.pairs[pair][0]], real[plan.pairs[pair][1]]) for pair in task.pairs}
-    return Measured(task.name, faces, sums, environment())
+def _measure_there(
+    quantities: Sequence[Quantity[Any]], task: Task | Unreadable
+) -> tuple[dict[str, str], Measured | Unreadable]:
+    """In a worker: the outcome, and the environment that it was found in."""
+    return environment(), task if isinstance(task, Unreadable) else measure(quantities, task)
 
 
-_networks: OrderedDict[str, Network] = OrderedDict()
-"""In a worker: the networks loaded so far, by digest, those used last at the end."""
-
-
-def _network(subject: Subject) -> Network:
-    if subject.digest not in _networks:
-        while len(_networks) >= NETWORKS_KEPT:
-            _networks.popitem(last=False)
-        _networks[subject.digest] = subject.load()
-    _networks.move_to_end(subject.digest)
-    return _networks[subject.digest]
-
-
-def _rows(width: int, height: int, faces: Faces) -> NDArray[np.float64]:
-    """Faces as rows (score, box, landmarks), after a first row that begins with the picture's width and height."""
-    rows = np.zeros((len(faces) + 1, 15))
-    rows[0, :2] = width, height
-    rows[1:, 0], rows[1:, 1:5] = faces.scores, faces.boxes
-    rows[1:, 5:] = faces.landmarks.reshape(-1, 10)
-    return rows
-
-
-def _faces(rows: NDArray[np.float64]) -> Faces:
-    return Faces(rows[1:, 0], rows[1:, 1:5], rows[1:, 5:].reshape(-1, 5, 2))
-
-
-def named_files(paths: Iterable[Path], root: Path) -> dict[str, Path]:
-    """Pictures by their path below `root`, sorted: the names that results are reported under."""
-    return {path.relative_to(root).as_posix(): path for path in sorted(paths)}
-
-
-def set_digest(images: Mapping[str, str]) -> str:
-    """SHA-256 over the names and digests of a set's pictures, whatever their order."""
-    return digest_of(*(f"{name}\0{digest}" for name, digest in sorted(images.items())))
+def _known(task: Task | Unreadable) -> tuple[dict[str, str], Measured | Unreadable] | None:
+    """The outcome of a task that needs no worker."""
+    if isinstance(task, Unreadable):
+        return environment(), task
+    return (environment(), task.known) if task.known and not task.wanted else None

@@ -1,56 +1,61 @@
-"""What is measured: networks under one contract, whether they come from a bundle or from elsewhere."""
+"""A network to be measured, whether it comes from a bundle or from elsewhere."""
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
-import importlib.metadata
-import platform
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from functools import partial
 
 from retinaface_edge.runtime import backends
-from retinaface_edge.runtime.bundle.bundle import Bundle
-from retinaface_edge.runtime.errors import RetinaFaceEdgeError
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
+from retinaface_edge.runtime.bundle.bundle import Artifact, Bundle
+from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.spec import Spec
 
-PACKAGES = ("numpy", "pillow", "openvino", "onnxruntime", "ai-edge-litert", "tflite-runtime", "torch")
+from ..errors import MeasurementError
+from ..results import MeasuredNetwork
 
 Loader = Callable[[Spec, Sequence[bytes], int], backends.Network]
 
-
-class MeasurementError(RetinaFaceEdgeError):
-    """A measurement that cannot be made, or figures that cannot be read or compared."""
+REFERENCE = ArtifactId(Backend.ONNXRUNTIME, Precision.FP32)
+"""The artifact that all others are compared with."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class NetworkUnderTest:
     """One network to measure. It can be sent to another process or machine, and loads itself there.
 
     `name` is unique in a measurement, for instance `openvino int8`; `digest` (SHA-256) stands for all that decides its
-    results. `loader` replaces the bundle's backends, for networks that are in no bundle.
+    results. `artifact` is None for what is no artifact of a bundle; `loader` (spec, files, threads) loads that.
     """
 
     name: str
-    backend: str
-    precision: str
     spec: Spec
     files: tuple[bytes, ...]
     digest: str
+    artifact: ArtifactId | None = None
     loader: Loader | None = None
 
     def load(self, threads: int = 1) -> backends.Network:
         """The network, ready to run. Raises `BackendError` when its backend is missing."""
         if self.loader is not None:
             return self.loader(self.spec, self.files, threads)
-        return backends.load(self.backend, self.spec, self.files, threads)
+        assert self.artifact is not None, "a network without a loader is an artifact"
+        return backends.load(self.artifact.backend.value, self.spec, self.files, threads)
+
+    @property
+    def record(self) -> MeasuredNetwork:
+        """What a result says of it."""
+        return MeasuredNetwork(self.name, sum(map(len, self.files)), self.digest, self.artifact)
 
 
-def subjects_of(bundle: Bundle, patterns: Sequence[str] = ("*",)) -> list[Subject]:
+def networks_of(bundle: Bundle, patterns: Sequence[str] = ("*",)) -> list[NetworkUnderTest]:
     """The artifacts of a bundle whose names match one of `patterns` (as in a shell), every file's digest checked.
 
+    An artifact of a backend or precision that this version does not know has no `artifact`, and cannot be loaded.
     Raises `MeasurementError` when none matches and `BundleError` when a file was changed.
     """
     chosen = [
@@ -61,12 +66,27 @@ def subjects_of(bundle: Bundle, patterns: Sequence[str] = ("*",)) -> list[Subjec
     if not chosen:
         present = ", ".join(artifact.name for artifact in bundle.artifacts) or "none"
         raise MeasurementError(f"no artifact of {bundle.path} matches {', '.join(patterns)}; it has: {present}")
-    subjects = []
+    networks = []
     for artifact in chosen:
         files = tuple(bundle.read(file) for file in artifact.files)
-        digest = digest_of(repr(bundle.spec), artifact.backend, *(file.sha256 for file in artifact.files))
-        subjects.append(Subject(artifact.name, artifact.backend, artifact.precision, bundle.spec, files, digest))
-    return subjects
+        digest = digest_of(contract_text(bundle.spec), str(artifact.backend), *(file.sha256 for file in artifact.files))
+        known = artifact_id(artifact)
+        loader = None if known else partial(_unknown, artifact.name)
+        networks.append(NetworkUnderTest(artifact.name, bundle.spec, files, digest, known, loader))
+    return networks
+
+
+def artifact_id(artifact: Artifact) -> ArtifactId | None:
+    """The name of a bundle's artifact; None when this version does not know its backend or precision."""
+    try:
+        return ArtifactId(Backend(artifact.backend), Precision(artifact.precision))
+    except ValueError:
+        return None
+
+
+def contract_text(spec: Spec) -> str:
+    """The contract as it stands in manifests, for digests: the same text in every version that reads format 1."""
+    return json.dumps(spec.to_json(), sort_keys=True)
 
 
 def digest_of(*parts: str) -> str:
@@ -74,23 +94,5 @@ def digest_of(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-@cache
-def environment() -> dict[str, str]:
-    """What besides the artifact decides its figures: processor, Python, and the versions of the backends."""
-    found = {"machine": platform.machine(), "processor": _processor(), "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _processor() -> str:
-    """The model's name on Linux, where `platform` knows none; kernels are chosen by it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.lower().startswith(("model name", "cpu part"))]
-    return named[0] if named else platform.processor()
+def _unknown(name: str, spec: Spec, files: Sequence[bytes], threads: int) -> backends.Network:
+    raise BackendError(f"this version cannot run {name}; it has: {', '.join(backend.value for backend in Backend)}")

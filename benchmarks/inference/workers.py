@@ -15,15 +15,34 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
-from .network_under_test import MeasurementError
+from ..errors import MeasurementError
 
 Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Outcome = TypeVar("Outcome", covariant=True)
 
-TASKS_A_WORKER = 4
+
+class Pending(Protocol[Outcome]):
+    """A result on its way: a future of `concurrent.futures` or of Dask."""
+
+    def result(self) -> Outcome:
+        """Wait for it."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Known(Generic[Outcome]):
+    outcome: Outcome
+
+    def result(self) -> Outcome:
+        return self.outcome
+
+
+TASKS_PER_WORKER = 4
 """Tasks on their way for each worker: enough that none waits while a slow picture holds up those after it."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -32,23 +51,57 @@ def run(
     function: Callable[[Shared, Task], Result],
     shared: Shared,
     tasks: Iterable[Task],
+    known: Callable[[Task], Result | None],
     workers: int = 1,
     dask: str | None = None,
 ) -> Iterator[Result]:
-    """`function(shared, task)` for every task, in their order.
+    """`function(shared, task)` for every task, in their order, or `known(task)` where that is not None.
 
-    `workers` is the number of processes; `dask` the address of a running scheduler, used instead. Raises
-    `MeasurementError` when a process dies or the cluster cannot be reached, and whatever `function` raises.
+    `known` runs in this process. `workers` is the number of processes; `dask` the address of a running scheduler, used
+    instead. Raises `MeasurementError` when a process dies or the cluster cannot be reached, and whatever `function`
+    raises.
     """
     if dask is not None:
-        return _on_cluster(function, shared, iter(tasks), dask)
+        return _on_cluster(function, shared, tasks, known, dask)
     if workers > 1:
-        return _in_processes(function, shared, iter(tasks), workers)
-    return (function(shared, task) for task in tasks)
+        return _in_processes(function, shared, tasks, known, workers)
+    return _here(function, shared, tasks, known)
+
+
+def _here(
+    function: Callable[[Shared, Task], Result],
+    shared: Shared,
+    tasks: Iterable[Task],
+    known: Callable[[Task], Result | None],
+) -> Iterator[Result]:
+    for task in tasks:
+        result = known(task)
+        yield function(shared, task) if result is None else result
+
+
+def _in_order(
+    submit: Callable[[Task], Pending[Result]],
+    tasks: Iterable[Task],
+    known: Callable[[Task], Result | None],
+    most: int,
+) -> Iterator[Result]:
+    """Results in the order of the tasks, of which at most `most` are on their way."""
+    waiting: deque[Pending[Result]] = deque()
+    for task in tasks:
+        result = known(task)
+        waiting.append(submit(task) if result is None else _Known(result))
+        while len(waiting) >= most or (waiting and isinstance(waiting[0], _Known)):
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _in_processes(
-    function: Callable[[Shared, Task], Result], shared: Shared, tasks: Iterator[Task], workers: int
+    function: Callable[[Shared, Task], Result],
+    shared: Shared,
+    tasks: Iterable[Task],
+    known: Callable[[Task], Result | None],
+    workers: int,
 ) -> Iterator[Result]:
     # Spawned, not forked: the backends start threads, which do not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -56,15 +109,13 @@ def _in_processes(
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # children read it once, as they import NumPy
     try:
         with futures.ProcessPoolExecutor(workers, context, _begin, (function, shared)) as pool:
-            waiting: deque[futures.Future[Any]] = deque()
+
+            def submit(task: Task) -> Pending[Result]:
+                with deaf_to_interrupts():  # submitting starts the workers
+                    return pool.submit(_work, task)
+
             try:
-                for task in tasks:
-                    with deaf_to_interrupts():  # submitting starts the workers
-                        waiting.append(pool.submit(_work, task))
-                    if len(waiting) >= workers * TASKS_A_WORKER:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
+                yield from _in_order(submit, tasks, known, workers * TASKS_PER_WORKER)
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # waits for the tasks under way, so that no worker outlives this
                 raise
@@ -108,7 +159,11 @@ def _work(task: Any) -> Any:
 
 
 def _on_cluster(
-    function: Callable[[Shared, Task], Result], shared: Shared, tasks: Iterator[Task], address: str
+    function: Callable[[Shared, Task], Result],
+    shared: Shared,
+    tasks: Iterable[Task],
+    known: Callable[[Task], Result | None],
+    address: str,
 ) -> Iterator[Result]:
     try:
         distributed: Any = importlib.import_module("distributed")
@@ -124,13 +179,12 @@ def _on_cluster(
         places = sum(client.nthreads().values()) or 1
         # A result lost with its worker is measured again elsewhere, and what is shared is sent again from here.
         given = client.scatter(shared, broadcast=True, hash=False)
-        waiting: deque[Any] = deque()
-        for task in tasks:
-            waiting.append(client.submit(_remote, function, given, task, pure=False, retries=2))
-            if len(waiting) >= places * TASKS_A_WORKER:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+
+        def submit(task: Task) -> Pending[Result]:
+            pending: Pending[Result] = client.submit(_remote, function, given, task, pure=False, retries=2)
+            return pending
+
+        yield from _in_order(submit, tasks, known, places * TASKS_PER_WORKER)
 
 
 def _remote(function: Callable[[Any, Any], Any], shared: Any, task: Any) -> Any:

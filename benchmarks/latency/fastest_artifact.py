@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from ..inference.network_under_test import MeasurementError
+from ..errors import MeasurementError
+from ..inference.network_under_test import REFERENCE
 from ..stats.bootstrap import paired_ratio
-from .run import REFERENCE, whole_calls
-from .runners import ARTIFACT
+from .result import BenchResult, RunnerResult
 
 
-def pick(result: Mapping[str, Any], most_drift: float) -> tuple[Mapping[str, Any] | None, str]:
-    """The row of that artifact, None if every one drifts more, and why.
+def pick(result: BenchResult, max_drift_percent: float) -> tuple[RunnerResult | None, str]:
+    """That artifact, or None if every one drifts more, and why.
 
-    `most_drift` is in percent, as `runtime/ops/iou.py` defines it. Raises `MeasurementError` when drift is unknown.
+    Drift is in percent as `runtime/ops/iou.py` defines it. Raises `MeasurementError` when it is unknown.
     """
-    rows = [row for row in result["results"] if row["kind"] == ARTIFACT]
-    clock = "cpu_ms" if len(result["machine"]["cores"]) == 1 else "p50_ms"  # as in `whole_calls`
-    known = [row for row in rows if row["drift_percent"] is not None]
+    on_one_core = len(result.machine.cores) == 1  # which clock, as in `BenchResult.call_seconds`
+    known = [(runner.agreement.drift_percent, runner) for runner in result.artifacts() if runner.agreement]
     if not known:
         raise MeasurementError(f"drift is measured against {REFERENCE}, which cannot run here; install onnxruntime")
-    within = sorted((row for row in known if row["drift_percent"] <= most_drift), key=lambda row: float(row[clock]))
+    within = sorted(
+        ((drift, runner) for drift, runner in known if drift <= max_drift_percent),
+        key=lambda pair: pair[1].latency.cpu_ms if on_one_core else pair[1].latency.p50_ms,
+    )
     if not within:
-        least = min(known, key=lambda row: float(row["drift_percent"]))
-        return (
-            None,
-            f"none drifts at most {most_drift:g} %; {least['name']} drifts least, {least['drift_percent']:.2f} %",
-        )
-    best = within[0]
-    why = f"{best['p50_ms']:.2f} ms a frame, drift {best['drift_percent']:.2f} % of {most_drift:g} %"
+        drift, least = min(known, key=lambda pair: pair[0])
+        return None, f"none drifts at most {max_drift_percent:g} %; {least.name} drifts least, {drift:.2f} %"
+    drift, best = within[0]
+    why = f"{best.latency.p50_ms:.2f} ms per frame, drift {drift:.2f} % of {max_drift_percent:g} %"
     if len(within) > 1:
-        ratio, low, high = paired_ratio(whole_calls(result, within[1]["name"]), whole_calls(result, best["name"]))
-        sure = "" if low > 1.0 else ", which may be noise"
-        why += f"; {within[1]['name']} takes {ratio:.2f} times as long ({low:.2f} to {high:.2f}){sure}"
+        second = within[1][1]
+        ratio = paired_ratio(result.call_seconds(second), result.call_seconds(best))
+        sure = "" if ratio.low > 1.0 else ", which may be noise"
+        why += f"; {second.name} takes {ratio.value:.2f} times as long ({ratio.low:.2f} to {ratio.high:.2f}){sure}"
     return best, why

@@ -24,7 +24,7 @@ def camera_frames(paths: list[Path], width: int, height: int, limit: int) -> lis
 
 
 def fill(pictures: Sequence[Frame], width: int, height: int) -> list[Frame]:
-    """Each picture scaled until it covers `width` × `height`, and what hangs over cut off on both sides."""
+    """Each picture scaled until it covers `width` × `height`, and cropped to it around the centre."""
     try:
         from PIL import Image, ImageOps
     except ImportError as error:

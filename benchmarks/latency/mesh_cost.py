@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retinaface_edge.runtime import backends
+from retinaface_edge.runtime.artifact import ArtifactId
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.detector import Detector
 
 from ..stats.bootstrap import paired_ratio
+from .result import MeshCost
 from .rounds import order
 from .runners import Clock, Frame, TimedNetwork, now
 
@@ -29,7 +31,7 @@ WALL, WORK = 0, 1
 class Mode:
     """One way to call a detector: of which artifact, and whether with meshes."""
 
-    artifact: str
+    artifact: ArtifactId
     kind: str
     detect: Callable[[Frame], object]
 
@@ -41,32 +43,59 @@ def frame_with_faces(frames: Sequence[Frame], faces: Sequence[int]) -> Frame | N
 
 
 def mesh_costs(
-    path: Path, artifacts: Sequence[tuple[str, str]], frame: Frame, threads: int, rounds: int, plain: Path | None = None
-) -> list[dict[str, Any]]:
-    """One row for each of `artifacts` (backend, precision) of the bundle at `path`, all measured in the same rounds.
+    path: Path, artifacts: Sequence[ArtifactId], frame: Frame, threads: int, rounds: int, plain: Path | None = None
+) -> list[MeshCost]:
+    """The costs for each of `artifacts` of the bundle at `path`, all measured in the same rounds.
 
-    Call it in a process that is held to as many cores as there are `threads`. Milliseconds are medians by the clock.
-    Without meshes, the artifact is loaded as for callers who never ask for one. `ratio` is the median with meshes over
-    that without and its 95 % interval, on one core in processor time; `ratio_to_plain` is against the bundle `plain`.
-    `branch_microseconds` is one batch through the branch's network, as it runs between the frames.
+    Call it in a process that is held to as many cores as there are `threads`. Without meshes, the artifact is loaded as
+    for callers who never ask for one. `plain` is a bundle without a dense branch to compare with as well.
     """
     bundle = Bundle.load(path)
     modes: list[Mode] = []
-    clocks: dict[str, Clock] = {}
-    faces: dict[str, int] = {}
-    for backend, precision in artifacts:
-        name = bundle.mesh(backend, precision).name
-        clocks[name] = Clock()
-        dense = _dense_detector(bundle, backend, precision, threads, clocks[name])
-        faces[name] = len(dense.detect(frame, mesh=True))
-        modes.append(Mode(name, WITHOUT, Detector.load(bundle, backend, precision, threads).detect))
-        modes.append(Mode(name, WITH, partial(dense.detect, mesh=True)))
+    clocks = {artifact: Clock() for artifact in artifacts}
+    faces: dict[ArtifactId, int] = {}
+    for artifact, clock in clocks.items():
+        backend, precision = artifact.backend.value, artifact.precision.value
+        dense = _dense_detector(bundle, artifact, threads, clock)
+        faces[artifact] = len(dense.detect(frame, mesh=True))
+        modes.append(Mode(artifact, WITHOUT, Detector.load(bundle, backend, precision, threads).detect))
+        modes.append(Mode(artifact, WITH, partial(dense.detect, mesh=True)))
         if plain:
-            modes.append(Mode(name, PLAIN, Detector.load(plain, backend, precision, threads).detect))
+            modes.append(Mode(artifact, PLAIN, Detector.load(plain, backend, precision, threads).detect))
+    times, branch = _timed(modes, clocks, frame, rounds)
+    index_of = {(mode.artifact, mode.kind): index for index, mode in enumerate(modes)}
+    compared = WORK if threads == 1 else WALL
+    costs = []
+    for artifact in clocks:
+        calls = {kind: times[index_of[artifact, kind]] for kind in (WITHOUT, WITH, *([PLAIN] if plain else []))}
+        medians = {kind: float(np.median(call[:, WALL])) * 1e3 for kind, call in calls.items()}
+        ratios = {k: paired_ratio(calls[WITH][:, compared], c[:, compared]) for k, c in calls.items() if k != WITH}
+        costs.append(
+            MeshCost(
+                artifact,
+                faces[artifact],
+                without_ms=medians[WITHOUT],
+                with_ms=medians[WITH],
+                branch_us=float(np.median(branch[index_of[artifact, WITH]])) * 1e6,
+                ratio=ratios[WITHOUT],
+                plain_ms=medians.get(PLAIN),
+                ratio_to_plain=ratios.get(PLAIN),
+            )
+        )
+    return costs
+
+
+def _timed(
+    modes: Sequence[Mode], clocks: Mapping[ArtifactId, Clock], frame: Frame, rounds: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Seconds of each call (modes, rounds, 2), by the wall clock and of work; and of the branch in it (modes, rounds).
+
+    The branch's are those of the last call that ran it, so they mean something for calls with meshes only.
+    """
     times = np.empty((len(modes), WARM_UP + rounds, 2))
     branch = np.empty((len(modes), WARM_UP + rounds))
     gc.collect()
-    gc.freeze()  # as `latency` does: what is loaded stays
+    gc.freeze()  # as `rounds` does: what is loaded stays
     for turn in range(WARM_UP + rounds):
         for index in order(len(modes), turn):
             begin = now()
@@ -75,36 +104,17 @@ def mesh_costs(
             clock = clocks[modes[index].artifact]
             branch[index, turn] = clock.end[WALL] - clock.begin[WALL]
     gc.unfreeze()
-    times, branch = times[:, WARM_UP:], branch[:, WARM_UP:]
-    index_of = {(mode.artifact, mode.kind): index for index, mode in enumerate(modes)}
-    compared = WORK if threads == 1 else WALL
-    rows = []
-    for name in clocks:
-        without, with_meshes = (times[index_of[name, kind]] for kind in (WITHOUT, WITH))
-        row: dict[str, Any] = {
-            "name": name,
-            "faces": faces[name],
-            "without_ms": float(np.median(without[:, WALL])) * 1e3,
-            "with_ms": float(np.median(with_meshes[:, WALL])) * 1e3,
-            "ratio": list(paired_ratio(with_meshes[:, compared], without[:, compared])),
-            "branch_microseconds": float(np.median(branch[index_of[name, WITH]])) * 1e6,
-        }
-        if plain:
-            other = times[index_of[name, PLAIN]]
-            row["plain_ms"] = float(np.median(other[:, WALL])) * 1e3
-            row["ratio_to_plain"] = list(paired_ratio(with_meshes[:, compared], other[:, compared]))
-        rows.append(row)
-    return rows
+    return times[:, WARM_UP:], branch[:, WARM_UP:]
 
 
-def _dense_detector(bundle: Bundle, backend: str, precision: str, threads: int, clock: Clock) -> Detector:
+def _dense_detector(bundle: Bundle, artifact: ArtifactId, threads: int, clock: Clock) -> Detector:
     """A detector as `Detector.load` gives it, whose dense branch is timed."""
-    spec = bundle.spec
-    assert spec.mesh is not None
+    spec, (backend, precision) = bundle.spec, (artifact.backend.value, artifact.precision.value)
     detector, dense = (
-        [bundle.read(file) for file in artifact.files]
-        for artifact in (bundle.artifact(backend, precision), bundle.mesh(backend, precision))
+        [bundle.read(file) for file in found.files]
+        for found in (bundle.artifact(backend, precision), bundle.mesh(backend, precision))
     )
+    assert spec.mesh is not None, "a bundle whose mesh was found has its contract"
     network = backends.load(backend, spec.with_features, detector, threads)
     branch = TimedNetwork(backends.load(backend, spec.mesh, dense, threads), clock)
     return Detector(spec, network, lambda: (network, branch))

@@ -1,7 +1,7 @@
-"""A process of its own for a measurement, held to some cores before any library is loaded.
+"""Run a function in a process of its own that is held to some cores before any library is loaded.
 
 Threads inherit the cores of what starts them, and libraries count the cores that they find: so no thread pool is larger
-than what is measured, and none reaches beyond it. `threads_beyond` checks that it stayed so.
+than the measured cores, and none reaches beyond them. `linux.threads_beyond` checks that it stayed so.
 """
 
 from __future__ import annotations
@@ -11,20 +11,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ..inference.network_under_test import MeasurementError
+from ..errors import MeasurementError
 from ..inference.workers import THREAD_VARIABLES, deaf_to_interrupts
+from ..linux import usable_cores
 
 Result = TypeVar("Result")
-
-TASKS = Path("/proc/self/task")
-
-
-def usable_cores() -> list[int]:
-    """The cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def choose_cores(count: int) -> tuple[int, ...]:
@@ -65,34 +58,6 @@ def run_pinned(function: Callable[..., Result], *arguments: object, cores: Seque
     if not good:
         raise result
     return result  # type: ignore[no-any-return]
-
-
-def threads_beyond(cores: Sequence[int]) -> int:
-    """How many threads of this process may run elsewhere than on `cores`: none, in a process of `run_pinned`."""
-    beyond = 0
-    for task in _tasks():
-        try:
-            beyond += not set(os.sched_getaffinity(task)) <= set(cores)
-        except ProcessLookupError:  # it has ended
-            continue
-    return beyond
-
-
-def thread_seconds() -> dict[int, float]:
-    """Processor time of every thread of this process so far, in the kernel's steps of usually 10 ms."""
-    tick = 1.0 / os.sysconf("SC_CLK_TCK")
-    seconds = {}
-    for task in _tasks():
-        try:
-            fields = (TASKS / str(task) / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        seconds[task] = (int(fields[11]) + int(fields[12])) * tick
-    return seconds
-
-
-def _tasks() -> list[int]:
-    return [int(task.name) for task in TASKS.iterdir()] if TASKS.is_dir() else []
 
 
 @contextmanager

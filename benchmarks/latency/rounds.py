@@ -1,7 +1,7 @@
-"""Single-stream latency: one frame at a time, all contestants in every round, each after every other equally often.
+"""Single-stream latency: one frame at a time, all runners in every round, each after every other equally often.
 
 The rules follow MLPerf Inference's single-stream scenario (arXiv 1911.02549, section 4): the next frame is given when
-the last one's faces are there, and an official run has at least 1,024 frames or lasts 60 seconds, for each contestant.
+the faces of the last one are there, and an official run has at least 1,024 frames or lasts 60 seconds, per runner.
 """
 
 from __future__ import annotations
@@ -11,53 +11,55 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
-from ..environment import Monitor
-from ..inference.network_under_test import MeasurementError
-from .pinned_process import threads_beyond
-from .runners import Absent, Contestant, Frame, Loaded, now
+from ..environment import MachineUse, Monitor
+from ..errors import MeasurementError
+from ..linux import threads_beyond
+from .result import Absent
+from .runners import Frame, LoadedRunner, Runner, now
 
 OFFICIAL_FRAMES, OFFICIAL_SECONDS = 1024, 60.0
 QUICK_SECONDS, QUICK_ROUNDS = 4.0, 16
 PRE, INFERENCE, POST = range(3)
-STAGES = ("pre", "inference", "post")
 WINDOW, STABLE, LONGEST_WARM_UP = 5, 0.05, 12
-"""Warm-up ends when the medians of two windows of rounds agree within 5 % for every contestant, or after 12 windows."""
+"""Warm-up ends when the medians of two windows of rounds agree within 5 % for every runner, or after 12 windows."""
 YARDSTICK_SIDE = 384
 
-Stages = list[tuple[float, ...]]
-"""Before, in and after the network, by the wall's clock and then in processor time."""
+Phases = list[tuple[float, ...]]
+"""Seconds before, in and after the network, by the wall clock and then in processor time."""
 Boxes = list[NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How long to measure: `frames` for each contestant, or until it has been timed for `seconds`; or a quick look."""
+class RunLength:
+    """How long to measure: `frames` per runner, or until it has been timed for `seconds`; or a quick look."""
 
     frames: int = OFFICIAL_FRAMES
     seconds: float = OFFICIAL_SECONDS
     quick: bool = False
 
     @property
-    def name(self) -> str:
+    def name(self) -> Literal["official", "short", "quick"]:
         """`official`, `quick`, or `short`: fewer frames than an official run has."""
         return "quick" if self.quick else "official" if self.frames >= OFFICIAL_FRAMES else "short"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What came of it, by contestant's name: `times` (rounds, 3) in seconds, before, in and after the network,
-    and `work` the same in processor time, which does not pass while another program has the core. `precisions` names
-    those that compute in another than they say.
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """What was measured, by the runner's name.
 
-    `boxes` and `scores` hold the faces of every frame. `yardstick` (rounds,) are the seconds of a fixed piece of work
-    done in each round: it tells how fast the machine was just then. `absent` could not be loaded. `steady` says
-    whether warm-up came to rest, `beyond` how many threads may leave the cores, `monitor` what else the machine did.
+    `times` (rounds, 3) are seconds before, in and after the network by the wall clock, `work` the same in processor
+    time, which does not pass while another program has the core. `precisions` names the runners that compute in another
+    precision than they say. `boxes` and `scores` hold the faces of every frame. `yardstick` (rounds,) are the seconds
+    of a fixed piece of work done in each round: it tells how fast the machine was just then. `absent` could not be
+    loaded. `steady` says whether times settled during warm-up, `beyond` how many threads may leave the cores, `use`
+    what else the machine did.
     """
 
     times: Mapping[str, NDArray[np.float64]]
@@ -69,28 +71,29 @@ class Measured:
     absent: tuple[Absent, ...]
     steady: bool
     beyond: int
-    monitor: Mapping[str, object]
+    use: MachineUse
 
 
 def measure_latency(
-    contestants: Sequence[Contestant],
+    runners: Sequence[Runner],
     frames: Sequence[Frame],
-    rule: Rule,
+    length: RunLength,
     cores: Sequence[int],
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> Measured:
-    """Time all contestants on `frames` (uint8 BGR), with as many threads as there are `cores`.
+) -> Measurements:
+    """Time all runners on `frames` (uint8 BGR), with as many threads as there are `cores`.
 
-    Call it in a process that is held to these cores (`pinned`). Raises `MeasurementError` when nothing can be loaded.
+    Call it in a process that is held to these cores, as `run_pinned` does. Raises `MeasurementError` when nothing can
+    be loaded.
     """
-    loaded, absent = _load(contestants, len(cores))
+    loaded, absent = _load(runners, len(cores))
     pictures = {True: [np.ascontiguousarray(frame[:, :, ::-1]) for frame in frames], False: list(frames)}
     names = list(loaded)
     found = {name: [loaded[name].detect(frame) for frame in pictures[loaded[name].rgb]] for name in names}
     # As calls are compared: one core's work in processor time, that of several by the clock.
     yardstick = _Yardstick(time.process_time if len(cores) == 1 else time.perf_counter)
 
-    def round_(turn: int) -> tuple[dict[str, Stages], float]:
+    def round_(turn: int) -> tuple[dict[str, Phases], float]:
         frame = turn % len(frames)
         running = [name for name in names if name not in done]
         times = {
@@ -103,23 +106,23 @@ def measure_latency(
     gc.collect()
     gc.freeze()  # what is loaded stays: collecting it again and again is no part of a detector's work
     steady, seconds = _warm_up(round_)
-    samples: dict[str, list[Stages]] = {name: [] for name in names}
+    samples: dict[str, list[Phases]] = {name: [] for name in names}
     spent = dict.fromkeys(names, 0.0)
     yards = []
-    rounds = max(QUICK_ROUNDS, int(QUICK_SECONDS / seconds)) if rule.quick else rule.frames
+    rounds = max(QUICK_ROUNDS, int(QUICK_SECONDS / seconds)) if length.quick else length.frames
     monitor = Monitor(cores)
     for turn in progress(range(rounds)):
         times, yard = round_(turn)
         yards.append(yard)
-        for name, stages in times.items():
-            samples[name].append(stages)
-            spent[name] += sum(stages[0])
-        done = {name for name in names if spent[name] >= rule.seconds and not rule.quick}
+        for name, phases in times.items():
+            samples[name].append(phases)
+            spent[name] += sum(phases[0])
+        done = {name for name in names if spent[name] >= length.seconds and not length.quick}
         if len(done) == len(names):
             break
-    observed = monitor.stop()
+    use = monitor.stop()
     gc.unfreeze()
-    return Measured(
+    return Measurements(
         times={name: np.array(samples[name])[:, 0] for name in names},
         work={name: np.array(samples[name])[:, 1] for name in names},
         precisions={name: loaded[name].precision for name in names if loaded[name].precision},
@@ -129,49 +132,49 @@ def measure_latency(
         absent=tuple(absent),
         steady=steady,
         beyond=threads_beyond(cores),
-        monitor=observed,
+        use=use,
     )
 
 
 def order(count: int, turn: int) -> list[int]:
-    """Whose turn it is when, of `count`, in round `turn`: rotated by one a round, and never in the same company.
+    """In which order `count` runners take their turns in round `turn`: a balanced Latin square.
 
-    Over 2·count rounds each comes at every place, and after every other, equally often (Williams, 1949): what one
-    leaves in the caches is a burden to all.
+    Over 2·count rounds each comes at every place, and after every other, equally often (Williams, 1949), so that what
+    one leaves in the caches slows all others alike.
     """
     zigzag = [(index + 1) // 2 if index % 2 else (count - index // 2) % count for index in range(count)]
     rotated = [(place + turn) % count for place in zigzag]
     return rotated if turn // max(count, 1) % 2 == 0 else rotated[::-1]
 
 
-def _load(contestants: Sequence[Contestant], threads: int) -> tuple[dict[str, Loaded], list[Absent]]:
-    loaded: dict[str, Loaded] = {}
+def _load(runners: Sequence[Runner], threads: int) -> tuple[dict[str, LoadedRunner], list[Absent]]:
+    loaded: dict[str, LoadedRunner] = {}
     absent = []
-    for contestant in contestants:
+    for runner in runners:
         try:
-            loaded[contestant.name] = contestant.load(threads)
+            loaded[runner.name] = runner.load(threads)
         except (RetinaFaceEdgeError, ImportError) as error:
-            absent.append(Absent(contestant.name, str(error)))
+            absent.append(Absent(runner.name, str(error)))
     if not loaded:
         reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in absent)
-        raise MeasurementError(f"nothing here can be measured ({reasons or 'no contestant was given'})")
+        raise MeasurementError(f"nothing here can be measured ({reasons or 'nothing was given'})")
     return loaded, absent
 
 
-def _timed(contestant: Loaded, frame: Frame) -> Stages:
+def _timed(runner: LoadedRunner, frame: Frame) -> Phases:
     begin = now()
-    contestant.detect(frame)
-    moments = (begin, contestant.clock.begin, contestant.clock.end, now())
+    runner.detect(frame)
+    moments = (begin, runner.clock.begin, runner.clock.end, now())
     return [tuple(after - before for before, after in pairwise(clock)) for clock in zip(*moments, strict=True)]
 
 
-def _warm_up(round_: Callable[[int], tuple[dict[str, Stages], float]]) -> tuple[bool, float]:
-    """Whether the times came to rest, and the seconds of one round."""
+def _warm_up(round_: Callable[[int], tuple[dict[str, Phases], float]]) -> tuple[bool, float]:
+    """Whether the times settled, and the seconds of one round."""
     before: NDArray[np.float64] | None = None
     seconds = 0.0
     for window in range(LONGEST_WARM_UP):
         turns = range(window * WINDOW, (window + 1) * WINDOW)
-        rounds = [[sum(stages[0]) for stages in round_(turn)[0].values()] for turn in turns]
+        rounds = [[sum(phases[0]) for phases in round_(turn)[0].values()] for turn in turns]
         # The best of a window: neighbours of this process disturb medians of five, and they never warm up.
         best = np.min(rounds, axis=0)
         seconds = float(np.median(np.sum(rounds, axis=1)))

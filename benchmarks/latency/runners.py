@@ -1,7 +1,7 @@
-"""What is timed, frame to faces: the artifacts of a bundle, and whatever else runs in the same measurement.
+"""Runners: whatever takes a frame and gives faces, and is timed. The artifacts of a bundle are runners.
 
-A contestant is a recipe that can be sent to another process and loads there. Loaded, it is one call from frame to
-faces, and a clock that tells which part of the call the network took.
+A `Runner` can be sent to another process and is loaded there. A `LoadedRunner` is one call from frame to faces, and a
+clock that tells which part of the call the network took.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.runtime.backends import BACKENDS, Network, installed
+from retinaface_edge.runtime.artifact import ArtifactId
+from retinaface_edge.runtime.backends import Network, installed
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.detector import Detector
 from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.ops.postprocess import RawOutput
 
-from ..inference.network_under_test import Subject, subjects_of
+from ..inference.network_under_test import NetworkUnderTest, networks_of
+from .result import Absent, RunnerKind
 
 Frame = NDArray[np.uint8]
 Result = TypeVar("Result")
 
-ARTIFACT, PEER, BASELINE = "artifact", "peer", "baseline"
-
-
 Moment = tuple[float, float]
-"""Seconds by the wall's clock, and of processor time that all threads of this process have used."""
+"""Seconds by the wall clock, and of processor time that all threads of this process have used."""
 
 
 def now() -> Moment:
@@ -54,10 +53,10 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedRunner:
     """`detect` takes a frame, uint8 (h, w, 3), BGR unless `rgb`, and gives boxes (n, 4) in frame pixels and scores.
 
-    `precision` is what it computes in, where that is not what the contestant's name says.
+    `precision` is what it computes in, where that is not what the runner's name says.
     """
 
     detect: Callable[[Frame], tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -67,64 +66,58 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Runner:
     """One thing to time. `load` gets the number of threads; it imports what it needs, and is picklable.
 
-    `bytes` is the size of its files, 0 where it has none of its own; `digest` stands for them. `same_network` says that
-    it computes the bundle's network.
+    `artifact` is set where it runs an artifact of a bundle. `size_bytes` is 0 where it has no files of its own, and
+    `digest` is SHA-256 over them. `same_network` says that it computes the bundle's network.
     """
 
     name: str
-    kind: str
-    load: Callable[[int], Loaded] = field(repr=False)
+    kind: RunnerKind
+    load: Callable[[int], LoadedRunner] = field(repr=False)
     backend: str = ""
     precision: str = ""
-    bytes: int = 0
-    digest: str = ""
+    artifact: ArtifactId | None = None
+    size_bytes: int = 0
+    digest: str | None = None
     same_network: bool = True
 
 
-@dataclass(frozen=True)
-class Absent:
-    """A contestant that cannot run here, and why."""
-
-    name: str
-    reason: str
-
-
-def contestants_of(
-    bundle: Bundle, patterns: Sequence[str] = ("*",), kind: str = ARTIFACT, prefix: str = ""
-) -> tuple[list[Contestant], list[Absent]]:
-    """The artifacts of a bundle that this machine can run, by patterns as in a shell, and those that it cannot."""
-    present: list[Contestant] = []
+def runners_of(
+    bundle: Bundle, patterns: Sequence[str] = ("*",), kind: RunnerKind = RunnerKind.ARTIFACT, prefix: str = ""
+) -> tuple[list[Runner], list[Absent]]:
+    """The artifacts of a bundle that this machine can run, by shell patterns over their names, and those it cannot."""
+    present: list[Runner] = []
     absent: list[Absent] = []
-    for subject in subjects_of(bundle, patterns):
-        name = prefix + subject.name
-        if subject.backend in installed():
-            size = sum(map(len, subject.files))
-            load = partial(load_subject, subject)
-            present.append(Contestant(name, kind, load, subject.backend, subject.precision, size, subject.digest))
-        elif subject.backend in BACKENDS:
-            absent.append(Absent(name, f"needs {subject.backend}: pip install 'retinaface-edge[{subject.backend}]'"))
+    for network in networks_of(bundle, patterns):
+        name, artifact = prefix + network.name, network.artifact
+        if artifact is None:
+            absent.append(Absent(name, f"this version cannot run {network.name}"))
+        elif artifact.backend.value not in installed():
+            backend = artifact.backend.value
+            absent.append(Absent(name, f"needs {backend}: pip install 'retinaface-edge[{backend}]'"))
         else:
-            absent.append(Absent(name, f"this version has no backend {subject.backend}"))
+            load, size = partial(load_network, network), sum(map(len, network.files))
+            backend, precision = artifact.backend.value, artifact.precision.value
+            present.append(Runner(name, kind, load, backend, precision, artifact, size, network.digest))
     return present, absent
 
 
-def load_subject(subject: Subject, threads: int) -> Loaded:
+def load_network(network: NetworkUnderTest, threads: int) -> LoadedRunner:
     """A network under the bundle's contract, as the detector that users call."""
     clock = Clock()
-    network = subject.load(threads)
-    detector = Detector(subject.spec, TimedNetwork(network, clock))
+    loaded = network.load(threads)
+    detector = Detector(network.spec, TimedNetwork(loaded, clock))
 
     def detect(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         faces = detector.detect(frame)
         return faces.boxes, faces.scores
 
-    return Loaded(detect, clock, precision=getattr(network, "precision", ""))
+    return LoadedRunner(detect, clock, precision=getattr(loaded, "precision", ""))
 
 
-def need(package: str) -> None:
+def require(package: str) -> None:
     """Raise `BackendError` unless the package is installed."""
     if importlib.util.find_spec(package) is None:
         raise BackendError(f"needs {package}, which is not installed")

@@ -2,101 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from ..accuracy.result import CompareResult, EvalResult
+from ..drift.result import Comparison, DriftResult, LayerComparison, TensorDrift
 from ..gates.gate import Outcome, failures
+from ..results import SkippedImage
 
 
-def drift_text(result: Mapping[str, Any]) -> str:
-    """A row for each comparison on the detection floor, then the outputs of each artifact by stride."""
-    images = result["images"]
-    lines = [f"drift on {images['count']} pictures, {result['input']}, faces from score {result['score_threshold']:g}"]
-    lines += [f"skipped {skipped['name']}: {skipped['reason']}" for skipped in images["skipped"]]
+def drift_text(result: DriftResult) -> str:
+    """A row for each comparison of faces, then the outputs of each artifact by stride, then layers if measured."""
+    width, height = result.input_px
+    images, threshold = result.images, result.score_threshold
+    lines = [f"drift on {images.count} pictures, {width}x{height}, faces from score {threshold:g}"]
+    lines += _skipped(images.skipped)
     header = ("artifact", "against", "AP", "matched", "missed", "invented", "IoU", "score", "landmark", "worst output")
     rows = []
-    for comparison in result["comparisons"]:
-        d = comparison["detections"]
-        worst = min(
-            (t for t in comparison["tensors"] if t["anchors"] == "candidates" and t["sqnr_db"] is not None),
-            key=lambda t: t["sqnr_db"],
-            default=None,
-        )
+    for comparison in result.comparisons:
+        faces, worst = comparison.detections, worst_output(comparison)
         rows.append(
             (
-                comparison["artifact"],
-                comparison["reference"],
-                number(d["ap_0.5"], 4),
-                str(d["matched"]),
-                str(d["missed"]),
-                str(d["invented"]),
-                number(d["iou_mean"], 3),
-                number(d["score_shift_absolute"], 3),
-                number(d["landmark_shift_mean"], 3),
-                f"{worst['output']} {worst['sqnr_db']:.1f} dB" if worst else "-",
+                comparison.artifact,
+                comparison.reference,
+                number(faces.ap["0.5"], 4),
+                *(str(count) for count in (faces.matched, faces.missed, faces.invented)),
+                number(faces.iou_mean, 3),
+                number(faces.score_shift_absolute_mean, 3),
+                number(faces.landmark_shift_mean_share, 3),
+                f"{worst.output} {number(worst.sqnr_db, 1)} dB" if worst else "-",
             )
         )
     lines += table([header, *rows])
-    outputs = [t["output"] for t in result["comparisons"][0]["tensors"] if t["anchors"] == "candidates"]
+    outputs = [tensor.output for tensor in candidates(result.comparisons[0])]
     rows = []
-    for comparison in result["comparisons"]:
-        values = [number(t["sqnr_db"], 1) for t in comparison["tensors"] if t["anchors"] == "candidates"]
-        rows.append((comparison["artifact"], comparison["reference"], *values))
+    for comparison in result.comparisons:
+        values = (number(tensor.sqnr_db, 1) for tensor in candidates(comparison))
+        rows.append((comparison.artifact, comparison.reference, *values))
     lines += ["", "SQNR in dB where faces may be", *table([("artifact", "against", *outputs), *rows])]
-    if result.get("layers"):
-        lines += ["", *_layers(result["layers"])]
+    if result.layers:
+        lines += ["", *_layers(result.layers)]
     return "\n".join(lines)
 
 
-def eval_text(result: Mapping[str, Any]) -> str:
+def eval_text(result: EvalResult) -> str:
     """A row for each artifact; then recall by face size."""
-    described, images = result["set"], result["images"]
-    note = f" ({described['note']})" if described["note"] else ""
-    least = f", faces from {described['least_face']:g} px" if described["least_face"] else ""
+    dataset, images = result.dataset, result.images
+    note = f" ({dataset.note})" if dataset.note else ""
+    least = f", faces from {dataset.least_face_px:g} px" if dataset.least_face_px else ""
+    size = "unknown" if result.input_px is None else "{}x{}".format(*result.input_px)
     lines = [
-        f"{described['name']}{note}: {images['count']} pictures, {described['protocol']}, scale {result['scale']}, "
-        f"input {result['input']}{least}"
+        f"{dataset.name}{note}: {images.count} pictures, {dataset.protocol}, scale {result.scale}, input {size}{least}"
     ]
-    lines += [result["predictions"]] if result.get("predictions") else []
-    lines += [f"skipped {skipped['name']}: {skipped['reason']}" for skipped in images["skipped"]]
-    first = result["results"][0]
-    settings = list(first["ap"])
-    header = ["artifact", *(f"AP {s}" for s in settings), "recall", "NME"]
+    lines += [result.predictions] if result.predictions else []
+    lines += _skipped(images.skipped)
+    settings = list(result.results[0].ap)
     rows = [
         (
-            row["artifact"],
-            *(number(row["ap"][s], 4) for s in settings),
-            number(row["recall"], 4),
-            number(row["landmarks"]["nme_mean"], 4) if row["landmarks"] else "-",
+            row.artifact,
+            *(number(row.ap[setting], 4) for setting in settings),
+            number(row.recall, 4),
+            number(row.landmarks.nme_mean if row.landmarks else None, 4),
         )
-        for row in result["results"]
+        for row in result.results
     ]
-    lines += table([header, *rows])
-    bands = [b for b in first["recall_by_size"] if b["faces"]]
-    header = ["recall by size", *(f"{band(b)} ({b['faces']})" for b in bands)]
-    rows = [
-        (row["artifact"], *(f"{b['found'] / b['faces']:.3f}" for b in row["recall_by_size"] if b["faces"]))
-        for row in result["results"]
-    ]
-    return "\n".join([*lines, "", *table([header, *rows])])
+    lines += table([("artifact", *(f"AP {setting}" for setting in settings), "recall", "NME"), *rows])
+    return "\n".join([*lines, "", *table(recall_rows(result, "recall by size"))])
 
 
-def compare_text(result: Mapping[str, Any]) -> str:
+def compare_text(result: CompareResult) -> str:
     """A row for each figure that both have."""
     rows = [
         (
-            change["artifact"],
-            change["protocol"],
-            number(change["a"], 4),
-            number(change["b"], 4),
-            "-" if change["a"] is None else f"{100 * (change['b'] - change['a']):+.2f}",
-            "-" if change["low"] is None else f"{100 * change['low']:+.2f} to {100 * change['high']:+.2f}",
-            change["verdict"],
+            change.artifact,
+            change.protocol,
+            number(change.ap_a, 4),
+            number(change.ap_b, 4),
+            _points(None if change.ap_a is None or change.ap_b is None else change.ap_b - change.ap_a),
+            _interval(change.difference_low, change.difference_high),
+            str(change.verdict),
         )
-        for change in result["changes"]
+        for change in result.changes
     ]
     header = ("artifact", "figure", "a", "b", "points", "95 % interval", "b is")
-    return "\n".join([f"{result['images']['count']} pictures in both", *result["notes"], *table([header, *rows])])
+    return "\n".join([f"{result.images.count} pictures in both", *result.notes, *table([header, *rows])])
 
 
 def gate_text(outcomes: Sequence[Outcome]) -> str:
@@ -107,14 +95,36 @@ def gate_text(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([*lines, f"gate: {judged - len(failed)} of {judged} checks passed"])
 
 
+def candidates(comparison: Comparison) -> list[TensorDrift]:
+    """The outputs at the anchors where faces may be."""
+    return [tensor for tensor in comparison.tensors if tensor.anchors == "candidates"]
+
+
+def worst_output(comparison: Comparison) -> TensorDrift | None:
+    """The output with the least SQNR, None where none has a value."""
+    known = [(tensor.sqnr_db, tensor) for tensor in candidates(comparison) if tensor.sqnr_db is not None]
+    return min(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def recall_rows(result: EvalResult, first: str) -> list[tuple[str, ...]]:
+    """Header and rows of recall by face size, for the sizes that there are. `first` heads the artifacts."""
+    bands = [size for size in result.results[0].recall_by_size if size.faces]
+    header = (first, *(f"{band(size.from_px, size.to_px)} ({size.faces})" for size in bands))
+    rows = [
+        (row.artifact, *(f"{size.found / size.faces:.3f}" for size in row.recall_by_size if size.faces))
+        for row in result.results
+    ]
+    return [header, *rows]
+
+
 def number(value: float | None, digits: int) -> str:
     """A figure, or a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def band(fields: Mapping[str, Any]) -> str:
+def band(from_px: float, to_px: float | None) -> str:
     """For instance `16-32 px`."""
-    return f"{fields['from']:g}+ px" if fields["to"] is None else f"{fields['from']:g}-{fields['to']:g} px"
+    return f"{from_px:g}+ px" if to_px is None else f"{from_px:g}-{to_px:g} px"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -129,15 +139,31 @@ def _cells(row: Sequence[str], widths: Sequence[int], wordy: set[int]) -> Iterat
         yield cell.ljust(width) if column in wordy else cell.rjust(width)
 
 
-def _layers(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A row a layer, two columns an artifact."""
+def _skipped(images: Sequence[SkippedImage]) -> list[str]:
+    return [f"skipped {image.name}: {image.reason}" for image in images]
+
+
+def _points(difference: float | None) -> str:
+    """A difference of average precisions in points, hundredths of AP."""
+    return "-" if difference is None else f"{100 * difference:+.2f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{_points(low)} to {_points(high)}"
+
+
+def _layers(comparisons: Sequence[LayerComparison]) -> list[str]:
+    """One row per layer, two columns per artifact."""
     header = ["layer", "type"]
-    for layers in results:
-        header += [f"{layers['artifact']}: born", "arrived"]
+    for comparison in comparisons:
+        header += [f"{comparison.artifact}: introduced", "accumulated"]
     rows = []
-    for index, layer in enumerate(results[0]["layers"]):
-        figures = [layers["layers"][index] for layers in results]
-        pairs = [number(figure[key], 1) for figure in figures for key in ("born_sqnr_db", "sqnr_db")]
-        rows.append((layer["layer"], layer["type"], *pairs))
-    most = [f"{layers['artifact']}: most is born in {layers['born_in']}" for layers in results]
-    return ["SQNR in dB by layer: what is born in it, and what has arrived there", *table([header, *rows]), *most]
+    for index, layer in enumerate(comparisons[0].layers):
+        row = [layer.layer, layer.type]
+        for comparison in comparisons:
+            one = comparison.layers[index]
+            row += [number(one.introduced_sqnr_db, 1), number(one.accumulated_sqnr_db, 1)]
+        rows.append(row)
+    most = [f"{one.artifact}: most is introduced in {one.introduced_most_in}" for one in comparisons]
+    title = "SQNR in dB by layer: of the error that the layer introduces, and of all that has accumulated up to it"
+    return [title, *table([header, *rows]), *most]

@@ -33,8 +33,11 @@ class ImageSource(Protocol):
     def digest(self) -> str:
         """What tells this source from every other."""
 
-    def read(self, warn: Warn) -> ImageSet:
-        """The images; `warn` is told what was left out. Raises `CalibrationError` when there is none."""
+    def read(self, spec: Spec, warn: Warn) -> ImageSet:
+        """The images as inputs of `spec`; `warn` is told what was left out.
+
+        Raises `CalibrationError` when there is none.
+        """
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class ImageSet:
     sizes: tuple[tuple[int, int], ...]
     skipped: tuple[str, ...] = ()
 
-    def read(self, warn: Warn) -> ImageSet:
+    def read(self, spec: Spec, warn: Warn) -> ImageSet:
         """Images in memory are their own `ImageSource`."""
         return self
 
@@ -61,12 +64,11 @@ class ImageSet:
 class ImageFolder:
     """Photographs of a folder as an `ImageSource`: their digest is of the files' names and bytes, none is decoded."""
 
-    spec: Spec
     folder: Path
     paths: tuple[Path, ...]
     digest: str
 
-    def read(self, warn: Warn) -> ImageSet:
+    def read(self, spec: Spec, warn: Warn) -> ImageSet:
         """Decode them. A file that is no picture is skipped, and named through `warn`.
 
         Raises `CalibrationError` when none can be read, or when the folder has changed since its digest was taken.
@@ -82,7 +84,7 @@ class ImageFolder:
                 skipped.append(path.name)
         if digest.hexdigest() != self.digest:
             raise CalibrationError(f"{self.folder} was changed while it was read; build again when it is complete")
-        return image_set(self.spec, frames, str(self.folder), skipped)
+        return image_set(spec, frames, str(self.folder), skipped)
 
 
 def image_set(spec: Spec, frames: Sequence[Frame], source: str, skipped: Sequence[str] = ()) -> ImageSet:
@@ -102,7 +104,7 @@ def image_set(spec: Spec, frames: Sequence[Frame], source: str, skipped: Sequenc
     return ImageSet(tuple(inputs), digest.hexdigest(), source, sizes, tuple(skipped))
 
 
-def image_folder(spec: Spec, folder: Path, limit: int) -> ImageFolder:
+def image_folder(folder: Path, limit: int) -> ImageFolder:
     """At most `limit` pictures of a folder, spread evenly over its sorted files, as a source.
 
     Raises `CalibrationError` when the folder is none, or holds no JPEG or PNG file.
@@ -115,7 +117,7 @@ def image_folder(spec: Spec, folder: Path, limit: int) -> ImageFolder:
     digest = hashlib.sha256()
     for path in chosen:
         _add(digest, path, _content(path))
-    return ImageFolder(spec, folder, tuple(chosen), digest.hexdigest())
+    return ImageFolder(folder, tuple(chosen), digest.hexdigest())
 
 
 def _content(path: Path) -> bytes:

@@ -30,7 +30,6 @@ BACKGROUNDS = ("coffee", "chelsea", "camera", "rocket", "brick", "grass", "page"
 class Scenes:
     """The first `count` scenes as an `ImageSource`."""
 
-    spec: Spec
     count: int
 
     @property
@@ -42,9 +41,9 @@ class Scenes:
             raise CalibrationError(_NOT_INSTALLED) from error
         return hashlib.sha256(" ".join([f"{self.count} scenes", *parts]).encode()).hexdigest()
 
-    def read(self, warn: Warn) -> ImageSet:
+    def read(self, spec: Spec, warn: Warn) -> ImageSet:
         """Compose them."""
-        return image_set(self.spec, scenes(self.count), "the demo scenes")
+        return image_set(spec, scenes(self.count), "the demo scenes")
 
 
 def portrait() -> Frame:

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Build, gate and pack a bundle: the steps of a pipeline, the same in every CI and on a desk.
+# Build, check and pack a bundle: the steps of a pipeline, the same in every CI and on a developer's machine.
 #
 #   CHECKPOINT    the .pth or .onnx to compile (default: the demo's weights)
 #   CALIBRATION   a folder of photographs for INT8 (default: the demo's scenes)
-#   PHOTOS        a folder of photographs to gate on; these must not be the ones of the calibration
+#   PHOTOS        a folder of photographs for the gate; not those of the calibration
 #   SIGNING_KEY   an Ed25519 private key, PEM (default: the bundle is not signed)
 #   BUILD_OPTIONS further options of `retinaface-edge build`
 #   OUT           where everything is written (default: out)
@@ -12,7 +12,7 @@
 set -euo pipefail
 
 out=${OUT:-out}
-: "${PHOTOS:?give PHOTOS, a folder of photographs to gate on}"
+: "${PHOTOS:?set PHOTOS to a folder of photographs for the gate}"
 
 options=(--output "$out/bundle" --cache "$out/cache" --log "$out/build.json" --force)
 if [ -n "${CHECKPOINT:-}" ]; then options+=(--checkpoint "$CHECKPOINT"); fi
@@ -26,7 +26,7 @@ retinaface-edge verify "$out/bundle"
 retinaface-edge drift "$out/bundle" --images "$PHOTOS" --json "$out/drift.json" --junit "$out/drift.xml"
 retinaface-edge inspect "$out/bundle" --sbom "$out/sbom.cdx.json" --model-card "$out/model-card.md"
 
-# The archive, too, has the same bytes each time: no times, no owners, sorted names.
+# The archive has the same bytes each time, too: no times, no owners, sorted names.
 tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
   -C "$out" -cf - bundle | gzip -n > "$out/bundle.tar.gz"
 sha256sum "$out/bundle.tar.gz"

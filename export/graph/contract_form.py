@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from retinaface_edge.runtime.spec import Colour, Spec
 
 from .detector_graph import DetectorGraph, FixedGraph, GraphError, Head, constant_of, fixed
+from .passes.fold_average import fold_average
 
 IR_VERSION = 10
 PRODUCER = "retinaface-edge"
@@ -281,5 +282,6 @@ def _model(rebuild: _Rebuild, opset: int) -> onnx.ModelProto:
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION, producer_name=PRODUCER
     )
+    model = ir.to_proto(fold_average(ir.from_proto(model)))
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -184,6 +184,7 @@ def _simplified(source: onnx.ModelProto, detector: DetectorGraph, size: tuple[in
         raise GraphError(f"its graph cannot be given an input of {size[1]}x{size[0]} ({_first_line(error)})") from error
     if not checked:
         raise GraphError(f"its graph computes something else once its input is {size[1]}x{size[0]}")
+    assert isinstance(simplified, onnx.ModelProto)
     return simplified
 
 

@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import nn
 
+from retinaface_edge.calibration.graph.onnx_graph import read_graph, to_proto
+from retinaface_edge.calibration.graph.session import run
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 from retinaface_edge.runtime.spec import Contract
 
 from .opset import DEFAULT_OPSET, OPSETS
+from .passes.canonical import canonical
 
 TOLERANCE = 1e-4
+"""Of the largest value of an output."""
+SMALLEST = 0.1
+"""Below this size an output is compared as if it were of this size: its error comes from larger values before it."""
 
 
 class ExportError(RetinaFaceEdgeError):
@@ -31,7 +35,8 @@ class ExportError(RetinaFaceEdgeError):
 def to_onnx(model: nn.Module, spec: Contract, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
     """Export a deploy form, simplify it and check the result against the unsimplified model and PyTorch.
 
-    Raises `ExportError` when the opset is not supported or not followed, or when outputs differ by more than 1e-4.
+    Raises `ExportError` when the opset is not supported or not followed, or when outputs differ by more than 1e-4 of
+    their largest value.
     """
     if opset not in OPSETS:
         raise ExportError(f"opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}")
@@ -45,20 +50,13 @@ def to_onnx(model: nn.Module, spec: Contract, opset: int = DEFAULT_OPSET) -> onn
     written = next(entry.version for entry in exported.opset_import if entry.domain in ("", "ai.onnx"))
     if written != opset:
         raise ExportError(f"opset {opset} was asked for, the exporter wrote {written}; ask for {written}")
-    simplified = _name_after_modules(_with_biases(_simplify(exported, spec)))
+    simplified = to_proto(canonical(read_graph(_simplify(exported, spec))))
     onnx.checker.check_model(simplified, full_check=True)
-    expected = [output.numpy() for output in model(torch.from_numpy(image))]
+    with torch.no_grad():
+        expected = [output.numpy() for output in model(torch.from_numpy(image))]
     for stage, candidate in (("export", exported), ("simplification", simplified)):
         _compare(stage, spec, run(candidate, spec, image), expected)
     return simplified
-
-
-def run(model: onnx.ModelProto, spec: Contract, image: NDArray[Any]) -> list[NDArray[np.float32]]:
-    """Outputs of an ONNX model for one image, by ONNX Runtime, in the order of `spec.outputs`."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run([output.name for output in spec.outputs], {spec.input_name: image})  # type: ignore[no-any-return]
 
 
 def _export(model: nn.Module, spec: Contract, image: NDArray[Any], opset: int) -> onnx.ModelProto:
@@ -112,53 +110,17 @@ def _simplify(model: onnx.ModelProto, spec: Contract) -> onnx.ModelProto:
     return _strip(simplified)
 
 
-def _with_biases(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The simplifier drops a convolution's bias of zeros; quantisation and lowering count on one."""
-    channels = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Conv" and len(node.input) == 2:
-            name = node.input[1].removesuffix(".weight") + ".bias"
-            zeros = np.zeros(channels[node.input[1]], np.float32)
-            model.graph.initializer.append(numpy_helper.from_array(zeros, name))
-            node.input.append(name)
-    return model
-
-
-def _name_after_modules(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Name each convolution after its module and what follows it by what it does, tensors like their producers.
-
-    `backbone.stem` is the value before its activation, `backbone.stem.activation` the one after.
-    """
-    outputs = {output.name for output in model.graph.output}
-    renamed: dict[str, str] = {}
-    taken: set[str] = set()
-    for tensor in model.graph.initializer:
-        name = tensor.name.removeprefix("network.").replace(".conv.weight", ".weight").replace(".conv.bias", ".bias")
-        renamed[tensor.name] = tensor.name = name
-    for node in model.graph.node:
-        source = renamed.get(node.input[0], node.input[0])
-        if node.op_type == "Conv":
-            name = renamed[node.input[1]].removesuffix(".weight")
-        elif node.op_type in ("LeakyRelu", "Relu"):
-            name = f"{source}.activation"
-        else:
-            name = f"{source}.{node.op_type.lower()}"
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        node.name = name
-        for index, value in enumerate(node.input):
-            node.input[index] = renamed.get(value, value)
-        for index, value in enumerate(node.output):
-            if value not in outputs:
-                renamed[value] = node.output[index] = name
-    return model
-
-
 def _compare(
     stage: str, spec: Contract, results: list[NDArray[np.float32]], expected: list[NDArray[np.float32]]
 ) -> None:
+    """Raise `ExportError` where an output differs by more than `TOLERANCE` of its own largest value."""
     for output, result, reference in zip(spec.outputs, results, expected, strict=True):
-        difference = float(np.abs(result - reference).max()) if result.shape == reference.shape else float("inf")
+        if result.shape != reference.shape:
+            raise ExportError(f"after {stage}, output {output.name} is {result.shape}, PyTorch's is {reference.shape}")
+        size = max(float(np.abs(reference).max()), SMALLEST)
+        difference = float(np.abs(result - reference).max()) / size
         if not difference <= TOLERANCE:
-            raise ExportError(f"after {stage}, output {output.name} differs from PyTorch by {difference:.2g}")
+            raise ExportError(
+                f"after {stage}, output {output.name} differs from PyTorch by {difference:.2g} of its largest value, "
+                f"{size:.3g}; at most {TOLERANCE:g} is rounding"
+            )

@@ -6,20 +6,18 @@ import math
 
 import onnx
 
+from retinaface_edge.calibration.graph.onnx_graph import constant_of, read_graph, result_of
+from retinaface_edge.calibration.graph.session import inferred_shapes
+
 
 def multiply_accumulates(model: onnx.ModelProto) -> int:
     """Of all convolutions: output elements times weights of one output channel. Padding counts as work done.
 
     Activations, additions and resizing are a hundredth of it and left out, as is usual.
     """
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    shapes = {
-        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in (*inferred.value_info, *inferred.output)
-    }
-    weights = {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
+    shapes = inferred_shapes(model)
     return sum(
-        math.prod(shapes[node.output[0]]) * math.prod(weights[node.input[1]][1:])
-        for node in inferred.node
+        math.prod(shapes[result_of(node)]) * math.prod(constant_of(node, 1).shape[1:])
+        for node in read_graph(model).graph
         if node.op_type == "Conv"
     )

@@ -6,16 +6,16 @@ import re
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import onnx
 import openvino
-from onnx import numpy_helper
 from openvino._offline_transformations import apply_moc_transformations
 
+from retinaface_edge.calibration.graph.onnx_graph import read_graph, to_proto
 from retinaface_edge.runtime.backends.openvino import GRIDS
 from retinaface_edge.runtime.spec import Contract
 
-from ..graph.passes.integer_features import integer_features
+from ..graph.passes.float_biases import float_biases
+from ..graph.passes.integer_features import integer_features, output_grids
 from ..graph.passes.uint8_stem import uint8_stem
 from .tflite import LoweringError
 
@@ -26,12 +26,12 @@ _LAYERS = ("Conv", "LeakyRelu", "Relu", "Clip", "Add", "Concat", "Resize", "MaxP
 
 def lower_openvino(model: onnx.ModelProto, spec: Contract) -> tuple[bytes, bytes]:
     """The IR's XML and its weights, the same bytes for the same model: neither holds a path, a time or a counter."""
-    prepared, grids = integer_features(uint8_stem(with_float_biases(model)))
-    lowered = openvino.Core().read_model(prepared.SerializeToString(deterministic=True))
+    prepared = integer_features(uint8_stem(float_biases(read_graph(model))))
+    lowered = openvino.Core().read_model(to_proto(prepared).SerializeToString(deterministic=True))
     apply_moc_transformations(lowered, cf=True)
     for port, output in zip(lowered.outputs, spec.outputs, strict=True):
         port.get_tensor().set_names({output.name})
-    for name, grid in grids.items():
+    for name, grid in output_grids(prepared).items():
         lowered.set_rt_info(f"{grid.scale!r} {grid.zero_point}", [GRIDS, name])
     _share_constants(lowered)
     _rename(lowered, model)
@@ -49,21 +49,6 @@ def _shortened(xml: bytes) -> bytes:
     for pattern, replacement in _LEFT_OUT:
         xml = re.sub(pattern, replacement, xml)
     return re.sub(rb"<input>.*?</input>", lambda ports: re.sub(rb' precision="\w+"', b"", ports[0]), xml)
-
-
-def with_float_biases(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A QDQ graph with each bias dequantised already: the plugin adds it as floats, and the IR is half as long."""
-    folded = onnx.ModelProto()
-    folded.CopyFrom(model)
-    graph = folded.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in list(graph.node):
-        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
-            integers, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
-            if integers.dtype == np.int32:
-                graph.initializer.append(numpy_helper.from_array(integers.astype(np.float32) * scale, node.output[0]))
-                graph.node.remove(node)
-    return folded
 
 
 def _share_constants(lowered: openvino.Model) -> None:

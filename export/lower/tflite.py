@@ -13,10 +13,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from retinaface_edge.calibration.graph.onnx_graph import read_graph
 from retinaface_edge.runtime.ops.postprocess import Grid
 
 from ..graph.passes.uint8_stem import uint8_stem
-from .tflite_activations import lower_fused, lower_leaky_relu
+from .tflite_activations import lower_leaky_relu, refuse_unfused
 from .tflite_arithmetic import lower_add, lower_scale
 from .tflite_context import LARGEST_SIDE, SHIFT, Context, Lowered, LoweringError, described
 from .tflite_convolutions import lower_conv
@@ -35,7 +36,7 @@ LOWERINGS: Mapping[str, Callable[[Context, ir.Node], None]] = {
     "Add": lower_add,
     "AveragePool": lower_average_pool,
     "Cast": lower_cast,
-    "Clip": lower_fused,
+    "Clip": refuse_unfused,
     "Concat": lower_concat,
     "Conv": lower_conv,
     "DequantizeLinear": lower_dequantize,
@@ -46,7 +47,7 @@ LOWERINGS: Mapping[str, Callable[[Context, ir.Node], None]] = {
     "MaxPool": lower_max_pool,
     "Mul": lower_scale,
     "QuantizeLinear": lower_quantize,
-    "Relu": lower_fused,
+    "Relu": refuse_unfused,
     "Reshape": lower_reshape,
     "Resize": lower_resize,
     "Slice": lower_slice,
@@ -69,15 +70,24 @@ def lower_tflite(model: onnx.ModelProto, grids: Mapping[str, Grid]) -> Graph:
     """
     quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     try:
-        graph = ir.from_proto(model if quantised else uint8_stem(model)).graph
+        model_graph = read_graph(model)
+        graph = (model_graph if quantised else uint8_stem(model_graph)).graph
         context = Context(graph, grids)
         for value in graph.inputs:
             _add_input(context, value)
         for node in graph:
-            _lower(context, node)
+            if node not in context.fused:
+                _lower(context, node)
         return context.finish(graph)
-    except (*MALFORMED, ir.serde.SerdeError) as error:
-        raise LoweringError(f"the graph is malformed ({error!r}); export the model again") from error
+    except (
+        *MALFORMED,
+        RuntimeError,
+    ) as error:  # onnx_ir's own, which quotes the whole graph
+        raise LoweringError(f"the graph is malformed ({_first_cause(error)!r}); export the model again") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _first_cause(error.__cause__)
 
 
 def _add_input(context: Context, value: ir.Value) -> None:

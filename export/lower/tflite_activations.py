@@ -24,11 +24,12 @@ class Activation:
     code: int
 
 
-def fused_activation(context: Context, node: ir.Node) -> Activation:
-    """The activation that alone reads this node's result, if there is one. Raises `LoweringError` for other bounds."""
+def take_activation(context: Context, node: ir.Node) -> Activation:
+    """Fuse the activation that alone reads this node's result, if one does. Raises `LoweringError` for other bounds."""
     reader = only_reader(node)
     if reader is None or reader.op_type not in FUSED:
         return Activation(node, NO_ACTIVATION)
+    context.fused.add(reader)
     if reader.op_type == "Relu":
         return Activation(reader, RELU)
     bounds = clip_bounds(context, reader)
@@ -68,10 +69,9 @@ def is_never_negative(context: Context, value: ir.Value | None) -> bool:
     return False
 
 
-def lower_fused(context: Context, node: ir.Node) -> None:
-    """An activation that its operator has taken along already. Raises `LoweringError` where none has."""
-    if node.outputs[0] not in context.values:
-        raise LoweringError(f"{described(node)} does not follow a convolution that it can be fused with")
+def refuse_unfused(context: Context, node: ir.Node) -> None:
+    """Raise `LoweringError`: only what an operator before it has taken along can be lowered."""
+    raise LoweringError(f"{described(node)} does not follow a convolution that it can be fused with")
 
 
 def lower_leaky_relu(context: Context, node: ir.Node) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .tflite_activations import fused_activation
+from .tflite_activations import take_activation
 from .tflite_context import Context, LoweringError, described, name_of
 
 
@@ -25,7 +25,7 @@ def lower_add(context: Context, node: ir.Node) -> None:
     terms = [context.value(node, 0), context.value(node, 1)]
     if terms[0].shape != terms[1].shape:
         raise LoweringError(f"{described(node)} adds shapes {terms[0].shape} and {terms[1].shape}")
-    activation = fused_activation(context, node)
+    activation = take_activation(context, node)
     options = {"fusedActivationFunction": activation.code}
     context.emit(activation.node, "ADD", terms, terms[0].shape, options)
 
@@ -41,8 +41,6 @@ def _add_constant(context: Context, node: ir.Node, position: int) -> None:
 
 def lower_scale(context: Context, node: ir.Node) -> None:
     """A Mul or Div by constants that no convolution has taken along: a float MUL."""
-    if node.outputs[0] in context.values:
-        return
     position = 1 if context.is_constant(node, 1) or not context.is_constant(node, 0) else 0
     factors = scale_factors(context, node, context.value(node, 1 - position).shape[-1])
     if factors is None:
@@ -51,7 +49,7 @@ def lower_scale(context: Context, node: ir.Node) -> None:
 
 
 def _with_constant(context: Context, node: ir.Node, operator: str, position: int, numbers: NDArray[np.float64]) -> None:
-    source, activation = context.value(node, 1 - position), fused_activation(context, node)
+    source, activation = context.value(node, 1 - position), take_activation(context, node)
     constant = context.add_constant(name_of(node, position), numbers.astype(np.float32))
     options = {"fusedActivationFunction": activation.code}
     context.emit_real(activation.node, operator, [context.real(source), constant], source.shape, options)

@@ -55,6 +55,8 @@ class Context:
             if value.const_value is not None
         }
         self.values: dict[ir.Value, Lowered] = {}
+        self.fused: set[ir.Node] = set()
+        """Nodes that an operator before them has taken along: activations and constant factors."""
         self.tensors: list[Tensor] = []
         self.operators: list[Operator] = []
         pairs = [node for node in graph if node.op_type == "QuantizeLinear"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .tflite_activations import Activation, fused_activation, only_reader
+from .tflite_activations import Activation, only_reader, take_activation
 from .tflite_arithmetic import scale_factors
 from .tflite_context import Constant, Context, Lowered, LoweringError, described, name_of
 from .tflite_windows import SAME, VALID, pad, windows
@@ -44,7 +44,7 @@ def lower_conv(context: Context, node: ir.Node) -> None:
         source = pad(context, node, source, around.padding)
 
     last, weight, bias = _with_scale(context, node, weight, bias)
-    activation = fused_activation(context, last)
+    activation = take_activation(context, last)
     options: dict[str, Any] = {
         "padding": SAME if same else VALID,
         **around.strides,
@@ -106,6 +106,7 @@ def _with_scale(
     factors = scale_factors(context, scale, weight.array.shape[0])
     if factors is None or (weight.scale is not None and factors.min() <= 0.0):
         return node, weight, bias
+    context.fused.add(scale)
     if weight.scale is not None:
         scales = np.broadcast_to(weight.scale, factors.shape) * factors
         return scale, replace(weight, scale=scales.astype(np.float32)), bias

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from retinaface_edge.runtime.mesh.topology import topology
 
-from .mesh_branch import Encoder, encoder_convolutions
-from .retinaface import activate
+from .layers import Activation, activate
+from .mesh_encoder import Encoder, encoder_convolutions
 
 LEVELS = (30, 117, 468)
 """Vertices, coarsest first."""
@@ -25,7 +25,6 @@ CHANNELS = (48, 32, 16)
 ORDER = 3
 LATENT = 128
 SHAPE_AND_TEXTURE = 6
-SLOPE = 0.1
 GREY = 0.5
 LIGHT = (0.0, 0.0, -4.0, 0.3, 0.3, 0.3, 0.7, 0.7, 0.7)
 """Where training begins: a grey face under a white light before it, and most of the light from everywhere."""
@@ -131,7 +130,7 @@ class GraphDecoder(nn.Module):
         x = first(self.spread(code).reshape(len(code), LEVELS[0], -1))
         for index, convolution in enumerate(finer):
             # Interpolation and recursion at once: T_k(L̃)·rise are constants, and read what W_k has mixed already.
-            mixed = torch.einsum("nvi,kio->kvno", activate(x, SLOPE), convolution.weight)
+            mixed = torch.einsum("nvi,kio->kvno", activate(x, Activation.LEAKY_RELU), convolution.weight)
             filtered = self.get_buffer(f"filter{index}") @ mixed.flatten(0, 1).flatten(1)
             x = filtered.reshape(len(filtered), len(code), -1).transpose(0, 1) + convolution.bias
         shaped: Tensor = x + self.mean
@@ -190,13 +189,13 @@ class DeployGraphBranch(nn.Module):
     def forward(self, feature: Tensor) -> tuple[Tensor, ...]:
         x = feature.permute(0, 3, 1, 2)
         for layer in self.encoder:
-            x = activate(layer(x), SLOPE)
-        x = activate(self.coarsest(x), SLOPE).permute(0, 2, 3, 1)
+            x = activate(layer(x), Activation.LEAKY_RELU)
+        x = activate(self.coarsest(x), Activation.LEAKY_RELU).permute(0, 2, 3, 1)
         x = x.reshape(1, x.shape[2], LEVELS[0], CHANNELS[1]).permute(0, 3, 1, 2)
         for index, stage in enumerate(self.stages):
             x = stage(x)  # (1, vertices, n, channels)
             if index + 1 < len(self.stages):
-                x = activate(x, SLOPE)
+                x = activate(x, Activation.LEAKY_RELU)
             x = x.permute(0, 3, 2, 1)
         x = x.permute(0, 2, 3, 1).reshape(1, 1, x.shape[2], -1)
         return (self.mean(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1),)

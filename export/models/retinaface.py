@@ -1,32 +1,29 @@
-"""RetinaFace with a MobileNetV1 backbone, in its training form (batch norm, two-class logits, mean-subtracted input).
+"""RetinaFace in its training form: batch norm, two-class logits, normalised input; on any backbone.
 
-Sources: RetinaFace (arXiv 1905.00641, section 3 and 4.2) for the detector, MobileNets (arXiv 1704.04861, table 1) for
-the backbone, FPN (arXiv 1612.03144), SSH (arXiv 1708.03979, section 3.2) for the context modules.
+Source: RetinaFace (arXiv 1905.00641, sections 3 and 4.2). Slim and RFB have the same heads without a pyramid.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-SLOPE = 0.1
-ANCHORS = 2
-# MobileNets, table 1, up to the last stage used: channels at width 1 and stride of each depthwise-separable block,
-# grouped into the three stages whose ends have strides 8, 16 and 32.
-STAGES = (
-    ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)),
-    ((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
-    ((1024, 2), (1024, 1)),
-)
+from .backbones import Backbone, BackboneError, Table, backbone_table
+from .layers import Activation, Convolution
+from .neck import Context, Pyramid, Upsampling
+
+WIDEST_LEAKY = 64
+"""With more channels the pyramid and the context modules use ReLU, as the published training code does."""
+COARSEST = 32
+"""Stride of the deepest features of a backbone; a pyramid's coarser level is made of them."""
 
 
 class Predictions(NamedTuple):
-    """Raw predictions, one tensor a stride (8, 16, 32), NCHW, anchors along the channels.
+    """Raw predictions, one tensor per stride, NCHW, anchors along the channels.
 
-    `scores` have 2 channels an anchor (background, face), `boxes` 4, `landmarks` 10.
+    `scores` have 2 channels per anchor (background, face), `boxes` 4, `landmarks` 2 per landmark.
     """
 
     scores: tuple[Tensor, ...]
@@ -34,117 +31,107 @@ class Predictions(NamedTuple):
     landmarks: tuple[Tensor, ...]
 
 
-class ConvNorm(nn.Module):
-    """Convolution, batch norm and LeakyReLU; a slope of 0 is ReLU."""
+@dataclass(frozen=True)
+class Architecture:
+    """All that decides the shapes of a RetinaFace's weights.
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, slope: float = SLOPE
-    ) -> None:
+    `channels` are the pyramid's, None for a backbone whose features the heads read directly; `strides` of the levels,
+    finest first; `anchors` per cell of each level; `landmarks` per face; `upsampling` in the pyramid.
+
+    Raises `BackboneError` where they do not fit.
+    """
+
+    backbone: Table
+    channels: int | None = 64
+    strides: tuple[int, ...] = (8, 16, 32)
+    anchors: tuple[int, ...] = (2, 2, 2)
+    landmarks: int = 5
+    upsampling: Upsampling = Upsampling.NEAREST
+
+    def __post_init__(self) -> None:
+        known = {*self.backbone.levels, *((2 * COARSEST,) if self.channels else ())}
+        if list(self.strides) != [s for s in sorted(known) if self.strides[0] <= s <= self.strides[-1]]:
+            raise BackboneError(f"{self.backbone.title} has no levels of strides {', '.join(map(str, self.strides))}")
+        if len(self.anchors) != len(self.strides) or min(self.anchors) < 1 or self.landmarks < 1:
+            raise BackboneError(f"{len(self.strides)} levels need as many numbers of anchors, each at least one")
+        if (self.channels is None) != (self.backbone.pyramid is None):
+            raise BackboneError(f"{self.backbone.title} is used {'without' if self.channels else 'with'} a pyramid")
+        if self.channels is not None and (self.channels < 4 or self.channels % 4):
+            raise BackboneError(
+                f"a pyramid of {self.channels} channels: the context modules need a multiple of 4 channels"
+            )
+
+    @property
+    def tapped(self) -> tuple[int, ...]:
+        """Strides whose features the backbone gives."""
+        return tuple(stride for stride in self.strides if not self.channels or stride <= COARSEST)
+
+    @property
+    def head_inputs(self) -> tuple[int, ...]:
+        """Channels that the heads of each level read."""
+        if self.channels is not None:
+            return (self.channels,) * len(self.strides)
+        return tuple(self.backbone.channels(stride) for stride in self.strides)
+
+
+def architecture(backbone: str = "mobilenet_v1_0.25", channels: int | None = None) -> Architecture:
+    """The published detector on that backbone; `channels` of the pyramid if they are others than the published.
+
+    Raises `BackboneError` for a backbone that does not exist.
+    """
+    table = backbone_table(backbone)
+    if table.pyramid is None:
+        return Architecture(table, None, (8, 16, 32, 64), (3, 2, 2, 3))
+    return Architecture(table, channels or table.pyramid)
+
+
+class SeparableHead(nn.Module):
+    """A 3×3 depthwise convolution with ReLU and a 1×1 convolution, both biased: a head of the one-megabyte nets."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-        self.slope = slope
-
-    def forward(self, x: Tensor) -> Tensor:
-        return activate(self.norm(self.conv(x)), self.slope)
-
-
-class SeparableBlock(nn.Module):
-    """A 3×3 depthwise and a 1×1 convolution."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.depthwise = ConvNorm(inputs, inputs, 3, stride, groups=inputs)
-        self.pointwise = ConvNorm(inputs, outputs, 1)
+        depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs)
+        self.depthwise = Convolution(depthwise, Activation.RELU)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(x))  # type: ignore[no-any-return]
 
 
-class Backbone(nn.Module):
-    """MobileNetV1 without its classifier; gives the features at strides 8, 16 and 32."""
-
-    def __init__(self, width: float) -> None:
-        super().__init__()
-        channels = round(32 * width)
-        self.stem = ConvNorm(3, channels, 3, stride=2)
-        stages = []
-        for stage in STAGES:
-            blocks = []
-            for full, stride in stage:
-                outputs = round(full * width)
-                blocks.append(SeparableBlock(channels, outputs, stride))
-                channels = outputs
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.ModuleList(stages)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        features = []
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features
-
-
-class Pyramid(nn.Module):
-    """FPN: 1×1 lateral convolutions, nearest-neighbour upsampling, and a 3×3 convolution after each sum."""
-
-    def __init__(self, inputs: list[int], channels: int, slope: float) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleList(ConvNorm(n, channels, 1, slope=slope) for n in inputs)
-        self.merge = nn.ModuleList(ConvNorm(channels, channels, 3, slope=slope) for _ in inputs[1:])
-
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        levels = [lateral(feature) for lateral, feature in zip(self.lateral, features, strict=True)]
-        for index in reversed(range(len(levels) - 1)):
-            above = functional.interpolate(levels[index + 1], scale_factor=2.0, mode="nearest")
-            levels[index] = self.merge[index](levels[index] + above)
-        return levels
-
-
-class Context(nn.Module):
-    """SSH context module: receptive fields of 3×3, 5×5 and 7×7 by stacked 3×3 convolutions, concatenated.
-
-    The paper applies ReLU to the concatenation; applied to its parts it gives the same and fuses into convolutions.
-    """
-
-    def __init__(self, channels: int, slope: float) -> None:
-        super().__init__()
-        half, quarter = channels // 2, channels // 4
-        self.conv3 = ConvNorm(channels, half, 3, slope=0.0)
-        self.conv5_1 = ConvNorm(channels, quarter, 3, slope=slope)
-        self.conv5_2 = ConvNorm(quarter, quarter, 3, slope=0.0)
-        self.conv7_2 = ConvNorm(quarter, quarter, 3, slope=slope)
-        self.conv7_3 = ConvNorm(quarter, quarter, 3, slope=0.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        shared = self.conv5_1(x)
-        return torch.cat([self.conv3(x), self.conv5_2(shared), self.conv7_3(self.conv7_2(shared))], dim=1)
-
-
 class RetinaFace(nn.Module):
-    """The detector. Input: float32 NCHW, BGR, the mean colour already subtracted. Output: `Predictions`.
+    """The detector. Input: float32 NCHW, normalised as the checkpoint wants it. Output: `Predictions`."""
 
-    `width` multiplies the backbone's channels (0.25 in the checkpoints in use), `channels` is the pyramid's. With more
-    than 64 of them the pyramid and the context modules use ReLU, as the published training code does.
-    """
-
-    def __init__(self, width: float = 0.25, channels: int = 64) -> None:
+    def __init__(self, shape: Architecture) -> None:
         super().__init__()
-        self.width, self.channels = width, channels
-        slope = SLOPE if channels <= 64 else 0.0
-        self.backbone = Backbone(width)
-        self.pyramid = Pyramid([round(stage[-1][0] * width) for stage in STAGES], channels, slope)
-        self.context = nn.ModuleList(Context(channels, slope) for _ in STAGES)
-        self.score = nn.ModuleList(nn.Conv2d(channels, 2 * ANCHORS, 1) for _ in STAGES)
-        self.box = nn.ModuleList(nn.Conv2d(channels, 4 * ANCHORS, 1) for _ in STAGES)
-        self.landmark = nn.ModuleList(nn.Conv2d(channels, 10 * ANCHORS, 1) for _ in STAGES)
+        self.architecture = shape
+        table, channels = shape.backbone, shape.channels
+        self.backbone = Backbone(table, shape.tapped)
+        self.pyramid: Pyramid | None = None
+        self.context: nn.ModuleList | None = None
+        if channels is not None:
+            activation = Activation.LEAKY_RELU if channels <= WIDEST_LEAKY else Activation.RELU
+            inputs = [table.channels(stride) for stride in shape.tapped]
+            self.pyramid = Pyramid(inputs, channels, activation, shape.strides[-1] > COARSEST, shape.upsampling)
+            self.context = nn.ModuleList(Context(channels, activation) for _ in shape.strides)
+        self.score = _head(shape, 2)
+        self.box = _head(shape, 4)
+        self.landmark = _head(shape, 2 * shape.landmarks)
+
+    @property
+    def channels(self) -> int:
+        """Of the features that all heads read. Raises `BackboneError` where levels differ in them."""
+        if self.architecture.channels is None:
+            raise BackboneError(
+                f"{self.architecture.backbone.title} has no pyramid, so no dense branch; choose another backbone"
+            )
+        return self.architecture.channels
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The context modules' outputs at strides 8, 16 and 32, which all heads read."""
-        levels = self.pyramid(self.backbone(x))
-        return [context(level) for context, level in zip(self.context, levels, strict=True)]
+        """What all heads read, one tensor per stride: the context modules' outputs, or the backbone's features."""
+        levels: list[Tensor] = self.backbone(x)
+        if self.pyramid is None or self.context is None:
+            return levels
+        return [context(level) for context, level in zip(self.context, self.pyramid(levels), strict=True)]
 
     def forward(self, x: Tensor) -> Predictions:
         return self.predict(self.features(x))
@@ -155,6 +142,15 @@ class RetinaFace(nn.Module):
         return Predictions(*(tuple(conv(x) for conv, x in zip(head, levels, strict=True)) for head in heads))
 
 
-def activate(x: Tensor, slope: float) -> Tensor:
-    """LeakyReLU of that slope; ReLU for 0."""
-    return functional.leaky_relu(x, slope) if slope else functional.relu(x)
+def _head(shape: Architecture, values: int) -> nn.ModuleList:
+    """One head: a convolution per level with `values` channels per anchor."""
+    levels = list(zip(shape.head_inputs, shape.anchors, strict=True))
+    if shape.channels is not None:
+        return nn.ModuleList(nn.Conv2d(inputs, anchors * values, 1) for inputs, anchors in levels)
+    last_inputs, last_anchors = levels[-1]
+    return nn.ModuleList(
+        (
+            *(SeparableHead(inputs, anchors * values) for inputs, anchors in levels[:-1]),
+            nn.Conv2d(last_inputs, last_anchors * values, 3, padding=1),
+        )
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -59,6 +60,39 @@ def percent(text: str) -> float:
 def share(text: str) -> float:
     """A number from 0 to 1."""
     return _number_up_to(1.0, text)
+
+
+def anchors(text: str) -> tuple[tuple[int, ...], ...]:
+    """Anchor sizes by level, the finest first: `16,32/64,128/256,512`."""
+    try:
+        levels = tuple(tuple(positive(size) for size in level.split(",")) for level in text.split("/"))
+    except argparse.ArgumentTypeError:
+        levels = ()
+    if not levels:
+        raise argparse.ArgumentTypeError(f"{text!r} is not sizes by level, for instance 16,32/64,128/256,512")
+    return levels
+
+
+def three_numbers(text: str) -> tuple[float, float, float]:
+    """One number per colour: `104,117,123`."""
+    first, second, third = _numbers(text, 3)
+    return first, second, third
+
+
+def two_numbers(text: str) -> tuple[float, float]:
+    """Two numbers: `0.1,0.2`."""
+    first, second = _numbers(text, 2)
+    return first, second
+
+
+def _numbers(text: str, count: int) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers with commas between them")
+    return numbers
 
 
 def _number_up_to(most: float, text: str) -> float:

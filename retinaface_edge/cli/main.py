@@ -16,6 +16,7 @@ from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 from .bench import add_bench
 from .build import add_build
 from .completion import add_completion
+from .cost import add_cost
 from .detect import add_detect
 from .exit_codes import GOOD, INTERRUPTED, fail
 from .judge import add_judge
@@ -35,14 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.extra or not error.name or error.name.startswith("retinaface_edge"):
             raise
         return fail(f"{options.verb} needs {error.name}; run: pip install 'retinaface-edge[{options.extra}]'")
-    except BrokenPipeError:  # the reader of our output went away, for instance `head`
+    except BrokenPipeError:  # the reader of our output has closed it, for instance `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return fail(f"{where}{error.strerror or error}")
     except KeyboardInterrupt as interrupt:
-        traceback.clear_frames(interrupt.__traceback__)  # ends what was under way, worker processes too
+        traceback.clear_frames(interrupt.__traceback__)  # ends generators and with them worker processes
         print("retinaface-edge: interrupted; nothing was left half-written", file=sys.stderr)
         return INTERRUPTED
 
@@ -58,6 +59,7 @@ def command_line() -> argparse.ArgumentParser:
     add_build(verbs)
     add_detect(verbs)
     add_bench(verbs)
+    add_cost(verbs)
     add_system(verbs)
     add_completion(verbs, parser)
     add_judge(verbs)

@@ -1,4 +1,4 @@
-"""Progress for a person waiting, on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""Progress on standard error: a bar on a terminal, one line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(text: str) -> None:
-    """One line for the person waiting."""
+    """Print one line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
-def bar(items: Iterable[Any]) -> Iterator[Any]:
-    """Iterate over `items`, showing how many are done and how many seconds are left."""
-    total = len(items) if isinstance(items, Sized) else 0
+def bar(items: Iterable[Any], total: int = 0) -> Iterator[Any]:
+    """Iterate over `items`, showing how many are done and how many seconds are left.
+
+    `total` is their number where they have no length.
+    """
+    total = len(items) if isinstance(items, Sized) else total
     terminal = sys.stderr.isatty()
     started = shown = time.monotonic()
     for done, item in enumerate(items, start=1):

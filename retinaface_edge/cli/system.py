@@ -14,7 +14,7 @@ from .exit_codes import BAD_INPUT, GOOD
 
 
 def verify(options: argparse.Namespace) -> int:
-    """`verify`: every byte is as it was built."""
+    """`verify`: check that every byte is as it was built."""
     from retinaface_edge.runtime.bundle.signature import configured_key
 
     key = options.key or configured_key()
@@ -25,7 +25,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def inspect(options: argparse.Namespace) -> int:
-    """`inspect`: the manifest for people."""
+    """`inspect`: print the manifest for a reader."""
     bundle = Bundle.load(options.bundle)
     spec, provenance = bundle.spec, bundle.manifest["provenance"]
     print(f"bundle      {bundle.path} (format {bundle.manifest['format_version']})")
@@ -51,7 +51,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """`doctor`: what this machine can do, in ten lines."""
+    """`doctor`: print what this machine can run."""
     from retinaface_edge.benchmarks.doctor import doctor_text
 
     print(doctor_text())
@@ -62,9 +62,11 @@ def add_system(verbs: Verbs) -> None:
     """Add the verbs and their arguments."""
     verb = add_verb(verbs, "verify", verify, "check every byte of a bundle", "verify bundle")
     verb.add_argument("bundle", type=Path)
-    verb.add_argument("--key", type=Path, metavar="PUB", help="have it signed by this Ed25519 public key (PEM), too")
-    add_verb(verbs, "doctor", doctor, "say what this machine can do", "doctor")
-    verb = add_verb(verbs, "inspect", inspect, "show what a bundle holds", "inspect bundle")
+    verb.add_argument(
+        "--key", type=Path, metavar="PUB", help="also check the signature with this Ed25519 public key (PEM)"
+    )
+    add_verb(verbs, "doctor", doctor, "show what this machine can run", "doctor")
+    verb = add_verb(verbs, "inspect", inspect, "show what is in a bundle", "inspect bundle")
     verb.add_argument("bundle", type=Path)
-    verb.add_argument("--sbom", type=Path, metavar="FILE", help="write its bill of materials (CycloneDX 1.6, JSON)")
-    verb.add_argument("--model-card", type=Path, metavar="FILE", help="write its model card (Markdown)")
+    verb.add_argument("--sbom", type=Path, metavar="FILE", help="write a bill of materials (CycloneDX 1.6, JSON)")
+    verb.add_argument("--model-card", type=Path, metavar="FILE", help="write a model card (Markdown)")

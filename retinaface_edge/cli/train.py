@@ -1,4 +1,4 @@
-"""The verbs that train: `train-mesh` and `train`. The work is done in `training`."""
+"""The verbs that train: `train-mesh` and `train`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .exit_codes import GOOD
 
 
 def train_mesh(options: argparse.Namespace) -> int:
-    """`train-mesh`: a dense branch for a checkpoint, from photographs without labels."""
+    """`train-mesh`: train a dense branch for a checkpoint on photographs without labels."""
     import torch
 
     from retinaface_edge.export.checkpoints.demo import demo_checkpoint
-    from retinaface_edge.export.checkpoints.families import read_checkpoint
+    from retinaface_edge.export.checkpoints.source import read_checkpoint
     from retinaface_edge.export.models.mesh_branch import branch_file
     from retinaface_edge.export.stage_cache import default_folder
     from retinaface_edge.runtime.io.atomic import write_whole
@@ -56,28 +56,28 @@ def add_train(verbs: Verbs) -> None:
         "train-mesh",
         train_mesh,
         "add the dense 3D face to a checkpoint",
-        "train-mesh --checkpoint model.pth --images photos --teacher face_landmark.tflite --output mesh.npz",
+        "train-mesh --checkpoint model.pth --images photos --teacher face_landmark.tflite --output mesh.safetensors",
         extra="build",
     )
     parser.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
     parser.add_argument(
-        "--images", type=Path, nargs="+", required=True, metavar="DIR", help="photographs with faces; no labels needed"
+        "--images", type=Path, nargs="+", required=True, metavar="DIR", help="photographs with faces, without labels"
     )
     parser.add_argument(
         "--teacher", type=Path, required=True, metavar="FILE", help="MediaPipe's 468-point network (.tflite)"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write the branch (.npz)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the branch to write (.safetensors)")
     parser.add_argument(
         "--decoder",
         choices=("linear", "graph"),
         default="linear",
-        help="linear, or the paper's graph convolutions with its pixel loss (default: %(default)s)",
+        help="linear, or graph convolutions with the pixel loss (default: %(default)s)",
     )
     parser.add_argument("--canvases", type=positive, default=12000, help="augmented pictures (default: %(default)s)")
-    parser.add_argument("--epochs", type=positive, default=40, help="passes over them (default: %(default)s)")
+    parser.add_argument("--epochs", type=positive, default=40, help="passes over these (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=2, help="threads of each library (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of augmentation and training (default: %(default)s)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where answers and views are kept (0.4 GB)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of augmentation and training (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="cache of intermediate results (0.4 GB)")
 
     parser = add_verb(
         verbs,
@@ -88,24 +88,28 @@ def add_train(verbs: Verbs) -> None:
         extra="build",
     )
     parser.add_argument("--checkpoint", type=Path, help="a .pth or .onnx RetinaFace (default: the demo's weights)")
-    parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="WIDER FACE with landmarks")
+    parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="WIDER FACE labels with landmarks")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write the weights (.pth)")
     parser.add_argument("--size", type=size, default=(640, 480), help="network input (default: 640x480)")
     parser.add_argument("--steps", type=positive, default=1000, help="default: %(default)s")
-    parser.add_argument("--batch", type=positive, default=4, help="pictures a step (default: %(default)s)")
+    parser.add_argument("--batch", type=positive, default=4, help="pictures per step (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate (default: %(default)s)")
-    parser.add_argument("--every", type=positive, default=10, help="steps between losses shown (default: %(default)s)")
+    parser.add_argument(
+        "--every", type=positive, default=10, help="print the loss every so many steps (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of everything drawn (default: %(default)s)")
-    parser.add_argument("--no-augmentation", action="store_true", help="pictures as they are, to see it overfit")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random choices (default: %(default)s)")
+    parser.add_argument(
+        "--no-augmentation", action="store_true", help="use pictures unchanged, for instance to test overfitting"
+    )
 
 
 def train(options: argparse.Namespace) -> int:
-    """`train`: fine-tune a detector on labels with landmarks."""
+    """`train`: fine-tune a detector on labels with five landmarks."""
     import torch
 
     from retinaface_edge.export.checkpoints.demo import demo_checkpoint
-    from retinaface_edge.export.checkpoints.families import read_checkpoint
+    from retinaface_edge.export.checkpoints.source import read_checkpoint
     from retinaface_edge.runtime.spec import Spec
     from retinaface_edge.training.finetune import train as fine_tune
     from retinaface_edge.training.label_files import read_labels

@@ -4,20 +4,18 @@
  *     ./example frame.ppm input.raw                 writes the network's input, uint8 NHWC
  *     ./example frame.ppm input.raw outputs.txt     ... and prints the faces in its raw outputs
  *
- * frame.ppm is a binary PPM (P6, RGB). outputs.txt has a line for each output, by head (score, box, landmark), then by
- * rising stride:  FILE  float32|int8|uint8  SCALE  ZERO_POINT
+ * frame.ppm is a binary PPM (P6, RGB). outputs.txt has a line for each output, by head (<heads>), then by rising
+ * stride:  FILE  float32|int8|uint8  SCALE  ZERO_POINT
  */
 #include "retinaface_edge.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MAX_FACES = 256 };
-
 static rfe_letterbox box;
 static uint8_t input[RFE_INPUT_BYTES];
-static rfe_candidate candidates[RFE_ANCHORS];
-static rfe_face faces[MAX_FACES];
+static rfe_candidate candidates[RFE_MAX_CANDIDATES];
+static rfe_face faces[RFE_MAX_FACES];
 
 static void fail(const char *what, const char *name) {
     fprintf(stderr, "example: %s: %s\n", name, what);
@@ -53,9 +51,6 @@ static uint8_t *read_ppm(const char *name, int32_t *width, int32_t *height) {
     *height = h;
     return pixels;
 }
-
-/* Values an anchor has in each head. */
-static const size_t channels[3] = {1, 4, 10};
 
 static void read_output(const char *name, const char *type, size_t values, rfe_output *output) {
     size_t bytes = values;
@@ -97,7 +92,7 @@ static void read_outputs(const char *name, rfe_output outputs[RFE_OUTPUTS]) {
         }
         outputs[i].scale = scale;
         outputs[i].zero_point = zero_point;
-        read_output(path, type, (size_t)rfe_anchors_of(i % RFE_LEVELS) * channels[i / RFE_LEVELS], &outputs[i]);
+        read_output(path, type, (size_t)rfe_anchors_of(i % RFE_LEVELS) * (size_t)rfe_channels[i / RFE_LEVELS], &outputs[i]);
     }
     fclose(file);
 }
@@ -127,15 +122,17 @@ int main(int argc, char **argv) {
     }
     if (argc == 4) {
         read_outputs(argv[3], outputs);
-        count = rfe_postprocess(outputs, &box, 0.5, 0.4, candidates, RFE_ANCHORS, faces, MAX_FACES);
+        count = rfe_postprocess(outputs, &box, 0.5, 0.4, candidates, RFE_MAX_CANDIDATES, faces, RFE_MAX_FACES);
         for (int32_t i = 0; i < count; i++) {
             printf("%.6f", faces[i].score);
             for (int32_t k = 0; k < 4; k++) {
                 printf(" %.6f", faces[i].box[k]);
             }
-            for (int32_t k = 0; k < 10; k++) {
+            /* <landmarks> */
+            for (int32_t k = 0; k < 2 * RFE_LANDMARKS; k++) {
                 printf(" %.6f", faces[i].landmarks[k]);
             }
+            /* </landmarks> */
             printf("\n");
         }
         for (int32_t i = 0; i < RFE_OUTPUTS; i++) {

@@ -1,5 +1,5 @@
 /* The dense branch before and after its network, beside retinaface_edge.h: faces become descriptions, and what the
- * network says of them becomes vertices in pixels of the frame. A header, no allocation, C99.
+ * network says of them becomes vertices in pixels of the frame. No allocation; C99, or C++11 and later.
  *
  *   rfe_mesh_describe(features, &box, &face, described)     RFE_MESH_INPUTS floats for each face
  *   ... run the branch on RFE_MESH_BATCH of them ...
@@ -10,11 +10,12 @@
 
 #include "retinaface_edge.h"
 
-/* <constants> of the dense branch that this header was written for */
-#define RFE_MESH_CHANNELS 64
-#define RFE_MESH_BATCH 8
-#define RFE_MESH_VERTICES 468
-/* </constants> */
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The dense branch that this header was written for. */
+/* <constants> */
 #define RFE_MESH_INPUTS (RFE_LEVELS * 5 * RFE_MESH_CHANNELS + 12)
 
 /* Centre and size of a face's box in pixels of the input; size is the square root of its area. */
@@ -32,7 +33,7 @@ static inline double rfe_mesh_frame(const rfe_letterbox *box, const rfe_face *fa
 
 /* A position along one axis of `cells` cells: its first cell, and the share of the next. */
 static inline double rfe_mesh_cell(double position, int32_t cells, int32_t *first) {
-    const double inside = position < 0.0 ? 0.0 : position > cells - 1.0 ? cells - 1.0 : position;
+    const double inside = !(position > 0.0) ? 0.0 : position > cells - 1.0 ? cells - 1.0 : position; /* NaN is 0 */
     *first = (int32_t)inside < cells - 2 ? (int32_t)inside : cells - 2;
     return inside - *first;
 }
@@ -46,8 +47,8 @@ static inline void rfe_mesh_describe(const rfe_output features[RFE_LEVELS], cons
     float *next = described;
     for (int32_t level = 0; level < RFE_LEVELS; level++) {
         const double stride = rfe_strides[level];
-        const int32_t width = RFE_INPUT_WIDTH / rfe_strides[level];
-        const int32_t height = RFE_INPUT_HEIGHT / rfe_strides[level];
+        const int32_t width = rfe_columns_of(level);
+        const int32_t height = rfe_rows_of(level);
         for (size_t point = 0; point < 5; point++) {
             int32_t left;
             int32_t top;
@@ -89,5 +90,9 @@ static inline void rfe_mesh_place(const rfe_output *vertices, int32_t column, co
         points[3 * i + 2] = rfe_real(vertices, first + 2) * size * depth;
     }
 }
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
 
 #endif

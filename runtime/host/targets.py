@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SpecError
+from ..records import from_json
 
 TARGET_FILE = Path(__file__).parent / "targets.json"
 BUDGET_FILE = Path(__file__).parent / "budgets.json"
@@ -68,7 +69,8 @@ def read_budget(name: str) -> Budget:
     """The budget of that name. Raises `SpecError` naming those that there are."""
     if name not in BUDGETS:
         raise SpecError(f"there is no budget {name!r}; choose one of: {', '.join(BUDGETS)}")
-    return Budget(name, **json.loads(BUDGET_FILE.read_text(encoding="utf-8"))[name])
+    fields = json.loads(BUDGET_FILE.read_text(encoding="utf-8"))[name]
+    return from_json(Budget, {"name": name, **fields}, name)
 
 
 def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
+from .faces import Face
 from .letterbox import check_frame
-from .postprocess import Face
 
 # Left eye, right eye, nose, left and right mouth corner in a crop of 112 × 112, as published with ArcFace
 # (arXiv 1801.07698) in its reference implementation, InsightFace.
@@ -21,17 +21,23 @@ TEMPLATE = np.array(
 )
 
 
-def aligned(image: NDArray[np.uint8], face: Face, size: int = TEMPLATE_SIZE) -> NDArray[np.uint8]:
+def aligned(
+    image: NDArray[np.uint8], face: Face, size: int = TEMPLATE_SIZE, template: NDArray[np.float64] = TEMPLATE
+) -> NDArray[np.uint8]:
     """The crop of `face`, uint8 of shape (size, size, 3), or (size, size) for a grey image; channels as in `image`.
 
     `image` is the frame that `face` was found in, uint8 of shape (h, w, 3) or (h, w). Pixels are taken by bilinear
-    interpolation, and what lies outside the image is black. Raises `ImageError` for another array, a size below 1, or
-    landmarks that are all at one point.
+    interpolation, and what lies outside the image is black. `template` (k, 2) is where the landmarks belong in a crop
+    of 112 × 112: ArcFace's five points, unless others are given. Raises `ImageError` for another array, a size below 1,
+    another number of landmarks than the template has, or landmarks that are all at one point.
     """
     pixels = check_frame(image)
     if size < 1:
         raise ImageError(f"an aligned crop must be at least 1 pixel wide, not {size}")
-    matrix = similarity(TEMPLATE * (size / TEMPLATE_SIZE), np.array(face.landmarks, np.float64))
+    landmarks = np.array(face.landmarks, np.float64).reshape(-1, 2)
+    if landmarks.shape != template.shape:
+        raise ImageError(f"the template has {len(template)} points, and the face has {len(landmarks)} landmarks")
+    matrix = similarity(template * (size / TEMPLATE_SIZE), landmarks)
     y, x = np.mgrid[:size, :size].astype(np.float64)
     return _sample(
         pixels, matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2], matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]

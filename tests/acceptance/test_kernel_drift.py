@@ -11,7 +11,7 @@ import pytest
 from acceptance.bars.kernel_drift import KERNELS, Drift, drift, kernel_drift, kernel_faces
 from retinaface_edge.calibration.dataset.image_set import image_folder
 from retinaface_edge.calibration.recipe import read_recipe
-from retinaface_edge.export.build import build
+from retinaface_edge.export.build import BuildRequest, build
 from retinaface_edge.export.checkpoints.demo import demo_file
 from retinaface_edge.runtime import Bundle, Detector, Faces, Spec
 from retinaface_edge.runtime.io.images import read_image
@@ -32,8 +32,12 @@ def found(photo_bundle: Bundle, frames: list[np.ndarray]) -> dict[str, list[Face
 def test_xnnpack_gives_the_references_faces_to_the_bit_where_all_is_integers(
     shared: Path, spec: Spec, stages: Path, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
-    images = image_folder(spec, shared / "calibration", 100)
-    integers = build(demo_file(), spec, images, read_recipe("fast"), tmp_path / "fast", cache=stages)
+    images = image_folder(shared / "calibration", 100)
+    integers = build(
+        BuildRequest(
+            demo_file(), (spec.width, spec.height), images, read_recipe("fast"), tmp_path / "fast", cache=stages
+        )
+    )
     few = frames[::4]
     ours, theirs = (kernel_faces(integers, few, name) for name in ("xnnpack", "reference"))
     assert sum(map(len, theirs)) > 150

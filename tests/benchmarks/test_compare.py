@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinaface_edge.benchmarks.accuracy.average_precision import Judged, average_precision_of
-from retinaface_edge.benchmarks.accuracy.compare import bootstrap_average_precision, compare_results
+from retinaface_edge.benchmarks.accuracy.compare import Comparable, bootstrap_average_precision, compare_results
 from retinaface_edge.benchmarks.accuracy.datasets import AP50, WIDER
+from retinaface_edge.benchmarks.accuracy.result import (
+    ImagesInCommon,
+    JudgedImage,
+    Verdict,
+    scores_of,
+    verdicts_of,
+)
 from retinaface_edge.benchmarks.accuracy.wider_protocol import wider_average_precision
-from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError
-from retinaface_edge.benchmarks.results import judged_from, judged_json
+from retinaface_edge.benchmarks.errors import MeasurementError
+from retinaface_edge.benchmarks.results import ImageSet, MeasuredNetwork
+from retinaface_edge.runtime.records import from_json, to_json
 
 PICTURES = 60
 
@@ -29,14 +38,22 @@ def judged(random: np.random.Generator, chance: float, pictures: int = PICTURES)
     return found
 
 
-def result(rows: list[Judged], **changes: Any) -> dict[str, Any]:
-    per_image = [{"image": f"{i}.jpg", **judged_json({"faces": row})} for i, row in enumerate(rows)]
-    return {
-        "kind": "eval", "scale": "vga", "input": "640x480", "score_threshold": 0.5, "set": {"protocol": AP50},
-        "environment": {"numpy": "2"}, "artifacts": [{"name": "x int8", "digest": "1", "bytes": 1}],
-        "images": {"count": len(rows), "digest": "d"}, "results": [{"artifact": "x int8", "per_image": per_image}],
+def result(rows: list[Judged], **changes: Any) -> Comparable:
+    images = tuple(
+        JudgedImage(f"{i}.jpg", scores_of({"faces": row}), verdicts_of({"faces": row})) for i, row in enumerate(rows)
+    )
+    return replace(
+        Comparable(
+            kind="eval",
+            conditions={"scale": "vga", "input size": "640x480", "threshold": 0.5},
+            protocol=AP50,
+            rows={"x int8": images},
+            images=ImageSet(len(rows), "d"),
+            environment={"numpy": "2"},
+            networks=(MeasuredNetwork("x int8", 1, "1"),),
+        ),
         **changes,
-    }  # fmt: skip
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.2, 1.0))
@@ -56,15 +73,15 @@ def test_every_draw_is_the_ap_of_the_set_with_its_pictures_repeated(seed: int, c
 
 def test_the_same_twice_is_the_same() -> None:
     rows = judged(np.random.default_rng(0), 0.7)
-    (change,) = compare_results(result(rows), result(rows))["changes"]
-    assert (change["verdict"], change["low"], change["high"]) == ("same", 0.0, 0.0)
+    (change,) = compare_results(result(rows), result(rows)).changes
+    assert (change.verdict, change.difference_low, change.difference_high) == (Verdict.SAME, 0.0, 0.0)
 
 
 def test_a_change_that_is_there_is_seen_and_its_direction_told() -> None:
     random = np.random.default_rng(1)
     low, high = judged(random, 0.4), judged(random, 0.9)
-    assert compare_results(result(low), result(high))["changes"][0]["verdict"] == "better"
-    assert compare_results(result(high), result(low))["changes"][0]["verdict"] == "worse"
+    assert compare_results(result(low), result(high)).changes[0].verdict == Verdict.BETTER
+    assert compare_results(result(high), result(low)).changes[0].verdict == Verdict.WORSE
 
 
 def test_noise_is_called_noise_about_as_often_as_the_interval_says() -> None:
@@ -72,19 +89,27 @@ def test_noise_is_called_noise_about_as_often_as_the_interval_says() -> None:
     for seed in range(40):
         random = np.random.default_rng(100 + seed)
         pair = compare_results(result(judged(random, 0.7)), result(judged(random, 0.7)), seed)
-        verdicts.append(pair["changes"][0]["verdict"])
-    assert verdicts.count("noise") >= 34
+        verdicts.append(pair.changes[0].verdict)
+    assert verdicts.count(Verdict.NOISE) >= 34
 
 
 def test_only_common_pictures_are_compared_and_unlike_conditions_are_told() -> None:
     rows = judged(np.random.default_rng(2), 0.7)
-    other = result(rows[:40], environment={"numpy": "3"}, images={"count": 40, "digest": "e"})
+    other = result(rows[:40], environment={"numpy": "3"}, images=ImageSet(40, "e"))
     found = compare_results(result(rows), other)
-    assert found["images"] == {"count": 40, "in_a": 60, "in_b": 40}
-    assert "numpy differs: 2 and 3" in found["notes"] and "x int8 is the same in both" in found["notes"]
+    assert found.images == ImagesInCommon(count=40, in_a=60, in_b=40)
+    assert "numpy differs: 2 and 3" in found.notes and "x int8 is the same in both" in found.notes
 
 
-@pytest.mark.parametrize("changes", [{"scale": "original"}, {"kind": "drift"}, {"score_threshold": 0.3}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "drift"},
+        {"protocol": WIDER},
+        {"conditions": {"scale": "original", "input size": "640x480", "threshold": 0.5}},
+        {"conditions": {"scale": "vga", "input size": "640x480", "threshold": 0.3}},
+    ],
+)
 def test_unlike_measurements_are_refused(changes: dict[str, Any]) -> None:
     rows = judged(np.random.default_rng(3), 0.7, 4)
     with pytest.raises(MeasurementError, match="the results differ in their"):
@@ -93,6 +118,7 @@ def test_unlike_measurements_are_refused(changes: dict[str, Any]) -> None:
 
 def test_verdicts_survive_being_written() -> None:
     for row in judged(np.random.default_rng(4), 0.5, 5):
-        back = judged_from(judged_json({"faces": row}), "faces")
+        image = JudgedImage("a.jpg", scores_of({"faces": row}), verdicts_of({"faces": row}))
+        back = from_json(JudgedImage, to_json(image)).judged("faces")
         assert np.array_equal(back.verdicts, row.verdicts) and np.array_equal(back.scores, row.scores)
         assert back.faces == row.faces

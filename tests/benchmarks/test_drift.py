@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retinaface_edge.benchmarks.drift.detection_metrics import compare_faces
-from retinaface_edge.benchmarks.drift.run import drift, pairs_of, read_set
-from retinaface_edge.benchmarks.drift.tensor_metrics import HIGHEST_SQNR_DB, TensorFloor, output_sums, sqnr_db
+from retinaface_edge.benchmarks.drift.detection_metrics import DetectionTotals, compare_faces
+from retinaface_edge.benchmarks.drift.result import Comparison, DriftResult
+from retinaface_edge.benchmarks.drift.run import drift, pairs_of
+from retinaface_edge.benchmarks.drift.tensor_metrics import HIGHEST_SQNR_DB, TensorTotals, output_sums, sqnr_db
+from retinaface_edge.benchmarks.errors import MeasurementError
 from retinaface_edge.benchmarks.inference import measurement as measure_module
-from retinaface_edge.benchmarks.inference.measurement import Measurement, Plan, Result, Unreadable
-from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError, Subject, subjects_of
+from retinaface_edge.benchmarks.inference.faces import FacesFound
+from retinaface_edge.benchmarks.inference.measurement import (
+    Execution,
+    Measured,
+    Quantity,
+    Task,
+    Unreadable,
+    measure_pictures,
+    read_set,
+)
+from retinaface_edge.benchmarks.inference.network_under_test import NetworkUnderTest, networks_of
 from retinaface_edge.benchmarks.inference.result_cache import ResultCache
 from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
 from retinaface_edge.runtime import Bundle, Spec
 from retinaface_edge.runtime.ops.postprocess import Faces
+from retinaface_edge.runtime.spec import ScoreCoding
 
 PICTURES = 5
 
@@ -37,19 +51,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def subjects(bundle: Bundle) -> list[Subject]:
-    return subjects_of(bundle)
+def networks(bundle: Bundle) -> list[NetworkUnderTest]:
+    return networks_of(bundle)
 
 
 @pytest.fixture(scope="module")
-def result(subjects: list[Subject], folder: Path) -> dict[str, Any]:
-    with ResultCache(None) as cache:
-        return drift(subjects, read_set(folder), cache)
+def result(networks: list[NetworkUnderTest], folder: Path) -> DriftResult:
+    return drift(networks, read_set(folder), Execution())
 
 
-def comparison(result: dict[str, Any], artifact: str, reference: str = "onnxruntime fp32") -> dict[str, Any]:
-    (found,) = [c for c in result["comparisons"] if (c["artifact"], c["reference"]) == (artifact, reference)]
-    return dict(found)
+def comparison(result: DriftResult, artifact: str, reference: str = "onnxruntime fp32") -> Comparison:
+    (found,) = [c for c in result.comparisons if (c.artifact, c.reference) == (artifact, reference)]
+    return found
 
 
 def faces(*rows: tuple[float, float, float, float, float]) -> Faces:
@@ -59,105 +72,135 @@ def faces(*rows: tuple[float, float, float, float, float]) -> Faces:
 
 
 def test_fp32_artifacts_give_the_same_faces(shared: Path, bundle: Bundle) -> None:
-    subjects = subjects_of(bundle, ["* fp32"])
-    with ResultCache(None) as cache:
-        found = drift(subjects, read_set(shared / "widerface" / "WIDER_val", 40), cache)
+    networks = networks_of(bundle, ["* fp32"])
+    found = drift(networks, read_set(shared / "widerface" / "WIDER_val", 40), Execution())
     for name in ("openvino fp32", "tflite fp32"):
-        assert comparison(found, name)["detections"]["ap_0.02"] >= 0.999
+        ap = comparison(found, name).detections.ap["0.02"]
+        assert ap is not None and ap >= 0.999
 
 
-def test_every_output_has_figures_of_its_own(result: dict[str, Any], bundle: Bundle) -> None:
-    for row in result["comparisons"]:
-        assert [t["output"] for t in row["tensors"] if t["anchors"] == "candidates"] == [
-            output.name for output in bundle.spec.outputs
-        ]
-    worst = {t["output"]: t["sqnr_db"] for t in comparison(result, "tflite int8")["tensors"] if t["anchors"] == "all"}
-    assert len({round(value, 6) for value in worst.values()}) == len(worst)
+def test_every_output_has_figures_of_its_own(result: DriftResult, bundle: Bundle) -> None:
+    for row in result.comparisons:
+        assert [t.output for t in row.tensors if t.anchors == "candidates"] == [o.name for o in bundle.spec.outputs]
+    worst = {t.output: t.sqnr_db for t in comparison(result, "tflite int8").tensors if t.anchors == "all"}
+    assert len({round(value, 6) for value in worst.values() if value is not None}) == len(worst)
 
 
-def test_int8_is_compared_with_fp32_and_with_the_quantised_onnx(result: dict[str, Any]) -> None:
-    pairs = {(c["reference"], c["artifact"]) for c in result["comparisons"]}
+def test_int8_is_compared_with_fp32_and_with_the_quantised_onnx(result: DriftResult) -> None:
+    pairs = {(c.reference, c.artifact) for c in result.comparisons}
     assert ("onnxruntime fp32", "tflite int8") in pairs and ("onnxruntime int8", "tflite int8") in pairs
 
 
-def test_every_pair_is_every_pair(subjects: list[Subject]) -> None:
-    assert len(pairs_of(subjects, every=True)) == len(subjects) * (len(subjects) - 1) // 2
+def test_what_is_no_artifact_is_compared_with_every_other(networks: list[NetworkUnderTest]) -> None:
+    elsewhere = replace(networks[0], name="checkpoint fp32", digest="0", artifact=None)
+    pairs = {(pair.reference.name, pair.artifact.name) for pair in pairs_of([*networks, elsewhere])}
+    assert {artifact for reference, artifact in pairs if reference == "checkpoint fp32"} == {
+        network.name for network in networks if network.name != "onnxruntime fp32"
+    }
+    assert ("onnxruntime fp32", "checkpoint fp32") in pairs
+
+
+def test_every_pair_is_every_pair(networks: list[NetworkUnderTest]) -> None:
+    assert len(pairs_of(networks, every=True)) == len(networks) * (len(networks) - 1) // 2
     with pytest.raises(MeasurementError, match="onnxruntime fp32, which the others are compared with"):
-        pairs_of([subject for subject in subjects if subject.precision == "int8"])
+        pairs_of([network for network in networks if network.artifact and network.artifact.precision == "int8"])
 
 
-def test_counts_agree_with_each_other(result: dict[str, Any]) -> None:
-    for row in result["comparisons"]:
-        found = row["detections"]
-        assert found["missed"] == len(row["missed"]) and found["invented"] == len(row["invented"])
-        for bands in (found["by_size"], found["by_score"]):
-            assert sum(band["matched"] for band in bands) == found["matched"]
-            assert sum(band["missed"] for band in bands) == found["missed"]
+def test_counts_agree_with_each_other(result: DriftResult) -> None:
+    for row in result.comparisons:
+        found = row.detections
+        assert found.missed == len(row.missed) and found.invented == len(row.invented)
+        for bands in (found.by_size, found.by_score):
+            assert sum(band.matched for band in bands) == found.matched
+            assert sum(band.missed for band in bands) == found.missed
 
 
 def test_two_processes_give_the_same_result_to_the_last_bit(
-    subjects: list[Subject], folder: Path, result: dict[str, Any]
+    networks: list[NetworkUnderTest], folder: Path, result: DriftResult
 ) -> None:
-    with ResultCache(None) as cache:
-        assert drift(subjects, read_set(folder), cache, workers=2) == result
+    assert drift(networks, read_set(folder), Execution(workers=2)) == result
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(
-    subjects: list[Subject], folder: Path, result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    networks: list[NetworkUnderTest], folder: Path, result: DriftResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
     real = measure_module.measure
 
-    def counted(plan: Plan, task: measure_module.Task) -> measure_module.Measured:
-        done.append(task.name)
-        return real(plan, task)
+    def counted(quantities: Sequence[Quantity[Any]], task: Task) -> Measured | Unreadable:
+        done.append(task.picture.name)
+        return real(quantities, task)
 
     monkeypatch.setattr(measure_module, "measure", counted)
 
-    def stopping(items: Any) -> Any:
+    def stopping(items: Any, total: int) -> Any:
+        assert total == PICTURES
         for number, item in enumerate(items):
             if number == 2:
                 raise KeyboardInterrupt
             yield item
 
     with ResultCache(tmp_path) as cache, pytest.raises(KeyboardInterrupt):
-        drift(subjects, read_set(folder), cache, progress=stopping)
+        drift(networks, read_set(folder), Execution(cache, progress=stopping))
     before = len(done)
     with ResultCache(tmp_path) as cache:
-        assert drift(subjects, read_set(folder), cache) == result
+        assert drift(networks, read_set(folder), Execution(cache)) == result
     assert 0 < before < PICTURES and sorted(done) == sorted(set(done))
 
 
 def test_another_artifact_is_measured_anew_and_the_others_are_not(
-    subjects: list[Subject], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    networks: list[NetworkUnderTest], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measured(chosen: list[Subject]) -> list[tuple[int, ...]]:
+    def measured(chosen: list[NetworkUnderTest]) -> list[tuple[int, ...]]:
         tasks: list[tuple[int, ...]] = []
         real = measure_module.measure
+
+        def noting(quantities: Sequence[Quantity[Any]], task: Task) -> Measured | Unreadable:
+            tasks.append(task.wanted)
+            return real(quantities, task)
+
         with ResultCache(tmp_path) as cache, monkeypatch.context() as patch:
-            patch.setattr(measure_module, "measure", lambda p, t: (tasks.append(t.faces), real(p, t))[1])
-            for _ in Measurement(Plan(tuple(chosen)), read_set(folder), cache):
-                pass
+            patch.setattr(measure_module, "measure", noting)
+            faces = [FacesFound(network) for network in chosen]
+            for outcome in measure_pictures(faces, read_set(folder), Execution(cache)):
+                assert isinstance(outcome, Measured) and len(outcome.arrays) == len(chosen)
         return tasks
 
-    assert measured(subjects[:2]) == [(0, 1)] * PICTURES
-    assert measured(subjects[:3]) == [(2,)] * PICTURES
-    assert measured(subjects[:3]) == []
+    assert measured(networks[:2]) == [(0, 1)] * PICTURES
+    assert measured(networks[:3]) == [(2,)] * PICTURES
+    assert measured(networks[:3]) == []
 
 
-def test_unreadable_pictures_are_named_and_passed_over(subjects: list[Subject], folder: Path, tmp_path: Path) -> None:
+def test_unreadable_pictures_are_named_and_passed_over(
+    networks: list[NetworkUnderTest], folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff")
     good = next(iter(read_set(folder).values()))
     files = {"a-torn.jpg": tmp_path / "torn.jpg", "b-gone.jpg": tmp_path / "gone.jpg", "c.png": good}
-    with ResultCache(None) as cache:
-        two = [subject for subject in subjects if subject.name in ("onnxruntime fp32", "tflite int8")]
-        kinds = [type(one) for one in Measurement(Plan((two[0],)), files, cache)]
-        assert kinds == [Unreadable, Unreadable, Result]
-        found = drift(two, files, cache)
-    assert [skipped["name"] for skipped in found["images"]["skipped"]] == ["a-torn.jpg", "b-gone.jpg"]
+    two = [network for network in networks if network.name in ("onnxruntime fp32", "tflite int8")]
+    for execution in (Execution(), Execution(workers=2)):
+        outcomes = list(measure_pictures([FacesFound(two[0])], files, execution))
+        assert [type(one) for one in outcomes] == [Unreadable, Unreadable, Measured]
+    found = drift(two, files, Execution())
+    assert [skipped.name for skipped in found.images.skipped] == ["a-torn.jpg", "b-gone.jpg"]
     del files["c.png"]
-    with ResultCache(None) as cache, pytest.raises(MeasurementError, match="none of 2 pictures can be read"):
-        drift(two, files, cache)
+    with pytest.raises(MeasurementError, match="none of 2 pictures can be read"):
+        drift(two, files, Execution())
+
+
+def test_a_picture_that_is_known_and_one_that_is_not_come_in_their_order(
+    networks: list[NetworkUnderTest], folder: Path, tmp_path: Path
+) -> None:
+    files, faces = read_set(folder), [FacesFound(networks[0])]
+    second = list(files)[1]
+    with ResultCache(tmp_path) as cache:
+        (first,) = measure_pictures(faces, {second: files[second]}, Execution(cache))
+        outcomes = list(measure_pictures(faces, files, Execution(cache, workers=2)))
+    assert [outcome.name for outcome in outcomes] == list(files)
+    for outcome in (first, *outcomes):
+        assert isinstance(outcome, Measured) and outcome.size == (640, 480)
+    assert isinstance(first, Measured) and isinstance(outcomes[1], Measured)
+    np.testing.assert_array_equal(first.value(faces[0]).boxes, outcomes[1].value(faces[0]).boxes)
 
 
 def test_faces_are_matched_missed_and_invented() -> None:
@@ -166,8 +209,31 @@ def test_faces_are_matched_missed_and_invented() -> None:
     found = compare_faces("a.png", reference, artifact, 2.0, 0.5)
     assert found.matched.shape == (1, 5)
     assert found.matched[0] == pytest.approx([0.9, 50.0, 0.9, -0.2, 0.0])
-    assert [(f.score, f.size, f.faint) for f in found.missed] == [(0.8, 25.0, True)]
-    assert [(f.score, f.size, f.faint) for f in found.invented] == [(0.6, 10.0, True), (0.55, 15.0, False)]
+    assert [(f.score, f.size_px, f.below_threshold) for f in found.missed] == [(0.8, 25.0, True)]
+    assert [(f.score, f.size_px, f.below_threshold) for f in found.invented] == [(0.6, 10.0, True), (0.55, 15.0, False)]
+
+
+def test_detectors_without_landmarks_have_no_landmark_shift() -> None:
+    reference, artifact = (faces((0.9, 0, 0, 100, side)) for side in (100, 90))
+    expected, found = (Faces(side.scores, side.boxes, np.zeros((1, 0, 2))) for side in (reference, artifact))
+    totals = DetectionTotals()
+    totals.add(compare_faces("a.png", expected, found, 1.0, 0.5))
+    summary = totals.summary()
+    assert summary.landmark_shift_mean_share is None and summary.landmark_shift_p95_share is None
+    assert summary.iou_mean == pytest.approx(0.9) and totals.per_image()[0].landmark_shift_mean_share is None
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_candidates_are_anchors_with_a_score_by_the_detectors_own_coding(seed: int) -> None:
+    spec = Spec(64, 64, score=ScoreCoding.FACE_OBJECT)
+    random = np.random.default_rng(seed)
+    reference = [random.normal(-3, 2, output.shape) for output in spec.outputs]
+    counts = output_sums(spec, reference, reference)[:, 1, 0]
+    values = {output.name: array.ravel() for output, array in zip(spec.outputs, reference, strict=True)}
+    for output, count in zip(spec.outputs, counts, strict=True):
+        face, thing = (1 / (1 + np.exp(-values[f"{head}_{output.stride}"])) for head in ("score", "object"))
+        channels = next(head.channels for head in spec.heads if head.name == output.head)
+        assert count == channels * np.sum(np.sqrt(face * thing) >= 0.02)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.5, 2.0))
@@ -175,7 +241,7 @@ def test_gain_and_sqnr_of_a_stretched_output(seed: int, factor: float) -> None:
     spec = Spec(64, 64)
     random = np.random.default_rng(seed)
     reference = [random.normal(0, 3, output.shape) for output in spec.outputs]
-    floor = TensorFloor(spec)
+    floor = TensorTotals(spec)
     floor.add("a", output_sums(spec, reference, [array * factor for array in reference]))
     for figure in floor.figures():
         if figure.count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ from PIL import Image
 
 from retinaface_edge.benchmarks.accuracy.average_precision import ImageDetections, average_precision
 from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
+from retinaface_edge.benchmarks.accuracy.result import EvalResult
 from retinaface_edge.benchmarks.accuracy.run import evaluate
-from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError, subjects_of
-from retinaface_edge.benchmarks.inference.result_cache import ResultCache
+from retinaface_edge.benchmarks.errors import MeasurementError
+from retinaface_edge.benchmarks.inference.measurement import Execution
+from retinaface_edge.benchmarks.inference.network_under_test import networks_of
 from retinaface_edge.benchmarks.inference.scales import (
     MULTI_SCALE,
     ORIGINAL,
     checked_scale,
-    detect_in_views,
+    detect_at_scale,
     merge,
-    views,
+    tiles_at,
 )
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.runtime import Bundle, Detector, Spec
@@ -46,20 +49,19 @@ def portrait_set(folder: Path, bundle: Bundle) -> Path:
     return folder / "boxes.json"
 
 
-def run(bundle: Bundle, path: Path, **options: Any) -> dict[str, Any]:
-    with ResultCache(None) as cache:
-        return evaluate(subjects_of(bundle, ["* fp32"]), read_boxes(path), cache, scale="vga", **options)
+def run(bundle: Bundle, path: Path, **options: Any) -> EvalResult:
+    return evaluate(networks_of(bundle, ["* fp32"]), read_boxes(path), Execution(), scale="vga", **options)
 
 
 def test_fddb_style_boxes_with_landmarks(bundle: Bundle, tmp_path: Path) -> None:
     found = run(bundle, portrait_set(tmp_path, bundle))
-    for row in found["results"]:
-        assert row["ap"] == {"faces": pytest.approx(1.0)} and row["recall"] == 1.0
-        assert row["landmarks"]["found"] == 2 and row["landmarks"]["failures"] == 0
+    for row in found.results:
+        assert row.ap == {"faces": pytest.approx(1.0)} and row.recall == 1.0
+        assert row.landmarks is not None and row.landmarks.found == 2 and row.landmarks.failures == 0
         # Every point is off by 1 % of the width in x and in y; the normaliser is √(width·height).
         boxes = [json.loads((tmp_path / "boxes.json").read_text())[i]["faces"][0]["box_xyxy"] for i in (0, 1)]
         expected = [0.01 * np.sqrt(2) * (b[2] - b[0]) / np.sqrt((b[2] - b[0]) * (b[3] - b[1])) for b in boxes]
-        assert row["landmarks"]["nme_mean"] == pytest.approx(np.mean(expected), rel=1e-3)
+        assert row.landmarks.nme_mean == pytest.approx(np.mean(expected), rel=1e-3)
 
 
 def test_coco_boxes_are_the_same_boxes(bundle: Bundle, tmp_path: Path) -> None:
@@ -74,8 +76,9 @@ def test_coco_boxes_are_the_same_boxes(bundle: Bundle, tmp_path: Path) -> None:
         annotations.append({"image_id": index, "bbox": [0, 0, 30, 30], "iscrowd": 1})
     coco = tmp_path / "coco.json"
     coco.write_text(json.dumps({"images": images, "annotations": annotations}))
-    ours, theirs = run(bundle, path)["results"][0], run(bundle, coco)["results"][0]
-    assert ours["ap"] == theirs["ap"] and ours["landmarks"] == pytest.approx(theirs["landmarks"])
+    ours, theirs = run(bundle, path).results[0], run(bundle, coco).results[0]
+    assert ours.landmarks is not None and theirs.landmarks is not None
+    assert ours.ap == theirs.ap and asdict(ours.landmarks) == pytest.approx(asdict(theirs.landmarks))
 
 
 def test_small_faces_do_not_count_and_a_partial_set_says_so(bundle: Bundle, tmp_path: Path) -> None:
@@ -84,9 +87,9 @@ def test_small_faces_do_not_count_and_a_partial_set_says_so(bundle: Bundle, tmp_
     listed[0]["faces"].append({"box_xyxy": [0, 0, 6, 6]})
     path.write_text(json.dumps([*listed, {"file": "gone.png", "boxes_xyxy": [[0, 0, 9, 9]]}]))
     found = run(bundle, path)
-    assert found["set"]["note"] == "2 of 3 pictures are there"
-    assert found["results"][0]["faces"] == {"faces": 2}
-    assert run(bundle, path, least_face=5)["results"][0]["faces"] == {"faces": 3}
+    assert found.dataset.note == "2 of 3 pictures are there"
+    assert found.results[0].faces == {"faces": 2}
+    assert run(bundle, path, least_face_px=5).results[0].faces == {"faces": 3}
 
 
 @pytest.mark.parametrize(
@@ -102,25 +105,24 @@ def test_a_file_without_annotations_is_refused(tmp_path: Path, content: str) -> 
 
 def test_ap_is_that_of_fp32_on_the_reference_photographs(shared: Path, bundle: Bundle) -> None:
     """The figures of this model that were measured before this evaluator existed."""
-    with ResultCache(None) as cache:
-        for name, expected in (("fddb", 1.0), ("widerface", 0.6568)):
-            dataset = read_boxes(shared / name / "boxes.json")
-            found = evaluate(subjects_of(bundle, ["openvino fp32"]), dataset, cache, scale="vga")
-            assert found["results"][0]["ap"]["faces"] == pytest.approx(expected, abs=1e-3)
+    for name, expected in (("fddb", 1.0), ("widerface", 0.6568)):
+        dataset = read_boxes(shared / name / "boxes.json")
+        found = evaluate(networks_of(bundle, ["openvino fp32"]), dataset, Execution(), scale="vga")
+        assert found.results[0].ap["faces"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_landmarks_meet_the_annotated_ones(shared: Path, bundle: Bundle) -> None:
-    with ResultCache(None) as cache:
-        dataset = read_boxes(shared / "landmarks" / "landmarks.json")
-        found = evaluate(subjects_of(bundle, ["openvino *"]), dataset, cache, scale="vga")
-    for row in found["results"]:
-        assert row["landmarks"]["annotated"] == 112 and row["landmarks"]["nme_mean"] < 0.06
+    dataset = read_boxes(shared / "landmarks" / "landmarks.json")
+    found = evaluate(networks_of(bundle, ["openvino *"]), dataset, Execution(), scale="vga")
+    for row in found.results:
+        assert row.landmarks is not None and row.landmarks.annotated == 112
+        assert row.landmarks.nme_mean is not None and row.landmarks.nme_mean < 0.06
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([ORIGINAL, MULTI_SCALE]))
 def test_tiles_cover_every_pixel_and_are_as_large_as_the_scale_says(width: int, height: int, scale: str) -> None:
     spec = Spec()
-    shown = views(spec, width, height, scale)
+    shown = tiles_at(spec, width, height, scale)
     tiles = [v for v in shown if (v.width, v.height) == (spec.width, spec.height)]
     assert tiles
     columns, rows = np.zeros(width, bool), np.zeros(height, bool)
@@ -140,7 +142,7 @@ def test_a_large_picture_shows_the_same_face_once(bundle: Bundle, spec: Spec, sc
     canvas = np.full((1400, 1900, 3), 90, np.uint8)
     canvas[500:1012, 600:1112] = portrait()
     (alone,) = Detector.load(bundle, "onnxruntime", "fp32").detect(portrait())
-    found = detect_in_views(spec, network, canvas, scale, 0.5)
+    found = detect_at_scale(spec, network, canvas, scale, 0.5)
     assert len(found) == 1
     box = np.array([alone.box]) + np.array([600, 500, 600, 500])
     assert iou(found.boxes, box)[0, 0] > 0.8

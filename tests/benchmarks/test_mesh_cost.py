@@ -18,6 +18,7 @@ from retinaface_edge.benchmarks.latency.runners import TimedNetwork
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import Bundle
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.ops.postprocess import RawOutput
 
 DELAY = 0.02
@@ -47,13 +48,15 @@ def test_what_the_branch_takes_is_found_in_the_branch_and_in_the_ratio(
     bundle: Bundle, mesh_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mesh_cost, "TimedNetwork", Slow)
-    (row,) = mesh_costs(mesh_bundle.path, [("openvino", "fp32")], portrait(), 1, 9, bundle.path)
-    assert (row["name"], row["faces"]) == ("openvino fp32", 1)
-    assert DELAY * 1e6 < row["branch_microseconds"] < 1e3 * row["with_ms"]
-    assert row["with_ms"] > max(row["without_ms"], row["plain_ms"])
-    for key in ("ratio", "ratio_to_plain"):
-        ratio, low, high = row[key]
-        assert 1.0 < low <= ratio <= high
+    openvino = ArtifactId(Backend.OPENVINO, Precision.FP32)
+    (cost,) = mesh_costs(mesh_bundle.path, [openvino], portrait(), 1, 9, bundle.path)
+    assert (cost.artifact, cost.faces) == (openvino, 1)
+    assert DELAY * 1e6 < cost.branch_us < 1e3 * cost.with_ms
+    assert cost.plain_ms is not None
+    assert cost.with_ms > max(cost.without_ms, cost.plain_ms)
+    for ratio in (cost.ratio, cost.ratio_to_plain):
+        assert ratio is not None
+        assert 1.0 < ratio.low <= ratio.value <= ratio.high
 
 
 def test_bench_shows_what_a_mesh_costs_and_a_gate_judges_it(
@@ -66,12 +69,12 @@ def test_bench_shows_what_a_mesh_costs_and_a_gate_judges_it(
     command += ["8", "--json", str(tmp_path / "r.json"), "--markdown", str(tmp_path / "r.md")]
     assert main([*command, "--gate", str(tmp_path / "gate.json")]) == 1
     (row,) = json.loads((tmp_path / "r.json").read_text())["meshes"]
-    assert row["faces"] == 1 and row["ratio"][0] > 0.5
+    assert row["faces"] == 1 and row["ratio"]["value"] > 0.5
     text = capsys.readouterr().out
     assert "openvino int8, bench, a frame, faces: 1: mesh_ratio is" in text
     shown = [line.split() for line in text.splitlines() if line.startswith("openvino int8")]
     assert f"{row['with_ms']:.2f}" in shown[-1]
-    assert "| ms a frame, 3D meshes |" in (tmp_path / "r.md").read_text()
+    assert "| ms per frame, 3D meshes |" in (tmp_path / "r.md").read_text()
 
 
 def test_the_bar_says_in_a_line_why_it_cannot_be_measured(

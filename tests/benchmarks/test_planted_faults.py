@@ -15,9 +15,10 @@ from onnx import numpy_helper
 from PIL import Image
 
 from retinaface_edge.benchmarks.drift.layer_metrics import layer_drift
-from retinaface_edge.benchmarks.drift.run import drift, read_set
+from retinaface_edge.benchmarks.drift.run import drift
 from retinaface_edge.benchmarks.gates.gate import Outcome, apply_gate, failures, read_gate
-from retinaface_edge.benchmarks.inference.network_under_test import Subject, digest_of, subjects_of
+from retinaface_edge.benchmarks.inference.measurement import Execution, read_set
+from retinaface_edge.benchmarks.inference.network_under_test import NetworkUnderTest, digest_of, networks_of
 from retinaface_edge.benchmarks.inference.result_cache import ResultCache
 from retinaface_edge.calibration.calibrate import grids_from_json
 from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
@@ -50,21 +51,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def sound(bundle: Bundle) -> dict[str, Subject]:
-    return {subject.name: subject for subject in subjects_of(bundle)}
+def sound(bundle: Bundle) -> dict[str, NetworkUnderTest]:
+    return {network.name: network for network in networks_of(bundle)}
 
 
 @pytest.fixture
-def judge(sound: dict[str, Subject], pictures: dict[str, Path], cache: ResultCache) -> Callable[..., list[Outcome]]:
+def judge(
+    sound: dict[str, NetworkUnderTest], pictures: dict[str, Path], cache: ResultCache
+) -> Callable[..., list[Outcome]]:
     """The failures of the default gate when one artifact is replaced."""
 
-    def run(faulty: Subject | None = None, layers: bool = False) -> list[Outcome]:
-        subjects = dict(sound)
+    def run(faulty: NetworkUnderTest | None = None, layers: bool = False) -> list[Outcome]:
+        networks = dict(sound)
         if faulty is not None:
-            subjects[faulty.name] = faulty
-        result = drift(list(subjects.values()), pictures, cache)
+            networks[faulty.name] = faulty
+        result = drift(list(networks.values()), pictures, Execution(cache))
         if layers and faulty is not None:
-            result["layers"] = layer_drift(sound["onnxruntime fp32"], [faulty], pictures)
+            compared = layer_drift(sound["onnxruntime fp32"], [faulty], pictures, Execution(cache))
+            result = replace(result, layers=compared)
         return failures(apply_gate(read_gate(None), result))
 
     return run
@@ -72,29 +76,29 @@ def judge(sound: dict[str, Subject], pictures: dict[str, Path], cache: ResultCac
 
 @pytest.fixture
 def judge_fault(
-    judge: Callable[..., list[Outcome]], sound: dict[str, Subject], bundle: Bundle
+    judge: Callable[..., list[Outcome]], sound: dict[str, NetworkUnderTest], bundle: Bundle
 ) -> Callable[..., list[Outcome]]:
     """The default gate's failures when an INT8 artifact is built from the bundle's own model with a fault in it."""
     grids = grids_from_json(json.loads((bundle.path / "calibration.json").read_text()))
 
     def run(fault: Fault, name: str, layers: bool = False) -> list[Outcome]:
-        subject = sound[name]
+        network = sound[name]
         model = onnx.load_from_string(sound["onnxruntime int8"].files[0])
         fault(model)
-        if subject.backend == "tflite":
+        if name.startswith("tflite"):
             files: tuple[bytes, ...] = (serialise(lower_tflite(model, grids)),)
-        elif subject.backend == "openvino":
+        elif name.startswith("openvino"):
             files = lower_openvino(model, bundle.spec)
         else:
             files = (model.SerializeToString(),)
-        return judge(with_files(subject, files), layers)
+        return judge(with_files(network, files), layers)
 
     return run
 
 
-def with_files(subject: Subject, files: tuple[bytes, ...]) -> Subject:
-    assert files != subject.files
-    return replace(subject, files=files, digest=digest_of(*(file.hex() for file in files)))
+def with_files(network: NetworkUnderTest, files: tuple[bytes, ...]) -> NetworkUnderTest:
+    assert files != network.files
+    return replace(network, files=files, digest=digest_of(*(file.hex() for file in files)))
 
 
 def edit(model: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -162,7 +166,11 @@ def test_a_stretched_int8_output_is_named_by_the_tensor_floor(
 
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_a_stretched_fp32_output_is_named_by_the_tensor_floor(
-    output: str, judge: Callable[..., list[Outcome]], fp32: onnx.ModelProto, sound: dict[str, Subject], spec: Spec
+    output: str,
+    judge: Callable[..., list[Outcome]],
+    fp32: onnx.ModelProto,
+    sound: dict[str, NetworkUnderTest],
+    spec: Spec,
 ) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(fp32)

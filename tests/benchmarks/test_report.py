@@ -7,29 +7,40 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
+from retinaface_edge.benchmarks.accuracy.result import EvalResult
 from retinaface_edge.benchmarks.accuracy.run import evaluate
 from retinaface_edge.benchmarks.drift.layer_metrics import layer_drift
 from retinaface_edge.benchmarks.drift.mesh_metrics import mesh_drift
-from retinaface_edge.benchmarks.drift.run import drift, read_set
-from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError, subjects_of
-from retinaface_edge.benchmarks.inference.result_cache import ResultCache
-from retinaface_edge.benchmarks.report.html import write_report
+from retinaface_edge.benchmarks.drift.result import DriftResult
+from retinaface_edge.benchmarks.drift.run import drift
+from retinaface_edge.benchmarks.errors import MeasurementError
+from retinaface_edge.benchmarks.gates.gate import read_gate
+from retinaface_edge.benchmarks.inference.measurement import Execution, read_set
+from retinaface_edge.benchmarks.inference.network_under_test import REFERENCE, networks_of
+from retinaface_edge.benchmarks.latency.result import Absent, BenchResult, MeshCost
+from retinaface_edge.benchmarks.report.html import ReportInput, write_report
+from retinaface_edge.benchmarks.report.plots import Axis, Series, bar_plot
+from retinaface_edge.benchmarks.results import BundleOrigin, read_result
+from retinaface_edge.benchmarks.stats.bootstrap import Ratio
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
 from retinaface_edge.runtime import Bundle, Detector
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.mesh.topology import topology
 
+OLD = ROOT / "tests" / "fixtures" / "results_v1"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PHONE = 390
-CHILDLESS = ("meta", "line", "polyline", "rect", "circle", "image")
+CHILDLESS = ("meta", "line", "polyline", "rect", "circle", "image", "polygon")
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +56,19 @@ def report(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(frame[:, :, ::-1]).save(pictures / name)
         listed.append({"file": name, "boxes_xyxy": detector.detect(frame).boxes.tolist()})
     (pictures / "boxes.json").write_text(json.dumps(listed))
-    subjects = subjects_of(bundle)
-    identity = {"digest": bundle.manifest["digest"]}
-    with ResultCache(None) as cache:
-        drifted = {**drift(subjects, read_set(pictures), cache), "bundle": identity}
-        reference = next(subject for subject in subjects if subject.name == "onnxruntime fp32")
-        drifted["layers"] = layer_drift(reference, subjects, read_set(pictures))
-        accuracy = evaluate(subjects, read_boxes(pictures / "boxes.json"), cache, scale="vga")
-    rows = [{"name": subject.name, "milliseconds": 20.0 + index} for index, subject in enumerate(subjects)]
-    (folder / "bench.json").write_text(json.dumps({"kind": "bench", "format_version": 1, "results": rows}))
-    write_report(
-        folder / "report.html",
-        bundle,
-        drift=json.loads(json.dumps(drifted)),
-        evals=[json.loads(json.dumps({**accuracy, "bundle": identity}))],
-        bench=folder / "bench.json",
-        images=pictures,
-    )
+    networks, origin = networks_of(bundle), BundleOrigin(bundle.manifest["digest"], {})
+    files, (reference,) = read_set(pictures), networks_of(bundle, [str(REFERENCE)])
+    layers = layer_drift(reference, networks, files, Execution())
+    drifted = replace(drift(networks, files, Execution()), layers=layers, bundle=origin)
+    accuracy = replace(evaluate(networks, read_boxes(pictures / "boxes.json"), Execution(), scale="vga"), bundle=origin)
+    given = ReportInput(bundle, drifted, (accuracy,), bench_of(bundle), pictures)
+    write_report(folder / "report.html", given, read_gate(None))
     return folder / "report.html"
+
+
+def bench_of(bundle: Bundle) -> BenchResult:
+    """What bench measured of another bundle, as if it were of this one."""
+    return replace(read_result(OLD / "bench.json", BenchResult), bundle=BundleOrigin(bundle.manifest["digest"], {}))
 
 
 class Tags(HTMLParser):
@@ -116,17 +122,19 @@ def test_meshes_have_a_floor_and_their_wireframes_lie_on_each_other(mesh_bundle:
     pictures.mkdir()
     Image.fromarray(np.ascontiguousarray(portrait()[:, :, ::-1])).save(pictures / "a & b.png")
     files = read_set(pictures)
-    with ResultCache(None) as cache:
-        result = {**drift(subjects_of(mesh_bundle), files, cache), "bundle": {"digest": mesh_bundle.manifest["digest"]}}
-    result["meshes"] = mesh_drift(mesh_bundle, files)
-    by_name = {row["artifact"]: row for row in result["meshes"]}
-    assert by_name["openvino fp32"]["worst_percent"] < 0.01 < by_name["openvino int8"]["worst_percent"] < 3.0
-    write_report(tmp_path / "r.html", mesh_bundle, drift=json.loads(json.dumps(result)), images=pictures)
+    result = replace(
+        drift(networks_of(mesh_bundle), files, Execution()), meshes=mesh_drift(mesh_bundle, files, Execution())
+    )
+    worst = {row.artifact: row.worst_percent_of_size for row in result.meshes}
+    assert worst["openvino fp32"] is not None and worst["openvino int8"] is not None
+    assert worst["openvino fp32"] < 0.01 < worst["openvino int8"] < 3.0
+    write_report(tmp_path / "r.html", ReportInput(mesh_bundle, result, images=pictures), read_gate(None))
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert len(page) < 3_000_000
     section = page[page.index("3D meshes against FP32") : page.index("Provenance")]
-    for row in result["meshes"]:
-        assert f"<td>{row['artifact']}</td><td>1</td><td>{row['mean_percent']:.3f}</td>" in section
+    for row in result.meshes:
+        assert f"<td>{row.artifact}</td><td>1</td><td>{row.mean_percent_of_size:.3f}</td>" in section
+    assert "% of √(box area)" in section, "percent of what"
     assert section.count("<figure>") == 6, "two faces for each INT8 artifact"
     assert "openvino int8, worst face" in section and "a &amp; b.png" in section
     for width, height, paths in re.findall(r'viewBox="0 0 (\d+) (\d+)".*?>(<path.*?)</svg>', section):
@@ -136,26 +144,72 @@ def test_meshes_have_a_floor_and_their_wireframes_lie_on_each_other(mesh_bundle:
         assert expected.min() > 0 and (expected.reshape(-1, 2).max(axis=0) < (int(width), int(height))).all()
         assert 0 < np.abs(expected - found).mean() < 0.05 * int(width)
     (pictures / "a & b.png").unlink()
-    timed = {
-        "kind": "bench",
-        "format_version": 1,
-        "results": [],
-        "meshes": [{"name": "tflite int8", "ratio": [1.0625, 1.0, 1.1]}],
-    }
-    (tmp_path / "bench.json").write_text(json.dumps(timed))
-    write_report(tmp_path / "r.html", mesh_bundle, drift=result, images=pictures, bench=tmp_path / "bench.json")
+    ratio = Ratio(1.0625, 1.0, 1.1)
+    cost = MeshCost(ArtifactId(Backend.TFLITE, Precision.INT8), 1, 20.0, 21.25, 100.0, ratio)
+    timed = replace(bench_of(mesh_bundle), meshes=(cost,))
+    given = ReportInput(mesh_bundle, result, bench=timed, images=pictures)
+    write_report(tmp_path / "r.html", given, read_gate(None))
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "worst face" in page and "not drawn" in page
-    costs = dict(re.findall(r"<tr><td>(\w+ \w+)</td>(?:<td>[^<]*</td>){5}<td>× (.*?)</td></tr>", page))
-    assert costs == {**dict.fromkeys(by_name, "-"), "tflite int8": "1.062"}
+    costs = dict(re.findall(r"<tr><td>(\w+ \w+)</td>(?:<td>[^<]*</td>){5}<td>× ([^<]*)</td></tr>", page))
+    assert costs == {**dict.fromkeys(worst, "-"), "tflite int8": "1.062"}
+
+
+def text_of(page: Path) -> str:
+    tags = Tags()
+    tags.feed(page.read_text(encoding="utf-8").removeprefix("<!doctype html>"))
+    assert tags.open == []
+    return " ".join(tags.text)
+
+
+def test_any_result_makes_a_report_by_itself_with_a_gate_or_none(bundle: Bundle, tmp_path: Path) -> None:
+    page = tmp_path / "r.html"
+    write_report(page, ReportInput(bundle, bench=bench_of(bundle)), read_gate(None))
+    text = text_of(page)
+    assert "no rule of it is about these results" in text
+    for runner in bench_of(bundle).runners:
+        assert f"{runner.latency.p50_low_ms:.2f} to {runner.latency.p50_high_ms:.2f}" in text
+    for warning in bench_of(bundle).warnings:
+        assert f"Warning: {warning}" in text
+    assert "Drift: 100 % less the mean IoU" in text and "Absent: abs" in text
+    one = replace(read_result(OLD / "eval.json", EvalResult), bundle=None)
+    one = replace(one, results=one.results[:1])
+    write_report(page, ReportInput(bundle, evals=(one,)))
+    text = text_of(page)
+    assert "Gate not applied: none was given" in text and "Recall by face size" in text
+    alone = replace(read_result(OLD / "drift.json", DriftResult), bundle=None)
+    write_report(page, ReportInput(bundle, alone), read_gate(None))
+    assert re.search(r"Gate (passed|failed): \d+ of \d+ checks passed", text_of(page))
+
+
+def test_bars_beyond_the_axis_are_marked_as_cut() -> None:
+    short, long = Series("a", ((0.0, 59.0),), 0), Series("b", ((0.0, 61.0),), 1)
+    axis = Axis("SQNR, dB", 0.0, 60.0)
+    assert "cut" not in bar_plot("t", ["stride 8"], axis, [short])
+    plot = bar_plot("t", ["stride 8"], axis, [short, long])
+    assert plot.count('class="cut"') == 1
+    assert "Values above 60 are cut" in plot
+
+
+def test_names_cannot_break_out_of_the_page(bundle: Bundle, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>\"'&"
+    result = bench_of(bundle)
+    first = replace(result.runners[0], name=evil)
+    result = replace(result, runners=(first, *result.runners[1:]), warnings=(evil,), absent=(Absent(evil, evil),))
+    write_report(tmp_path / "r.html", ReportInput(bundle, bench=result))
+    assert "<script" not in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert text_of(tmp_path / "r.html").count(evil) >= 4
 
 
 def test_results_of_another_bundle_are_refused(bundle: Bundle, tmp_path: Path) -> None:
-    other: dict[str, Any] = {"kind": "drift", "bundle": {"digest": "0" * 64}}
+    other = replace(read_result(OLD / "drift.json", DriftResult), bundle=BundleOrigin("0" * 64, {}))
     with pytest.raises(MeasurementError, match="is of another bundle"):
-        write_report(tmp_path / "report.html", bundle, drift=other)
+        write_report(tmp_path / "report.html", ReportInput(bundle, other))
     with pytest.raises(MeasurementError, match="there is nothing to report"):
-        write_report(tmp_path / "report.html", bundle)
+        write_report(tmp_path / "report.html", ReportInput(bundle))
+    empty = replace(read_result(OLD / "eval.json", EvalResult), bundle=None, results=())
+    with pytest.raises(MeasurementError, match="compares nothing"):
+        write_report(tmp_path / "report.html", ReportInput(bundle, evals=(empty,)))
     assert list(tmp_path.iterdir()) == []
 
 

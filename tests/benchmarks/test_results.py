@@ -81,7 +81,7 @@ def test_what_is_no_artifact_of_a_bundle_has_a_name_and_no_artifact(tmp_path: Pa
     assert network is not None and network.artifact is None and network.size_bytes == 1
 
 
-@pytest.mark.parametrize("kind", ["drift", "eval", "compare"])
+@pytest.mark.parametrize("kind", ["drift", "eval", "compare", "bench"])
 def test_every_missing_or_unknown_field_is_refused_by_name(kind: str, tmp_path: Path) -> None:
     result = {kind_of(one): one for one in RESULTS}[kind]
     write_result(tmp_path / "good.json", read_result(OLD / f"{kind}.json", result))
@@ -140,7 +140,7 @@ def test_the_kind_decides_the_type() -> None:
     assert read_result(OLD / "compare.json", CompareResult).of == "eval"
 
 
-@pytest.mark.parametrize("kind", ["drift", "eval", "compare"])
+@pytest.mark.parametrize("kind", ["drift", "eval", "compare", "bench"])
 def test_old_results_with_any_field_of_another_type_are_refused_and_nothing_worse(kind: str, tmp_path: Path) -> None:
     result = {kind_of(one): one for one in RESULTS}[kind]
     content = old_content(kind)

@@ -18,8 +18,9 @@ from retinaface_edge.benchmarks.accuracy.wider_files import (
     write_predictions,
 )
 from retinaface_edge.benchmarks.accuracy.wider_protocol import SETTINGS, judge_wider, wider_average_precision
-from retinaface_edge.benchmarks.inference.network_under_test import MeasurementError, subjects_of
-from retinaface_edge.benchmarks.inference.result_cache import ResultCache
+from retinaface_edge.benchmarks.errors import MeasurementError
+from retinaface_edge.benchmarks.inference.measurement import Execution
+from retinaface_edge.benchmarks.inference.network_under_test import networks_of
 from retinaface_edge.runtime import Bundle
 from retinaface_edge.runtime.ops.postprocess import Faces
 
@@ -124,14 +125,13 @@ def test_equals_the_slow_reading_on_random_predictions(pictures: list[Picture]) 
 def test_equals_the_slow_reading_on_real_predictions(shared: Path, bundle: Bundle, tmp_path: Path) -> None:
     dataset = read_wider(shared / "widerface")
     pictures: dict[str, Faces] = {}
-    with ResultCache(None) as cache:
-        result = evaluate(
-            subjects_of(bundle, ["openvino int8"]),
-            dataset,
-            cache,
-            scale="vga",
-            each=lambda _, name, faces: pictures.__setitem__(name, faces),
-        )
+    result = evaluate(
+        networks_of(bundle, ["openvino int8"]),
+        dataset,
+        Execution(),
+        scale="vga",
+        each=lambda _, name, faces: pictures.__setitem__(name, faces),
+    )
     for setting in SETTINGS:
         rows: list[Picture] = []
         for picture in dataset.pictures:
@@ -140,7 +140,7 @@ def test_equals_the_slow_reading_on_real_predictions(shared: Path, bundle: Bundl
             predictions = np.concatenate([boxes, faces.scores[:, None]], axis=1).tolist()
             annotated = np.concatenate([picture.faces[:, :2], picture.faces[:, 2:] - picture.faces[:, :2]], axis=1)
             rows.append((predictions, annotated.tolist(), picture.counted[setting].tolist()))
-        assert result["results"][0]["ap"][setting] == pytest.approx(slow_average_precision(rows), abs=1e-6)
+        assert result.results[0].ap[setting] == pytest.approx(slow_average_precision(rows), abs=1e-6)
 
 
 def test_perfect_predictions_score_one_and_their_order_decides_nothing() -> None:
@@ -216,8 +216,8 @@ def test_predictions_written_and_read_again_score_the_same(shared: Path, tmp_pat
         scores = np.linspace(0.9, 0.1, len(picture.faces))
         write_predictions(tmp_path, picture.name, Faces(scores, picture.faces, np.zeros((len(scores), 5, 2))))
     result = evaluate_files(shared / "widerface", tmp_path)
-    assert result["predictions"].startswith("1 of 100 pictures have no file")
+    assert (result.predictions or "").startswith("1 of 100 pictures have no file")
     last = dataset.pictures[-1].counted
     for setting in SETTINGS:
-        faces = result["results"][0]["faces"][setting]
-        assert result["results"][0]["ap"][setting] == pytest.approx(1 - last[setting].sum() / faces, abs=1e-3)
+        faces = result.results[0].faces[setting]
+        assert result.results[0].ap[setting] == pytest.approx(1 - last[setting].sum() / faces, abs=1e-3)

@@ -1,8 +1,11 @@
-/* Runs the C twin on cases from standard input and writes its results to standard output. Every buffer has exactly the
- * size that the header asks for, so that a sanitizer sees each byte beyond. Numbers are int32, then what they announce:
+/* Runs the C header on cases from standard input and writes its results to standard output; C and C++. Every buffer has
+ * exactly the size that the header asks for, so that a sanitizer sees each byte beyond. Numbers are int32, then what
+ * they announce:
  *   1, width, height, colour, row stride, column stride, first pixel's offset, bytes, the bytes -> the input image
- *   2, width, height, capacity, max faces, thresholds (2 doubles), RFE_OUTPUTS x (type, zero point, scale as a double,
+ *   2, width, height, max candidates, max faces, thresholds (2 doubles), RFE_OUTPUTS x (type, zero point, scale as a double,
  *      bytes, the bytes)                                                                        -> count, the faces
+ *   3, width, height, colour, row stride, column stride, first pixel's offset, size, the landmarks (10 doubles), bytes,
+ *      the bytes                                                                                -> result, the crop
  */
 #include "retinaface_edge.h"
 
@@ -32,8 +35,8 @@ static void *read_block(void) {
 }
 
 static void preprocess(rfe_letterbox *box) {
-    uint8_t *input = malloc(RFE_INPUT_BYTES);
-    uint8_t *rows = malloc(rfe_rows_bytes(box->frame_width));
+    uint8_t *input = (uint8_t *)malloc(RFE_INPUT_BYTES);
+    uint8_t *rows = (uint8_t *)malloc(rfe_rows_bytes(box->frame_width));
     uint8_t *other;
     rfe_frame frame;
     uint8_t *bytes;
@@ -42,11 +45,11 @@ static void preprocess(rfe_letterbox *box) {
     frame.row_stride = read_int();
     frame.column_stride = read_int();
     offset = read_int();
-    bytes = read_block();
+    bytes = (uint8_t *)read_block();
     frame.pixels = bytes + offset;
     rfe_letterbox_run(box, &frame, rows, input);
     fwrite(input, 1, RFE_INPUT_BYTES, stdout);
-    other = malloc(RFE_INPUT_BYTES);
+    other = (uint8_t *)malloc(RFE_INPUT_BYTES);
     if (memcmp(rfe_network_input(box, &frame, rows, other), input, RFE_INPUT_BYTES) != 0) {
         exit(5);
     }
@@ -57,10 +60,10 @@ static void preprocess(rfe_letterbox *box) {
 }
 
 static void postprocess(const rfe_letterbox *box) {
-    const int32_t capacity = read_int();
+    const int32_t max_candidates = read_int();
     const int32_t max_faces = read_int();
-    rfe_candidate *candidates = malloc(sizeof *candidates * (size_t)capacity);
-    rfe_face *faces = malloc(sizeof *faces * (size_t)max_faces);
+    rfe_candidate *candidates = (rfe_candidate *)malloc(sizeof *candidates * (size_t)max_candidates);
+    rfe_face *faces = (rfe_face *)malloc(sizeof *faces * (size_t)max_faces);
     void *blocks[RFE_OUTPUTS];
     rfe_output outputs[RFE_OUTPUTS];
     double thresholds[2];
@@ -72,7 +75,7 @@ static void postprocess(const rfe_letterbox *box) {
         read_bytes(&outputs[i].scale, sizeof outputs[i].scale);
         outputs[i].data = blocks[i] = read_block();
     }
-    count = rfe_postprocess(outputs, box, thresholds[0], thresholds[1], candidates, capacity, faces, max_faces);
+    count = rfe_postprocess(outputs, box, thresholds[0], thresholds[1], candidates, max_candidates, faces, max_faces);
     fwrite(&count, sizeof count, 1, stdout);
     if (count > 0) {
         fwrite(faces, sizeof *faces, (size_t)count, stdout);
@@ -84,8 +87,41 @@ static void postprocess(const rfe_letterbox *box) {
     free(candidates);
 }
 
+#ifdef RFE_LANDMARKS
+#if RFE_LANDMARKS == 5
+static void align(const rfe_letterbox *box) {
+    rfe_frame frame;
+    rfe_face face;
+    uint8_t *bytes;
+    uint8_t *crop;
+    int32_t offset;
+    int32_t size;
+    int32_t result;
+    size_t crop_bytes;
+    frame.colour = (rfe_colour)read_int();
+    frame.row_stride = read_int();
+    frame.column_stride = read_int();
+    offset = read_int();
+    size = read_int();
+    read_bytes(face.landmarks, sizeof face.landmarks);
+    bytes = (uint8_t *)read_block();
+    frame.pixels = bytes + offset;
+    crop_bytes = (size_t)size * (size_t)size * (frame.colour == RFE_GREY ? 1 : 3);
+    crop = (uint8_t *)malloc(crop_bytes);
+    result = rfe_align(&frame, box->frame_width, box->frame_height, &face, NULL, size, crop);
+    fwrite(&result, sizeof result, 1, stdout);
+    if (result == 0) {
+        fwrite(crop, 1, crop_bytes, stdout);
+    }
+    free(crop);
+    free(bytes);
+}
+#define HAS_ALIGN
+#endif
+#endif
+
 int main(void) {
-    rfe_letterbox *box = malloc(sizeof *box);
+    rfe_letterbox *box = (rfe_letterbox *)malloc(sizeof *box);
     int32_t kind;
     while (fread(&kind, sizeof kind, 1, stdin) == 1) {
         const int32_t width = read_int();
@@ -95,6 +131,10 @@ int main(void) {
         }
         if (kind == 1) {
             preprocess(box);
+#ifdef HAS_ALIGN
+        } else if (kind == 3) {
+            align(box);
+#endif
         } else {
             postprocess(box);
         }

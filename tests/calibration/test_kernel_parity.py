@@ -11,6 +11,8 @@ from oracles.reference import evaluate
 
 from retinaface_edge.calibration.fixed_point import multiplier, rescale
 from retinaface_edge.calibration.kernel_parity import (
+    PAIRS_LEFT,
+    agreeing_sum,
     before_leaky_relu,
     leaky_relu_slope,
     negative_factor,
@@ -83,3 +85,35 @@ def test_the_slope_as_given_differs_on_xnnpack() -> None:
     (layer,) = compare_litert(graph, evaluate(graph, [INT8.reshape(1, -1, 1, 1)]), "xnnpack")
     assert layer.within(1) == 1.0
     assert 8 <= layer.counts[1] <= 24
+
+
+def differing_pairs(first: Grid, second: Grid, result: Grid) -> int:
+    """For how many pairs of integers XNNPACK itself gives another sum than the reference kernels."""
+    graph = elementwise("ADD", [first, second], result, {"fusedActivationFunction": 0}, 65536)
+    pairs = [np.ascontiguousarray(side.reshape(1, -1, 1, 1)) for side in np.meshgrid(INT8, INT8)]
+    (layer,) = compare_litert(graph, litert(graph, pairs), "xnnpack")
+    assert layer.ran == "delegate"
+    return layer.elements - layer.counts[0]
+
+
+def test_sums_on_the_grids_that_are_chosen_are_the_same_on_all_kernels() -> None:
+    """For every pair of integers, on random grids; and what is not changed differs on as many as it may."""
+    random = np.random.default_rng(0)
+    changed = 0
+    for _ in range(12):
+        result = Grid(float(np.float32(np.exp(random.normal()))), int(random.integers(0, 2) * random.integers(1, 256)))
+        first, second = (
+            Grid(float(np.float32(result.scale * random.uniform(0.3, 1.2))), int(random.integers(0, 256)))
+            for _ in range(2)
+        )
+        before = differing_pairs(first, second, result)
+        chosen = agreeing_sum(first, second, result)
+        if chosen == result:
+            assert before <= PAIRS_LEFT
+            continue
+        changed += 1
+        assert before > PAIRS_LEFT
+        assert differing_pairs(first, second, chosen) == 0
+        assert chosen.zero_point == result.zero_point
+        assert 1.0 < chosen.scale / result.scale < 1.02
+    assert changed

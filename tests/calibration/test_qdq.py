@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
 from retinaface_edge.calibration.dataset.image_set import CalibrationError, ImageSet, image_folder, image_set
 from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
+from retinaface_edge.calibration.graph.session import run
 from retinaface_edge.calibration.observers import Observation, observe
 from retinaface_edge.calibration.qdq import QuantisationError, quantise
 from retinaface_edge.calibration.range_estimators import ESTIMATORS, MOST_LOSS, Range, before_activation
-from retinaface_edge.export.graph.export import run
 from retinaface_edge.runtime import Spec
 from retinaface_edge.runtime.ops.postprocess import Grid
 
@@ -148,14 +148,14 @@ def test_unreadable_calibration_images_are_named_and_skipped(tmp_path, spec: Spe
     Image.fromarray(scenes(1)[0]).save(tmp_path / "good.png")
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
     said: list[str] = []
-    images = image_folder(spec, tmp_path, 10).read(said.append)
+    images = image_folder(tmp_path, 10).read(spec, said.append)
     assert len(images.inputs) == 1
     assert images.skipped == ("bad.jpg",)
     assert len(said) == 1
     assert "bad.jpg" in said[0]
     (tmp_path / "good.png").unlink()
     with pytest.raises(CalibrationError, match="holds no readable picture"):
-        image_folder(spec, tmp_path, 10).read(said.append)
+        image_folder(tmp_path, 10).read(spec, said.append)
     (tmp_path / "bad.jpg").unlink()
     with pytest.raises(CalibrationError, match="holds no JPEG or PNG"):
-        image_folder(spec, tmp_path, 10).read(said.append)
+        image_folder(tmp_path, 10).read(spec, said.append)

@@ -22,8 +22,9 @@ from retinaface_edge.calibration.observers import Observation
 from retinaface_edge.calibration.qdq import quantise
 from retinaface_edge.calibration.range_estimators import ESTIMATORS, Range
 from retinaface_edge.calibration.recipe import PRESETS, Recipe, RecipeError, for_branch, read_recipe, recipe_from_json
+from retinaface_edge.calibration.roles import RETINAFACE, Role
 from retinaface_edge.export import stage_cache as cache
-from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.graph.export import run, to_onnx
 from retinaface_edge.export.lower.tflite import lower_tflite
 from retinaface_edge.export.models.deploy import Deploy
@@ -39,6 +40,25 @@ def test_presets_are_whole_and_survive_json(name: str, tmp_path: Path) -> None:
     assert preset.name == name
     (tmp_path / "mine.json").write_text(json.dumps({**preset.to_json(), "name": "mine"}))
     assert read_recipe(str(tmp_path / "mine.json")) == replace(preset, name="mine")
+
+
+def test_a_role_is_the_layers_that_a_network_has_for_it(fp32: onnx.ModelProto) -> None:
+    """Presets name roles alone, so they mean the same for a network whose modules have other names."""
+    for name in PRESETS:
+        preset = read_recipe(name)
+        patterns = (*preset.float_layers, *preset.activations_of)
+        assert patterns and all(pattern.startswith("role:") for pattern in patterns)
+    accurate = read_recipe("accurate")
+    ours = accurate.resolved(RETINAFACE)
+    assert ours.float_layers == ("backbone.stem", "backbone.stages.0.*")
+    assert dict(ours.activations_of) == {"pyramid.*": "extremes-90", "context.*": "extremes-90"}
+    assert ours.resolved({}) == ours
+    other = accurate.resolved({Role.STEM: ("conv1",)})
+    assert (other.is_float("conv1"), other.is_float("backbone.stem"), dict(other.activations_of)) == (True, False, {})
+    layers = [node.name for node in fp32.graph.node if node.op_type == "Conv"]
+    for role, patterns in RETINAFACE.items():
+        recipe = replace(accurate, float_layers=tuple(patterns))
+        assert any(recipe.is_float(layer) for layer in layers), role
 
 
 def test_the_branch_is_integers_and_keeps_the_ranges_of_turned_heads() -> None:
@@ -58,7 +78,7 @@ def test_the_fast_preset_leaves_nothing_float(fp32: onnx.ModelProto, spec: Spec,
 def test_the_accurate_preset_keeps_exactly_its_layers_float(
     fp32: onnx.ModelProto, spec: Spec, calibration_images: ImageSet, photographs: list[np.ndarray]
 ) -> None:
-    accurate = read_recipe("accurate")
+    accurate = read_recipe("accurate").resolved(RETINAFACE)
     calibration = calibrate(fp32, spec, calibration_images, accurate)
     quantised = quantise(calibration, spec)
     integers = {t.name.removesuffix(".weight.integers") for t in quantised.graph.initializer}
@@ -85,6 +105,7 @@ def test_the_accurate_preset_keeps_exactly_its_layers_float(
         ({"weight_limit": 100}, "weight_limit is 100; choose one of: 127, 63"),
         ({"equalise": "yes"}, "equalise must be bool, not 'yes'"),
         ({"float_layers": [3]}, "float_layers must be"),
+        ({"float_layers": ["role:tail"]}, "the role 'role:tail'; choose one of: stem, first-block"),
         ({"extra": 1}, "must have exactly the fields"),
     ],
 )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
+from retinaface_edge.cli.arguments import percent, positive, share, size
 from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import Bundle
 
@@ -237,3 +243,54 @@ def test_a_closed_pipe_is_no_traceback(bundle: Bundle) -> None:
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert result.stdout.startswith("bundle")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "extra"),
+    [
+        ("shtab", ["completion", "bash"], "completion"),
+        ("torch", ["train", "--labels", "none.txt", "--output", "model.pth"], "build"),
+        ("torch", ["build", "--output", "bundle"], "build"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_extra_that_installs_it(
+    package: str, words: list[str], extra: str, tmp_path: Path
+) -> None:
+    """In a process of its own, in which that package cannot be imported."""
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; from retinaface_edge.cli.main import main; exit(main({words}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("retinaface-edge: error: ")
+    assert f"needs {package}; run: pip install 'retinaface-edge[{extra}]'" in line
+
+
+def test_a_fault_of_our_own_imports_is_not_taken_for_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "retinaface_edge.benchmarks.doctor", None)
+    with pytest.raises(ImportError):
+        main(["doctor"])
+    monkeypatch.setitem(sys.modules, "retinaface_edge.benchmarks.report.html", None)
+    with pytest.raises(ImportError):
+        main(["report", "bundle", "--output", "report.html"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (size, {"640x480": (640, 480), "32X64": (32, 64)}, ["640", "x480", "640x", "6.4x4", "-1x5", "٣x٣"]),
+        (positive, {"1": 1, "007": 7}, ["0", "-1", "1.5", "", "٣"]),
+        (percent, {"5": 5.0, "2.5%": 2.5, "100": 100.0}, ["101", "-1", "nan", "inf", "five"]),
+        (share, {"0": 0.0, "0.5": 0.5, "1": 1.0}, ["1.1", "-0.1", "nan", "50%"]),
+    ],
+    ids=["size", "positive", "percent", "share"],
+)
+def test_an_argument_is_what_its_type_says_or_is_refused(
+    kind: Callable[[str], object], good: dict[str, object], bad: list[str]
+) -> None:
+    assert {text: kind(text) for text in good} == good
+    for text in bad:
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
+            kind(text)

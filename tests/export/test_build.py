@@ -20,11 +20,19 @@ from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes, scenes
 from retinaface_edge.cli.main import main
 from retinaface_edge.export import bundle_writer as write
 from retinaface_edge.export import stage_cache as cache
+from retinaface_edge.export.build_products import (
+    CheckpointFacts,
+    ExportedNetwork,
+    QuantisedNetwork,
+    from_files,
+    to_files,
+)
 from retinaface_edge.export.bundle_writer import Content, reserved, write_bundle
 from retinaface_edge.export.checkpoints.source import CheckpointError, checkpoint_file
 from retinaface_edge.export.lower.openvino import lower_openvino
 from retinaface_edge.export.lower.tflite import LoweringError
 from retinaface_edge.runtime import Bundle, BundleError, Spec
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 
 SMALL = ["build", "--images", "3", "--recipe", "fast", "--size", "160x128", "--force"]
 
@@ -140,21 +148,21 @@ def test_a_cache_keeps_what_was_used_last(tmp_path: Path, monkeypatch: pytest.Mo
 def test_photographs_are_known_by_their_bytes_and_read_when_needed(tmp_path: Path) -> None:
     from PIL import Image
 
-    spec, pictures = Spec(160, 128), tmp_path / "pictures"
+    pictures = tmp_path / "pictures"
     pictures.mkdir()
     for index, frame in enumerate(scenes(2)):
         Image.fromarray(frame).save(pictures / f"{index}.png")
     (pictures / "bad.png").write_bytes(b"no picture")
-    source = image_folder(spec, pictures, 10)
-    assert source.digest == image_folder(spec, pictures, 10).digest
+    source = image_folder(pictures, 10)
+    assert source.digest == image_folder(pictures, 10).digest
     warnings: list[str] = []
     assert len(source.read(warnings.append).inputs) == 2
     assert "bad.png" in warnings[0]
     (pictures / "bad.png").write_bytes(b"still none")
-    assert source.digest != image_folder(spec, pictures, 10).digest
+    assert source.digest != image_folder(pictures, 10).digest
     with pytest.raises(CalibrationError, match="changed while it was read"):
         source.read(warnings.append)
-    assert Scenes(spec, 3).digest != Scenes(spec, 4).digest
+    assert Scenes(3).digest != Scenes(4).digest
 
 
 def test_checkpoints_that_are_too_large_are_refused_unread(tmp_path: Path) -> None:
@@ -167,7 +175,7 @@ def test_checkpoints_that_are_too_large_are_refused_unread(tmp_path: Path) -> No
 @pytest.fixture
 def content() -> Content:
     files = {"onnx/model.onnx": b"abc" * 1000, "c/a.h": b"/* */"}
-    return Content(Spec(), files, {("onnxruntime", "fp32"): ["onnx/model.onnx"]}, {})
+    return Content(Spec(), files, {ArtifactId(Backend.ONNXRUNTIME, Precision.FP32): ["onnx/model.onnx"]}, {})
 
 
 def test_two_builds_to_one_output_do_not_interleave(tmp_path: Path, content: Content) -> None:
@@ -194,6 +202,28 @@ def test_what_a_killed_build_left_is_removed_by_the_next_and_nothing_else(tmp_pa
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", ".bundle.mine"}
     Bundle.load(output).verify()
+
+
+def test_an_output_with_a_wildcard_in_its_name_removes_nothing_of_others(tmp_path: Path) -> None:
+    (tmp_path / ".bundle.unfinished-abc").mkdir()
+    (tmp_path / ".b*.unfinished-mine").mkdir()
+    with reserved(tmp_path / "b*", replace=False):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".bundle.unfinished-abc"]
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_untouched(tmp_path: Path) -> None:
+    (tmp_path / ".bundle.lock").symlink_to(tmp_path / "target")
+    with pytest.raises(BundleError, match="is a link, and a lock must be a file"), reserved(tmp_path / "bundle", False):
+        pass
+    assert not (tmp_path / "target").exists()
+
+
+def test_products_of_stages_survive_the_cache() -> None:
+    network = ExportedNetwork(b"onnx", CheckpointFacts("yakhyo", "0" * 64, 0.25, 64), 123)
+    assert from_files(ExportedNetwork, to_files(network)) == network
+    int8 = QuantisedNetwork(b"model", b"{}", b"{}", b"| |", ("only 3 images",))
+    assert from_files(QuantisedNetwork, to_files(int8)) == int8
 
 
 @pytest.mark.parametrize("exchanges", [True, False])

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from untrained import random_model
 
-from retinaface_edge.export.checkpoints.families import CheckpointError, read_checkpoint
-from retinaface_edge.export.models.retinaface import RetinaFace
+from retinaface_edge.export.checkpoints.source import CheckpointError, read_checkpoint
+from retinaface_edge.export.models.retinaface import RetinaFace, architecture
 
 
 def as_biubug6(model: RetinaFace) -> dict[str, Tensor]:
@@ -88,7 +88,7 @@ def test_each_family_is_recognised_and_read_whole(
 def test_the_names_are_those_of_the_published_checkpoint(shared: Path) -> None:
     lines = (shared / "biubug6_state_dict_keys.txt").read_text().splitlines()
     published = {line.split(" ", 1)[0]: line.split(" ", 1)[1] for line in lines if line.strip()}
-    state = as_biubug6(RetinaFace())
+    state = as_biubug6(RetinaFace(architecture()))
     assert {name: str(tuple(value.shape)) for name, value in state.items()} == published
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from untrained import random_model
 
-from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.graph import export
 from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.runtime import Spec, SpecError

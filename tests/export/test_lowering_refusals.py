@@ -279,3 +279,137 @@ def test_a_value_too_large_for_tflite_or_without_pixels_is_named_with_its_shape(
     """TFLite's sides are 32-bit: 8 · 2²⁸ is one too many."""
     model = graph(node("Transpose", ["x"], perm=[0, 3, 2, 1]), inputs={"x": (TensorProto.FLOAT, (1, 8 * height, 1, 2))})
     assert refusal(model) == f"the value 'x' would have the shape (1, {8 * height}, 1, 2)"
+
+
+def pool(kind: str = "MaxPool", **attributes: object) -> onnx.ModelProto:
+    return graph(node(kind, ["x"], **{"kernel_shape": [2, 2], **attributes}), inputs={"x": FLOATS})
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (pool(dilations=[1, 2]), "of type MaxPool is dilated by [1, 2]"),
+        (pool(strides=[1, 0]), "of type MaxPool has strides [1, 0]"),
+        (pool(pads=[0, 0, 2, 0]), "of type MaxPool pads by [0, 0, 2, 0], which its kernel cannot reach"),
+        (pool(auto_pad="SAME_UPPER"), "of type MaxPool leaves its padding to auto_pad 'SAME_UPPER'; write it out"),
+        (pool(kernel_shape=[2]), "of type MaxPool pads by [0, 0, 0, 0], which its kernel cannot reach"),
+        (pool("AveragePool", dilations=[2, 2]), "of type AveragePool is dilated by [2, 2]"),
+        (
+            pool("AveragePool", pads=[1, 1, 0, 0]),
+            "of type AveragePool pads by [(1, 0), (1, 0)], which is not how TFLite's SAME pads",
+        ),
+        (
+            pool("AveragePool", pads=[0, 1, 0, 0], strides=[3, 3], ceil_mode=1, count_include_pad=1),
+            "of type AveragePool counts padding in some windows and not in others",
+        ),
+    ],
+)
+def test_a_pool_of_another_form_is_named_with_it(model: onnx.ModelProto, words: str) -> None:
+    assert words in refusal(model)
+
+
+def test_a_pool_gives_no_places() -> None:
+    pool = helper.make_node("MaxPool", ["x"], ["values", "places"], "pool", kernel_shape=[2, 2])
+    assert "node 'pool' of type MaxPool also gives the places" in refusal(graph(pool, inputs={"x": FLOATS}))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"), [((0.0, 4.0), "0…4"), ((-1.0, 6.0), "-1…6"), ((-1.0, 1.0), "-1…1"), ((3.0, 6.0), "3…6")]
+)
+def test_a_clip_that_no_activation_of_tflite_is(bounds: tuple[float, float], words: str) -> None:
+    """Left out, values would leave the network that the trained one never had."""
+    model = convolution((2, 2, 1, 1))
+    constants = {name: np.float32(number) for name, number in zip(("low", "high"), bounds, strict=True)}
+    model.graph.node.append(node("Clip", ["conv", "low", "high"]))
+    model.graph.output[0].name = "clip"
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items())
+    assert f"node 'clip' of type Clip clips to {words}; only from 0" in refusal(model)
+
+
+def test_a_relu_of_what_leaves_the_network_is_not_fused_away() -> None:
+    model = convolution((2, 2, 1, 1))
+    model.graph.node.append(node("Relu", ["conv"]))
+    assert "node 'relu' of type Relu does not follow a convolution that it can be fused with" in refusal(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "constant", "words"),
+    [
+        ("Mul", ["x", "c"], np.ones((1, 4, 1, 1)), "does not scale by one finite number, or one a channel"),
+        ("Mul", ["x", "c"], np.ones(2), "does not scale by one finite number, or one a channel"),
+        ("Mul", ["c", "x"], np.array(np.inf), "does not scale by one finite number, or one a channel"),
+        ("Div", ["x", "c"], np.zeros(1), "does not scale by one finite number, or one a channel"),
+        ("Div", ["c", "x"], np.ones(1), "does not scale by one finite number, or one a channel"),
+        ("Mul", ["x", "x"], np.ones(1), "does not scale by one finite number, or one a channel"),
+        ("Add", ["x", "c"], np.ones((2, 4, 1)), "does not add one number, or one a channel"),
+    ],
+)
+def test_a_constant_is_one_number_or_one_a_channel(
+    kind: str, inputs: list[str], constant: np.ndarray, words: str
+) -> None:
+    """Width 2 is no channel: ONNX counts axes from the back."""
+    model = graph(node(kind, inputs), inputs={"x": FLOATS}, constants={"c": constant.astype(np.float32)})
+    assert refusal(model) == f"node '{kind.lower()}' of type {kind} {words}"
+
+
+@pytest.mark.parametrize("sizes", [[1, 2], [2], [0, 2], [-1, 3], [1, 1, 1]])
+def test_a_split_gives_all_of_what_it_reads(sizes: list[int]) -> None:
+    split = helper.make_node("Split", ["x", "sizes"], ["a", "b"], "split", axis=1)
+    message = refusal(graph(split, inputs={"x": FLOATS}, constants={"sizes": np.array(sizes)}, output="a"))
+    assert message == f"node 'split' of type Split splits 2 into {sizes}"
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "axes", "steps", "words"),
+    [
+        ([0, 0], [1, 1], [1, 2], [1, 1], "does not take neighbours along one axis"),
+        ([0], [2], [1], [2], "does not take neighbours along one axis"),
+        ([1], [-3], [2], [-1], "does not take neighbours along one axis"),
+        ([0], [1], [0], [1], "does not take neighbours along one axis"),
+        ([0], [1], [-4], [1], "cuts along axis -4"),
+        ([0], [1], [4], [1], "cuts along axis 4"),
+    ],
+)
+def test_a_slice_is_of_neighbours_along_one_axis(
+    starts: list[int], ends: list[int], axes: list[int], steps: list[int], words: str
+) -> None:
+    constants = {name: np.array(v) for name, v in zip("seat", (starts, ends, axes, steps), strict=True)}
+    message = refusal(graph(node("Slice", ["x", *"seat"]), inputs={"x": FLOATS}, constants=constants))
+    assert f"node 'slice' of type Slice {words}" in message
+
+
+def test_a_slice_of_nothing_is_named_with_its_shape() -> None:
+    constants = {"s": np.array([1]), "e": np.array([1]), "a": np.array([2])}
+    message = refusal(graph(node("Slice", ["x", *"sea"]), inputs={"x": FLOATS}, constants=constants))
+    assert message == "the value 'slice' would have the shape (1, 0, 6, 2)"
+
+
+@pytest.mark.parametrize(("groups", "scales", "words"), [(4, 2, "normalises 2 channels in 4 groups"),
+                                                         (0, 2, "normalises 2 channels in 0 groups"),
+                                                         (1, 3, "has scales of shape (3,)")])  # fmt: skip
+def test_groups_divide_channels(groups: int, scales: int, words: str) -> None:
+    constants = {name: np.ones(scales, np.float32) for name in "sb"}
+    model = graph(
+        node("GroupNormalization", ["x", *"sb"], num_groups=groups), inputs={"x": FLOATS}, constants=constants
+    )
+    assert f"node 'groupnormalization' of type GroupNormalization {words}" in refusal(model)
+
+
+def test_integers_are_read_by_the_scale_that_made_them() -> None:
+    """Read by another, every value of the layer would be off by the ratio, without a word."""
+    pair, grid = quantised("a", "x", 0.5)
+    pair[1].input[1] = "other"
+    model = graph(*pair, node("LeakyRelu", ["a"]), inputs={"x": FLOATS}, constants={**grid, "other": np.float32(0.25)})
+    assert "node 'a' of type DequantizeLinear has another scale or zero point than what made" in refusal(model)
+
+
+def test_bytes_of_the_image_are_not_quantised_again() -> None:
+    pair, grid = quantised("a", "x", 0.5)
+    assert "quantises the image's bytes, which are integers already" in refusal(
+        graph(*pair, node("LeakyRelu", ["a"]), inputs={"x": IMAGE}, constants=grid)
+    )
+
+
+def test_a_constant_of_a_type_that_is_not_lowered_is_named() -> None:
+    model = graph(node("Sub", ["x", "mean"]), inputs={"x": FLOATS}, constants={"mean": np.ones(2, np.float64)})
+    assert refusal(model).startswith("the value 'mean' has the dtype float64; only 32-bit floats, 32-bit integers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -14,13 +15,15 @@ import onnx
 import pytest
 from PIL import Image
 
-from retinaface_edge.benchmarks.drift.layer_values import probe, read_layers
-from retinaface_edge.benchmarks.inference.network_under_test import subjects_of
+from retinaface_edge.benchmarks.drift.layer_values import layer_values
+from retinaface_edge.benchmarks.drift.layers import read_layers
+from retinaface_edge.benchmarks.inference.network_under_test import networks_of
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
+from retinaface_edge.calibration.graph.onnx_graph import read_graph
 from retinaface_edge.cli.main import main
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.checkpoints.demo import DENSE_BRANCH, demo_branch
-from retinaface_edge.export.checkpoints.families import Checkpoint
-from retinaface_edge.export.graph.passes.integer_features import integer_features
+from retinaface_edge.export.graph.passes.integer_features import integer_features, output_grids
 from retinaface_edge.export.models.mesh_branch import BranchError, branch_file, read_branch
 from retinaface_edge.runtime import Bundle, BundleError, Detector, Faces
 from retinaface_edge.runtime.backends import load
@@ -95,21 +98,21 @@ def test_openvino_gives_features_as_the_integers_that_its_heads_read(mesh_bundle
 
 
 def test_layers_can_be_compared_where_features_are_outputs(mesh_bundle: Bundle) -> None:
-    subjects = {subject.name: subject for subject in subjects_of(mesh_bundle)}
-    layers = read_layers(subjects["onnxruntime fp32"])
+    networks = {network.name: network for network in networks_of(mesh_bundle)}
+    layers = read_layers(networks["onnxruntime fp32"])
     assert {layer.given_as for layer in layers} == {"", "feature_8", "feature_16", "feature_32"}
     image = np.full(mesh_bundle.spec.input_shape, 90, np.uint8)
     image[0, 100:400, 50:350] = portrait()[100:400, 50:350]
-    expected, found = (probe(subjects[f"{name} fp32"], layers).run(image) for name in ("onnxruntime", "tflite"))
+    expected, found = (layer_values(networks[f"{name} fp32"], layers).run(image) for name in ("onnxruntime", "tflite"))
     for layer in layers:
         np.testing.assert_allclose(found[layer.value], expected[layer.value], rtol=1e-3, atol=1e-3)
 
 
 def test_features_that_are_on_no_grid_stay_floats(mesh_bundle: Bundle) -> None:
     (file,) = mesh_bundle.artifact("onnxruntime", "fp32").files
-    model = onnx.load_from_string(mesh_bundle.read(file))
-    changed, grids = integer_features(model)
-    assert changed == model and grids == {}
+    model = read_graph(onnx.load_from_string(mesh_bundle.read(file)))
+    changed = integer_features(model)
+    assert changed is model and output_grids(changed) == {}
 
 
 def test_the_mesh_lies_on_the_face_and_a_mirrored_picture_has_a_mirrored_mesh(mesh_bundle: Bundle) -> None:
@@ -171,10 +174,12 @@ def test_a_format_without_a_folder_is_one_clear_line(mesh_bundle: Bundle, capsys
 def test_the_file_of_a_branch_is_read_as_it_was_written(tmp_path: Path) -> None:
     branch = demo_branch()
     assert DENSE_BRANCH.stat().st_size <= 1_000_000
-    file = tmp_path / "mesh.npz"
+    file = tmp_path / "mesh.safetensors"
     file.write_bytes(branch_file(branch.model, branch.mesh, branch.about))
     again = read_branch(file)
-    assert again.digest == branch.digest
+    assert branch_file(again.model, again.mesh, again.about) == file.read_bytes()
+    assert again.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert (again.mesh, again.about) == (branch.mesh, branch.about)
     for name, value in branch.model.state_dict().items():
         np.testing.assert_array_equal(again.model.state_dict()[name].numpy(), value.numpy())
 

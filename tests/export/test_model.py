@@ -7,9 +7,10 @@ import pytest
 import torch
 from untrained import random_model
 
-from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.models.deploy import Deploy
-from retinaface_edge.export.models.retinaface import ConvNorm, RetinaFace
+from retinaface_edge.export.models.layers import ConvNorm
+from retinaface_edge.export.models.retinaface import RetinaFace
 from retinaface_edge.runtime import Spec
 
 

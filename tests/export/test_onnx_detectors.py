@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 from oracles.scrfd import SIZES, export, small, trained_like
 
-from retinaface_edge.export.checkpoints.onnx_detector import OnnxDetector
-from retinaface_edge.export.checkpoints.scrfd import read_scrfd
-from retinaface_edge.export.checkpoints.yunet import read_yunet
+from retinaface_edge.export.checkpoints.detectors.onnx_detector import OnnxDetector
+from retinaface_edge.export.checkpoints.detectors.scrfd import read_scrfd
+from retinaface_edge.export.checkpoints.detectors.yunet import read_yunet
 from retinaface_edge.export.graph.detector_graph import GraphError, read_detector_graph
 from retinaface_edge.runtime.spec import Colour, Spec
 

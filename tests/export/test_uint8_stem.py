@@ -11,14 +11,23 @@ import torch
 from onnx import numpy_helper
 
 from retinaface_edge.calibration.calibrate import Calibration
+from retinaface_edge.calibration.graph.onnx_graph import read_graph, to_proto
+from retinaface_edge.calibration.graph.session import run
 from retinaface_edge.calibration.qdq import quantise
-from retinaface_edge.export.graph.export import run
 from retinaface_edge.export.graph.multiply_accumulates import multiply_accumulates
+from retinaface_edge.export.graph.passes.float_biases import float_biases
 from retinaface_edge.export.graph.passes.uint8_stem import uint8_stem
-from retinaface_edge.export.lower.openvino import with_float_biases
 from retinaface_edge.export.lower.tflite import lower_tflite
-from retinaface_edge.export.models.retinaface import RetinaFace
+from retinaface_edge.export.models.retinaface import RetinaFace, architecture
 from retinaface_edge.runtime import Spec
+
+
+def with_byte_stem(model: onnx.ModelProto) -> onnx.ModelProto:
+    return to_proto(uint8_stem(read_graph(model)))
+
+
+def with_float_biases(model: onnx.ModelProto) -> onnx.ModelProto:
+    return to_proto(float_biases(read_graph(model)))
 
 
 def stem_of(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
@@ -53,7 +62,7 @@ def test_the_stem_is_its_definition(
     """At the borders above all: white pictures differ most from what is padded around them."""
     white = np.full(spec.input_shape, 255, np.uint8)
     for model in (fp32, with_float_biases(int8)):
-        changed = uint8_stem(model)
+        changed = with_byte_stem(model)
         assert [node.op_type for node in changed.graph.node][:2] == ["Concat", "Concat"]
         for image in (white, photographs[0]):
             expected = by_definition(fp32 if model is fp32 else int8, image, spec)
@@ -65,14 +74,14 @@ def test_a_stem_left_float_in_a_quantised_graph_is_float(
 ) -> None:
     recipe = replace(calibration.recipe, float_layers=("backbone.stem",))
     mixed = with_float_biases(quantise(replace(calibration, recipe=recipe), spec))
-    changed = uint8_stem(mixed)
+    changed = with_byte_stem(mixed)
     assert [node.op_type for node in changed.graph.node][:4] == ["Concat", "Concat", "Cast", "Transpose"]
     expected = by_definition(mixed, photographs[0], spec)
     assert np.abs(stem_of(changed, photographs[0]) - expected).max() <= 2e-5 * max(1.0, np.abs(expected).max())
 
 
 def test_fp32_outputs_stay_the_same(fp32: onnx.ModelProto, spec: Spec, photographs: list[np.ndarray]) -> None:
-    changed = uint8_stem(fp32)
+    changed = with_byte_stem(fp32)
     onnx.checker.check_model(changed, full_check=True)
     for image in photographs:
         for ours, theirs in zip(run(changed, spec, image), run(fp32, spec, image), strict=True):
@@ -93,14 +102,15 @@ def test_tflite_takes_bytes_too_and_pads_nothing_in_vain(fp32: onnx.ModelProto) 
 
 
 def test_other_graphs_are_left_alone(fp32: onnx.ModelProto) -> None:
-    changed = uint8_stem(fp32)
+    changed = uint8_stem(read_graph(fp32))
     assert uint8_stem(changed) is changed, "a second time there is nothing to do"
     halves = onnx.ModelProto()
     halves.CopyFrom(fp32)
     mean = next(tensor for tensor in halves.graph.initializer if tensor.name == "mean")
     mean.CopyFrom(numpy_helper.from_array(np.array([104.5, 117.0, 123.0], np.float32), "mean"))
-    assert uint8_stem(halves) is halves, "a mean that is no byte cannot be padded"
-    nothing = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], []))
+    model = read_graph(halves)
+    assert uint8_stem(model) is model, "a mean that is no byte cannot be padded"
+    nothing = read_graph(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])))
     assert uint8_stem(nothing) is nothing
 
 
@@ -113,7 +123,7 @@ def test_work_is_counted_as_pytorch_does_it(fp32: onnx.ModelProto) -> None:
         outputs = output.numel() // (2 if any(module is score for score in model.score) else 1)
         counted.append(outputs * module.weight[0].numel())
 
-    model = RetinaFace().eval()
+    model = RetinaFace(architecture()).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)

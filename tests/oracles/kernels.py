@@ -18,7 +18,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from retinaface_edge.export.lower.openvino import with_float_biases
+from retinaface_edge.calibration.graph.onnx_graph import read_graph, to_proto
+from retinaface_edge.export.graph.passes.float_biases import float_biases
 from retinaface_edge.export.lower.tflite import SHIFT
 from retinaface_edge.export.lower.tflite_schema import Graph, Operator, Tensor, serialise
 
@@ -83,7 +84,7 @@ def compare_litert(graph: Graph, values: Arrays, kernels: str) -> Iterator[Agree
 def compare_openvino(model: onnx.ModelProto, graph: Graph, values: Arrays) -> Iterator[Agreement]:
     """Every layer of the QDQ graph `model` by OpenVINO; `graph` is `model` lowered to TFLite, `values` its tensors."""
     indices = {tensor.name: index for index, tensor in enumerate(graph.tensors)}
-    folded = with_float_biases(model).graph
+    folded = to_proto(float_biases(read_graph(model))).graph
     producers = {name: node for node in folded.node for name in node.output}
     ends = [node.output[0] for node in folded.node if node.op_type == "QuantizeLinear"]
     activated = {op.outputs[0]: op.inputs for op in graph.operators if op.name == "LEAKY_RELU"}
@@ -108,7 +109,7 @@ def compare_openvino(model: onnx.ModelProto, graph: Graph, values: Arrays) -> It
         )
 
 
-_NAMED = ("Add", "Concat", "Conv", "LeakyRelu", "Relu", "Resize")
+_NAMED = ("Add", "AveragePool", "Clip", "Concat", "Conv", "LeakyRelu", "MaxPool", "Relu", "Resize")
 """The node types that name a layer; the others only move or convert."""
 
 

@@ -29,6 +29,17 @@ def litert(graph: Graph, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     return [interpreter.get_tensor(i) if t.data is None else t.data for i, t in enumerate(graph.tensors)]
 
 
+def xnnpack(graph: Graph, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The one output of a graph by LiteRT's default kernels, which are XNNPACK's."""
+    interpreter = Interpreter(model_content=serialise(graph), num_threads=1)
+    interpreter.allocate_tensors()
+    assert any(entry["op_name"] == "DELEGATE" for entry in interpreter._get_ops_details())
+    for index, array in zip(graph.inputs, inputs, strict=True):
+        interpreter.set_tensor(index, array)
+    interpreter.invoke()
+    return np.asarray(interpreter.get_tensor(graph.outputs[0]))
+
+
 def elementwise(name: str, terms: Sequence[Grid], result: Grid, options: dict[str, Any], size: int) -> Graph:
     """One operator on int8 tensors of shape (1, size, 1, 1)."""
     tensors = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -174,10 +175,10 @@ class _Builder:
         self.weights: dict[str, np.ndarray] = {"low": np.float32(0), "high": np.float32(6)}  # type: ignore[dict-item]
         self.scales: dict[str, float] = {}
 
-    def add(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: object) -> None:
+    def add(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(kind, list(inputs), list(outputs), name, **attributes))
 
-    def node(self, kind: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
+    def node(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         self.add(kind, inputs, [name], name, **attributes)
         return name
 
@@ -192,7 +193,7 @@ class _Builder:
         self.node("Transpose", ["centred"], "nchw", perm=[0, 3, 1, 2])
         self.scales["nchw"] = 1.0
 
-    def conv(self, name: str, source: str, shape: tuple[int, ...], **attributes: object) -> str:
+    def conv(self, name: str, source: str, shape: tuple[int, ...], **attributes: Any) -> str:
         """A convolution, on its grid unless an activation comes next."""
         span = np.float32(1.0 / np.sqrt(np.prod(shape[1:])) / (64.0 if source == "nchw" else 1.0))
         weight, bias = (self.random.normal(size=n).astype(np.float32) for n in (shape, shape[0]))
@@ -226,7 +227,9 @@ class _Builder:
         grid = self.grids[grid_of or name]
         self.weights[f"{name}.scale"], self.weights[f"{name}.zero"] = np.float32(grid.scale), np.uint8(grid.zero_point)  # type: ignore[assignment]
         self.node("QuantizeLinear", [name, f"{name}.scale", f"{name}.zero"], f"{name}.integers")
-        value = self.node("DequantizeLinear", [f"{name}.integers", f"{name}.scale", f"{name}.zero"], f"{name}.quantised")
+        value = self.node(
+            "DequantizeLinear", [f"{name}.integers", f"{name}.scale", f"{name}.zero"], f"{name}.quantised"
+        )
         self.scales[value] = grid.scale
         return value
 

@@ -108,7 +108,7 @@ def _reshape(operator: Operator, terms: Sequence[_Term], result: Tensor) -> NDAr
 
 def _max_pool(operator: Operator, terms: Sequence[_Term], result: Tensor) -> Integers:
     """`integer_ops/pooling.h`: the stored integers; what SAME pads with never is the largest."""
-    return _pool_windows(operator, terms, INT8.min).max(axis=(3, 4))[None]
+    return np.asarray(_pool_windows(operator, terms, INT8.min).max(axis=(3, 4)))[None]
 
 
 def _average_pool(operator: Operator, terms: Sequence[_Term], result: Tensor) -> Integers:

@@ -140,9 +140,8 @@ class Tower(nn.Module):
         layers = []
         for index in range(size.stacked):
             inputs = size.neck if index == 0 else size.feat
-            made = separable if size.mobile else conv_norm
             layers.append(
-                made(inputs, size.feat, norm=size.groups)
+                separable(inputs, size.feat, norm=size.groups)
                 if size.mobile
                 else conv_norm(inputs, size.feat, 3, norm=size.groups)
             )
@@ -159,14 +158,15 @@ class Scrfd(nn.Module):
         super().__init__()
         self.backbone = Backbone(size)
         self.neck = Neck(self.backbone.widths, size.neck)
-        self.towers = nn.ModuleList(Tower(size) for _ in range(1 if size.shared else len(STRIDES)))
+        self.tower_list = [Tower(size) for _ in range(1 if size.shared else len(STRIDES))]
+        self.towers = nn.ModuleList(self.tower_list)
         self.scales = nn.Parameter(torch.ones(len(STRIDES)))
         self.landmarks = size.landmarks
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         scores, boxes, points = [], [], []
         for index, level in enumerate(self.neck(self.backbone(image))):
-            tower = self.towers[index % len(self.towers)]
+            tower = self.tower_list[index % len(self.tower_list)]
             x = tower.stack(level)
             scores.append(tower.score(x).permute(0, 2, 3, 1).reshape(-1, 1).sigmoid())
             boxes.append((tower.box(x) * self.scales[index]).permute(0, 2, 3, 1).reshape(-1, 4))

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from oracles.litert import INT8, elementwise, litert
-from oracles.networks import NETWORKS, network
-from oracles.reference import ReferenceError, evaluate
+from oracles.networks import NETWORKS, RESIDUAL_FORMS, RESIDUAL_VALUES, ResidualForm, network, residual_network
+from oracles.reference import RELU, RELU6, ReferenceError, evaluate
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
 from retinaface_edge.calibration.dataset.image_set import image_set
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
@@ -24,10 +24,10 @@ from retinaface_edge.calibration.fixed_point import multiplier, rescale
 from retinaface_edge.calibration.qdq import quantise
 from retinaface_edge.calibration.range_estimators import Range
 from retinaface_edge.calibration.recipe import read_recipe
-from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.graph.export import to_onnx
 from retinaface_edge.export.lower.tflite import lower_tflite
-from retinaface_edge.export.lower.tflite_schema import Graph
+from retinaface_edge.export.lower.tflite_schema import Graph, Operator, Quantisation, Tensor
 from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.runtime import Spec
 from retinaface_edge.runtime.ops.postprocess import Grid
@@ -113,6 +113,61 @@ def test_the_sum_of_every_pair_is_equal(first: Grid, second: Grid, total: Grid) 
     graph = elementwise("ADD", [first, second], total, {"fusedActivationFunction": 0}, 65536)
     left, right = (side.reshape(1, -1, 1, 1) for side in np.meshgrid(INT8, INT8))
     assert_equal_everywhere(graph, [np.ascontiguousarray(left), np.ascontiguousarray(right)])
+
+
+@settings(max_examples=40)
+@given(first=grids, second=grids, total=grids, activation=st.sampled_from([RELU, RELU6]))
+def test_the_sum_of_every_pair_is_equal_between_the_bounds_of_its_activation(
+    first: Grid, second: Grid, total: Grid, activation: int
+) -> None:
+    graph = elementwise("ADD", [first, second], total, {"fusedActivationFunction": activation}, 65536)
+    left, right = (side.reshape(1, -1, 1, 1) for side in np.meshgrid(INT8, INT8))
+    assert_equal_everywhere(graph, [np.ascontiguousarray(left), np.ascontiguousarray(right)])
+
+
+@settings(max_examples=80)
+@given(form=RESIDUAL_FORMS, given_grids=st.fixed_dictionaries(dict.fromkeys(RESIDUAL_VALUES, grids)))
+def test_residual_networks_of_any_form_and_grid_are_equal(form: ResidualForm, given_grids: dict[str, Grid]) -> None:
+    """Pools, dilated convolutions, sums and clips, on grids that clip nearly everything or nothing."""
+    graph = lower_tflite(residual_network(form, given_grids), given_grids)
+    assert graph.float_operators == 0
+    image = np.random.default_rng(form.seed).integers(0, 256, (1, *form.size, 3), np.uint8)
+    assert_equal_everywhere(graph, [image])
+
+
+@settings(max_examples=60)
+@given(
+    kind=st.sampled_from(["MAX_POOL_2D", "AVERAGE_POOL_2D"]),
+    size=st.tuples(st.integers(4, 9), st.integers(4, 9)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    same=st.booleans(),
+    grid=grids,
+    seed=st.integers(0, 99),
+)
+def test_pools_are_equal(
+    kind: str,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    same: bool,
+    grid: Grid,
+    seed: int,
+) -> None:
+    """Means of stored integers, halves away from 0, of what is inside the picture alone."""
+    shape = tuple(-(-n // s) if same else (n - k) // s + 1 for n, k, s in zip(size, kernel, strides, strict=True))
+    quantisation = Quantisation((grid.scale,), (grid.zero_point - 128,))
+    tensors = [Tensor(n, np.dtype(np.int8), (1, *s, 2), quantisation) for n, s in (("in", size), ("out", shape))]
+    options = {
+        "padding": 0 if same else 1,
+        "strideH": strides[0],
+        "strideW": strides[1],
+        "filterHeight": kernel[0],
+        "filterWidth": kernel[1],
+        "fusedActivationFunction": 0,
+    }
+    graph = Graph(tensors, [Operator(kind, (0,), (1,), options)], [0], [1])
+    assert_equal_everywhere(graph, [np.random.default_rng(seed).integers(-128, 128, (1, *size, 2), np.int8)])
 
 
 @given(value=st.integers(-(2**24), 2**24), factor=st.floats(2.0**-20, 16.0))

@@ -23,15 +23,19 @@ from untrained import random_model
 
 from retinaface_edge.cli.main import main
 from retinaface_edge.export.bundle_writer import Content, write_bundle
-from retinaface_edge.export.checkpoints import families as checkpoints
+from retinaface_edge.export.checkpoints import state_dicts
 from retinaface_edge.export.checkpoints.demo import demo_file
-from retinaface_edge.export.checkpoints.families import CheckpointError, read_checkpoint
+from retinaface_edge.export.checkpoints.onnx_graph import stored_array
+from retinaface_edge.export.checkpoints.source import CheckpointError, read_checkpoint
 from retinaface_edge.runtime import Bundle, BundleError, Detector, ImageError, Spec
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
 from retinaface_edge.runtime.bundle.model_card import model_card
 from retinaface_edge.runtime.bundle.sbom import sbom
 from retinaface_edge.runtime.bundle.signature import KEY_VARIABLE, SIGNATURE, signer
 from retinaface_edge.runtime.io.images import read_image
+
+FP32 = ArtifactId(Backend.ONNXRUNTIME, Precision.FP32)
 
 
 @pytest.fixture
@@ -103,7 +107,7 @@ def test_a_manifest_that_was_written_again_is_whole_but_not_signed(signed: Path,
 
 
 def test_signing_is_part_of_the_build_and_gives_the_same_bytes(tmp_path: Path, keys: Path) -> None:
-    content = Content(Spec(), {"onnx/model.onnx": b"abc"}, {("onnxruntime", "fp32"): ["onnx/model.onnx"]}, {})
+    content = Content(Spec(), {"onnx/model.onnx": b"abc"}, {FP32: ["onnx/model.onnx"]}, {})
     sign = signer(keys / "mine.pem")
     write_bundle(content, tmp_path / "a", sign)
     write_bundle(content, tmp_path / "b", sign)
@@ -235,8 +239,8 @@ def test_an_archive_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkey
     ):
         for _ in range(40):
             member.write(bytes(1 << 20))
-    monkeypatch.setattr(checkpoints, "MAX_BYTES", 32 << 20)
-    monkeypatch.setattr(checkpoints.torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    monkeypatch.setattr(state_dicts, "MAX_BYTES", 32 << 20)
+    monkeypatch.setattr(state_dicts.torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
     with pytest.raises(CheckpointError, match="would unpack to 41,943,040 bytes"):
         read_checkpoint(path)
 
@@ -301,4 +305,4 @@ def test_links_in_a_bundle_do_not_lead_out_of_it(copy: Path, tmp_path: Path) -> 
 def test_numbers_of_an_onnx_checkpoint_survive_the_checks() -> None:
     """The refusals above refuse nothing else: a graph with a typed field instead of raw bytes is read."""
     tensor = helper.make_tensor("x", TensorProto.FLOAT, [2], [1.0, 2.0])
-    assert np.array_equal(numpy_helper.to_array(tensor), checkpoints._array(tensor, "model.onnx"))
+    assert np.array_equal(numpy_helper.to_array(tensor), stored_array(tensor, "model.onnx"))

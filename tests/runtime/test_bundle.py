@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from retinaface_edge.export import bundle_writer as write
 from retinaface_edge.export.bundle_writer import Content, check_output, write_bundle
 from retinaface_edge.runtime import Bundle, BundleError, Detector, Spec, SpecError
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
+
+FP32 = ArtifactId(Backend.ONNXRUNTIME, Precision.FP32)
 
 
 @pytest.fixture
@@ -165,7 +168,7 @@ def test_a_missing_artifact_is_told_with_those_that_are_there(bundle: Bundle) ->
 
 @pytest.fixture
 def content(spec: Spec) -> Content:
-    return Content(spec, {"onnx/model.onnx": b"abc"}, {("onnxruntime", "fp32"): ["onnx/model.onnx"]}, {})
+    return Content(spec, {"onnx/model.onnx": b"abc"}, {FP32: ["onnx/model.onnx"]}, {})
 
 
 def test_a_failed_write_leaves_the_old_bundle_and_no_scratch(

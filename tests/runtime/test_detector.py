@@ -35,7 +35,7 @@ TRIES = 6
 BUSY_THREADS = """
 import json, sys
 import numpy as np
-from retinaface_edge.benchmarks.latency.pinned_process import thread_seconds
+from retinaface_edge.benchmarks.linux import thread_seconds
 from retinaface_edge.runtime import Detector
 
 bundle, backend, precision, threads = sys.argv[1:]

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from itertools import product
 
 import numpy as np
 import pytest
 from c_cases import OutputCase, as_rows, output_case
+from detectors import SPECS, YUNET
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinaface_edge.runtime import Spec, ThresholdError
+from retinaface_edge.runtime.contract import BoxCoding, ScoreCoding
 from retinaface_edge.runtime.ops.letterbox import letterbox_for
-from retinaface_edge.runtime.ops.postprocess import Grid, non_maximum_suppression, postprocess
+from retinaface_edge.runtime.ops.nms import CROWD, _in_blocks
+from retinaface_edge.runtime.ops.postprocess import (
+    Bounds,
+    Grid,
+    Selection,
+    check_thresholds,
+    faces_of,
+    non_maximum_suppression,
+    postprocess,
+)
 
 SPEC = Spec(96, 64)
 FLOAT = [Grid()] * len(SPEC.outputs)
@@ -31,54 +43,171 @@ def overlap(a: list[float], b: list[float]) -> float:
     return shared / (areas[0] + areas[1] - shared) if shared else 0.0
 
 
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def published_box(spec: Spec, values: list[float], x: int, y: int, stride: int, size: float) -> list[float] | None:
+    """Corners as each family's own code computes them; None where the four numbers are no box."""
+    if spec.box_coding is BoxCoding.DISTANCES:  # SCRFD: distance2bbox(anchor_centers, bbox_preds * stride)
+        left, top, right, bottom = (value * stride for value in values)
+        cx, cy = (x + spec.origin) * stride, (y + spec.origin) * stride
+        corners = [cx - left, cy - top, cx + right, cy + bottom]
+        return corners if left + right > 1e-9 and top + bottom > 1e-9 else None
+    if spec is YUNET:  # (column + dx) * stride, exp(dw) * stride
+        cx, cy = (x + values[0]) * stride, (y + values[1]) * stride
+        w, h = (math.exp(value) * stride for value in values[2:])
+    else:  # SSD with variances
+        cx, cy = ((cell + 0.5) * stride + 0.1 * shift * size for cell, shift in ((x, values[0]), (y, values[1])))
+        w, h = (math.exp(0.2 * value) * size for value in values[2:])
+    return [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
+
+
 def anchor_by_anchor(case: OutputCase, spec: Spec) -> list[list[float]]:
     """Rows (score, box, landmarks) as the contract defines them, in plain Python."""
     found = []
-    position, levels = 0, len(spec.strides)
-    for level, (stride, sizes) in enumerate(zip(spec.strides, spec.anchor_sizes, strict=True)):
-
-        def real(head: int, level: int = level) -> np.ndarray:
-            output, grid = case.outputs[head * levels + level], case.grids[head * levels + level]
-            return (output[0].astype(np.float64) - grid.zero_point) * grid.scale
-
-        score, box, landmark = real(0), real(1), real(2)
-        for y in range(spec.height // stride):
-            for x in range(spec.width // stride):
-                for a, size in enumerate(sizes):
-                    values = [score[y, x, a], *box[y, x, 4 * a : 4 * a + 4], *landmark[y, x, 10 * a : 10 * a + 10]]
-                    if all(abs(value) <= 500 for value in values):
-                        found.append((-values[0], position, (x + 0.5) * stride, (y + 0.5) * stride, size, values))
-                    position += 1
+    position = 0
+    real = {
+        output.name: (raw[0].astype(np.float64) - grid.zero_point) * grid.scale
+        for output, raw, grid in zip(spec.outputs, case.outputs, case.grids, strict=True)
+    }
+    for stride, sizes in zip(spec.strides, spec.anchor_sizes, strict=True):
+        for y, x, (a, size) in product(
+            range(math.ceil(spec.height / stride)), range(math.ceil(spec.width / stride)), enumerate(sizes)
+        ):
+            of = {
+                head.name: real[f"{head.name}_{stride}"][y, x, head.channels * a : head.channels * (a + 1)].tolist()
+                for head in spec.heads
+            }
+            position += 1
+            if not all(abs(value) <= 500 for values in of.values() for value in values):
+                continue
+            if spec is YUNET and max(map(abs, of["box"][2:])) > 100:  # e^100 times its cell
+                continue
+            box = published_box(spec, of["box"], x, y, stride, size)
+            score = sigmoid(of["score"][0])
+            if spec.score is ScoreCoding.FACE_OBJECT:
+                score = math.sqrt(score * sigmoid(of["object"][0]))
+            if box and score >= case.score_threshold:
+                order = score if spec.score is ScoreCoding.FACE_OBJECT else of["score"][0]
+                unit = stride if spec.box_coding is BoxCoding.DISTANCES or spec is YUNET else 0.1 * size
+                points = of.get("landmark", [])
+                origin = [(cell + spec.origin) * stride for cell in (x, y)]
+                marks = [origin[i % 2] + unit * value for i, value in enumerate(points)]
+                found.append((-order, position, score, box, marks))
     width, height = case.frame_size
     placement = letterbox_for(spec, width, height)
     scale = [width / placement.width, height / placement.height]
     rows: list[list[float]] = []
     boxes: list[list[float]] = []
-    for _, _, cx, cy, size, values in sorted(found):
-        score_ = 1 / (1 + math.exp(-values[0]))
-        if not score_ >= case.score_threshold:
-            continue
-        middle = [cx + 0.1 * values[1] * size, cy + 0.1 * values[2] * size]
-        half = [size * math.exp(0.2 * value) / 2 for value in values[3:5]]
-        box_ = [middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1]]
-        if all(overlap(box_, other) <= case.iou_threshold for other in boxes):
-            boxes.append(box_)
-            points = [((cx, cy)[i % 2] + 0.1 * value * size) * scale[i % 2] for i, value in enumerate(values[5:])]
-            rows.append([score_, *(side * scale[i % 2] for i, side in enumerate(box_)), *points])
+    for _, _, score, box, marks in sorted(found):
+        if all(overlap(box, other) <= case.iou_threshold for other in boxes):
+            boxes.append(box)
+            rows.append([score, *(value * scale[i % 2] for i, value in enumerate([*box, *marks]))])
     return rows
 
 
-@settings(max_examples=60)
-@given(st.integers(0, 2**32 - 1))
-def test_faces_are_those_of_the_definition(seed: int) -> None:
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_faces_are_those_of_the_definition(spec: Spec, seed: int) -> None:
     random = np.random.default_rng(seed)
-    case = output_case(random, SPEC)
+    case = output_case(random, spec)
     # Thresholds that no integer grid meets exactly: at a tie, rounding of the sigmoid would decide in the reference.
     case = OutputCase(case.frame_size, case.outputs, case.grids, random.choice([0.021, 0.333, 0.611]), 0.3717)
-    expected = anchor_by_anchor(case, SPEC)
-    got = as_rows(case.expected(SPEC))
+    expected = anchor_by_anchor(case, spec)
+    got = as_rows(case.expected(spec))
     assert len(got) == len(expected)
-    np.testing.assert_allclose(got, np.reshape(expected, (-1, 15)), rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(got, np.reshape(expected, got.shape), rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_integers_give_the_faces_of_their_real_values(spec: Spec) -> None:
+    """Thresholds compared in the integer domain find what the dequantised reading finds, at every integer boundary."""
+    random = np.random.default_rng(1)
+    for threshold in (*(sigmoid(0.0125 * step) for step in range(-6, 7)), 0.0, 1.0, 1e-12, 1 - 1e-12):
+        case = output_case(random, spec)
+        while case.outputs[0].dtype == np.float32:
+            case = output_case(random, spec)
+        integers = OutputCase(case.frame_size, case.outputs, case.grids, threshold, 1.0).expected(spec)
+        scores = []
+        values = {
+            output.name: (raw.astype(np.float64) - grid.zero_point) * grid.scale
+            for output, raw, grid in zip(spec.outputs, case.outputs, case.grids, strict=True)
+        }
+        for stride in spec.strides:
+            score = 1 / (1 + np.exp(-values[f"score_{stride}"].reshape(-1)))
+            if spec.score is ScoreCoding.FACE_OBJECT:
+                score = np.sqrt(score / (1 + np.exp(-values[f"object_{stride}"].reshape(-1))))
+            box = values[f"box_{stride}"].reshape(len(score), 4)
+            if spec.box_coding is BoxCoding.DISTANCES:
+                score = score[(box[:, :2] + box[:, 2:] > 1e-9).all(axis=1)]
+            scores.append(score)
+        every = np.concatenate(scores)
+        unclear = int((np.abs(every - threshold) < 1e-13).sum())  # a tie, which rounding decides
+        assert abs(len(integers) - int((every >= threshold + 1e-13).sum())) <= unclear
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_bounds_keep_the_best(spec: Spec) -> None:
+    random = np.random.default_rng(3)
+    bounded = 0
+    for _ in range(25):
+        case = output_case(random, spec)
+        every = as_rows(case.expected(spec))
+        for most in (1, 7):
+            np.testing.assert_array_equal(as_rows(case.expected(spec, Bounds(None, most))), every[:most])
+        one = as_rows(case.expected(spec, Bounds(1, None)))
+        np.testing.assert_array_equal(one, every[:1])
+        # No overlap is too much: then the best candidates are the best faces.
+        free = OutputCase(case.frame_size, case.outputs, case.grids, case.score_threshold, 1.0)
+        np.testing.assert_array_equal(as_rows(free.expected(spec, Bounds(5, None))), as_rows(free.expected(spec))[:5])
+        bounded += len(every) > 7
+    assert bounded > 3
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), (1, 0), (-1, None), (None, -1), (2.5, None)])
+def test_bounds_below_one_are_refused(bounds: tuple[int | None, int | None]) -> None:
+    with pytest.raises(ThresholdError, match="1 or more"):
+        check_thresholds(0.5, 0.4, Bounds(*bounds))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(CROWD, CROWD + 200), st.sampled_from([0.0, 0.3, 0.4, 1.0]))
+@settings(max_examples=20)
+def test_suppression_in_a_crowd_is_suppression_in_blocks(seed: int, count: int, threshold: float) -> None:
+    random = np.random.default_rng(seed)
+    corner = np.round(random.uniform(0, 300, (count, 2)))  # whole numbers: sides that touch
+    boxes = np.concatenate([corner, corner + np.round(random.uniform(0, 40, (count, 2)))], axis=1)
+    if seed % 3 == 0:
+        boxes[random.integers(count)] = (0, 0, 500, 500)
+    sides = np.ascontiguousarray(boxes.T)
+    area = (sides[2] - sides[0]) * (sides[3] - sides[1])
+    expected = _in_blocks(sides, area, threshold, count)
+    assert non_maximum_suppression(boxes, threshold).tolist() == expected
+    assert non_maximum_suppression(boxes, threshold, 17).tolist() == expected[:17]
+
+
+def test_work_is_bounded_on_a_frame_of_nothing_but_faces() -> None:
+    """12,600 candidates that do not overlap: not each is compared with each."""
+    spec = Spec()
+    outputs = [np.full(o.shape, {"score": 3.0, "box": 0.0, "landmark": 0.0}[o.head], np.float32) for o in spec.outputs]
+    for output in outputs[3:6]:
+        output.reshape(-1, 4)[:, 2:] = -40.0  # sides of e^-8 of the anchor's
+    faces = postprocess(spec, outputs, [Grid()] * 9, letterbox_for(spec, 640, 480), bounds=Bounds())
+    assert len(faces) == Bounds().max_faces == 750
+    compared = 0
+    real = np.minimum
+
+    def counting(*arguments: object, **options: object) -> object:
+        nonlocal compared
+        result = real(*arguments, **options)  # type: ignore[call-overload]
+        compared += result.size
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "minimum", counting)
+        postprocess(spec, outputs, [Grid()] * 9, letterbox_for(spec, 640, 480), bounds=Bounds())
+    assert compared < 750 * 5000 / 4
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 300))
@@ -149,10 +278,10 @@ def test_memory_does_not_grow_with_the_anchors() -> None:
     outputs = [np.full(o.shape, -10, np.float32) for o in spec.outputs]
     outputs[1][0, 5, 5, 0] = 3
     placement, mask = letterbox_for(spec, 1920, 1088), np.empty(len(spec.anchors), np.bool_)
-    grids = [Grid()] * 9
-    postprocess(spec, outputs, grids, placement, mask=mask)
+    grids, wanted = [Grid()] * 9, Selection(0.5, 0.4, Bounds())
+    faces_of(spec, outputs, grids, placement, wanted, mask)
     tracemalloc.start()
-    assert len(postprocess(spec, outputs, grids, placement, mask=mask)) == 1
+    assert len(faces_of(spec, outputs, grids, placement, wanted, mask)) == 1
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20_000 < len(spec.anchors)

@@ -73,6 +73,8 @@ GOOD = {
         (("format_version",), True, "format_version should be one of 1, not True"),
         (("format_version",), 2, "format_version should be one of 1, not 2"),
         (("artifact", "backend"), "abacus", "artifact.backend should be one of 'openvino', 'tflite', 'onnxruntime'"),
+        (("artifact", "backend"), {"a": 1}, "artifact.backend should be one of 'openvino', 'tflite', 'onnxruntime'"),
+        (("artifact", "backend"), [], "artifact.backend should be one of 'openvino', 'tflite', 'onnxruntime'"),
         (("size",), [1], "size should be a list of 2"),
         (("size", 1), 1.5, r"size\[1\] should be an integer, not 1.5"),
         (("size", 1), True, r"size\[1\] should be an integer, not True"),
@@ -95,6 +97,11 @@ def test_a_wrong_field_is_named_and_the_schema_refuses_it(
         from_json(Outer, content)
     if value == value:  # JSON has no NaN, so the schema need not refuse it
         assert not Draft202012Validator(schema(Outer, "outer")).is_valid(content)
+
+
+def test_an_integer_too_large_for_a_float_is_no_number() -> None:
+    with pytest.raises(RecordError, match=r"figures\[0\].value should be a number"):
+        from_json(Outer, {**GOOD, "figures": [{"name": "a", "value": 10**400}]})
 
 
 def test_a_missing_field_is_named() -> None:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError
-from retinaface_edge.runtime.io.video import detect_video, is_video
+from retinaface_edge.runtime.video import Drawing, detect_video, is_video
 
 cv2 = pytest.importorskip("cv2", reason="the extra `video` is not installed")
 FRAMES = 7
@@ -43,7 +43,7 @@ def test_a_video_file_gives_faces_frame_by_frame_and_a_drawn_video(
 ) -> None:
     seen: list[tuple[int, Faces]] = []
     output = tmp_path / "drawn.avi"
-    report = detect_video(detector, str(clip), lambda index, faces: seen.append((index, faces)), output)
+    report = detect_video(detector, str(clip), lambda index, faces: seen.append((index, faces)), Drawing(output))
     assert [index for index, _ in seen] == list(range(FRAMES))
     assert (report.frames, report.faces) == (FRAMES, sum(len(faces) for _, faces in seen))
     moved = np.diff([faces.boxes[0, 0] for _, faces in seen])
@@ -81,7 +81,7 @@ def test_a_source_that_tells_no_rate_is_written_at_25_frames_a_second(
 ) -> None:
     """Many cameras tell 0, and some streams the ticks of their clock."""
     monkeypatch.setattr(cv2.VideoCapture, "get", lambda self, what: told)
-    detect_video(detector, str(clip), output=tmp_path / "drawn.avi", max_frames=1)
+    detect_video(detector, str(clip), drawing=Drawing(tmp_path / "drawn.avi"), max_frames=1)
     monkeypatch.undo()
     assert cv2.VideoCapture(str(tmp_path / "drawn.avi")).get(cv2.CAP_PROP_FPS) == pytest.approx(played)
 
@@ -90,7 +90,7 @@ def test_meshes_are_drawn_as_wires_over_the_face(mesh_bundle: Bundle, clip: Path
     seen: list[Faces] = []
     with Detector.load(mesh_bundle, "openvino", "int8") as dense:
         output = tmp_path / "drawn.avi"
-        detect_video(dense, str(clip), lambda _, faces: seen.append(faces), output, max_frames=1, mesh=True)
+        detect_video(dense, str(clip), lambda _, faces: seen.append(faces), Drawing(output), max_frames=1, mesh=True)
     ((_, before), (_, after)) = (cv2.VideoCapture(str(path)).read() for path in (clip, output))
     changed = np.abs(after.astype(int) - before).max(axis=2) > 40
     assert seen[0].vertices is not None
@@ -114,9 +114,9 @@ def test_what_cannot_be_read_or_written_is_said(detector: Detector, clip: Path, 
     with pytest.raises(ImageError, match="camera 97 cannot be opened"):
         detect_video(detector, "97")
     with pytest.raises(ImageError, match="choose such a name"):
-        detect_video(detector, str(clip), output=tmp_path / "drawn.gif")
+        detect_video(detector, str(clip), drawing=Drawing(tmp_path / "drawn.gif"))
     with pytest.raises(ImageError, match="cannot be written"):
-        detect_video(detector, str(clip), output=tmp_path / "none" / "drawn.avi")
+        detect_video(detector, str(clip), drawing=Drawing(tmp_path / "none" / "drawn.avi"))
 
 
 def test_a_missing_opencv_is_named_with_its_extra(
@@ -163,7 +163,7 @@ def test_a_window_shows_every_frame_until_q_is_pressed(
     shown: list[np.ndarray] = []
     monkeypatch.setattr(cv2, "imshow", lambda name, frame: shown.append(frame.copy()))
     monkeypatch.setattr(cv2, "waitKey", lambda milliseconds: ord("q") if len(shown) == 3 else -1)
-    report = detect_video(detector, str(clip), show=True)
+    report = detect_video(detector, str(clip), drawing=Drawing(show=True))
     assert len(shown) == report.frames == 3
     assert all(frame.shape == (512, 640, 3) for frame in shown)
 
@@ -179,7 +179,7 @@ def test_json_on_standard_output_comes_frame_by_frame(
             lines.append(len(capsys.readouterr().out.splitlines()))
         return "2 frames"
 
-    monkeypatch.setattr("retinaface_edge.runtime.io.video.detect_video", seen)
+    monkeypatch.setattr("retinaface_edge.runtime.video.detect_video", seen)
     assert main(["detect", str(bundle.path), str(clip), "--json", "-"]) == 0
     assert lines == [1, 1]
 

@@ -119,7 +119,7 @@ def test_the_decoder_interpolates_then_convolves() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_graph_branch_is_compiled_for_every_backend(precision: str, tmp_path: Path) -> None:
-    file = tmp_path / "mesh.npz"
+    file = tmp_path / "mesh.safetensors"
     file.write_bytes(branch_file(random_branch(), MESH, {}, "graph"))
     branch = read_branch(file)
     model = to_onnx(deployed(branch.model).eval(), MESH)

@@ -15,10 +15,10 @@ from PIL import Image
 
 from retinaface_edge.cli.main import main
 from retinaface_edge.export.checkpoints.demo import demo_checkpoint
-from retinaface_edge.export.checkpoints.families import read_checkpoint
+from retinaface_edge.export.checkpoints.source import read_checkpoint
 from retinaface_edge.export.graph.export import to_onnx
 from retinaface_edge.export.models.deploy import Deploy
-from retinaface_edge.export.models.mesh_branch import LinearBranch
+from retinaface_edge.export.models.mesh_linear import LinearBranch
 from retinaface_edge.runtime import Spec, backends
 from retinaface_edge.runtime.mesh.branch import head_pose
 from retinaface_edge.runtime.mesh.topology import topology

@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from retinaface_edge.export.models.mesh_branch import LEAST_DEVIATION, LinearBranch, new_branch
+from retinaface_edge.export.models.mesh_branch import new_branch
+from retinaface_edge.export.models.mesh_encoder import LEAST_DEVIATION
 from retinaface_edge.export.models.mesh_graph import GraphBranch
+from retinaface_edge.export.models.mesh_linear import LinearBranch
 from retinaface_edge.runtime.mesh.branch import OFFSET_UNITS, head_pose
 from retinaface_edge.runtime.spec import MESH_OFFSETS, Mesh
 

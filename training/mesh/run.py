@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from retinaface_edge.export.checkpoints.families import Checkpoint
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.graph.export import to_onnx
 from retinaface_edge.export.models.deploy import Deploy
-from retinaface_edge.export.models.mesh_branch import LinearBranch
 from retinaface_edge.export.models.mesh_graph import GraphBranch
+from retinaface_edge.export.models.mesh_linear import LinearBranch
 from retinaface_edge.runtime import backends
 from retinaface_edge.runtime.detector import Detector
 from retinaface_edge.runtime.io.images import find_images

@@ -1,43 +1,68 @@
-"""The feature outputs of a QDQ graph as the integers that the heads read, for a backend that has no grids of its own.
+"""The feature outputs of a QDQ graph as the integers that the heads read, for a backend that loses their scale.
 
 Before: the features leave as floats, beside readers that want integers, and OpenVINO computes all that leads to the
-concatenation in floats. After: a QuantizeLinear on the grid that its parts share changes no value, the backend leaves
-it out, and the tensor that the heads read is the output: no copy, and a quarter of the bytes.
+concatenation in floats. After: a QuantizeLinear with the scale that its parts share changes no value, the backend
+leaves it out, and the tensor that the heads read is the output: no copy, and a quarter of the bytes.
 """
 
 from __future__ import annotations
 
-import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
 
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.calibration.graph.onnx_graph import constant, insert_before, name_of, new_node
+from retinaface_edge.runtime.ops.quantization import QuantParams
+
+from .graph_pass import graph_pass
 
 
-def integer_features(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Grid]]:
-    """A copy of the graph whose outputs that are concatenations on one grid are uint8, with their grids by name.
+@graph_pass()
+def integer_features(model: ir.Model) -> ir.Model:
+    """The graph whose outputs that are concatenations of one scale are uint8; `output_grids` gives
+    their quantisation parameters.
 
     Concatenations that were left float stay so: a graph that is not quantised comes back as it was.
     """
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    graph = changed.graph
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    producers = {name: node for node in graph.node for name in node.output}
-    grids: dict[str, Grid] = {}
-    for output in graph.output:
-        transpose = producers.get(output.name)
-        concat = producers.get(transpose.input[0]) if transpose is not None else None
-        if transpose is None or concat is None or concat.op_type != "Concat":
+    if not any(_joined(value) for value in model.graph.outputs):
+        return model
+    changed = model.clone()
+    for output in changed.graph.outputs:
+        joined = _joined(output)
+        transpose = output.producer()
+        if joined is None or transpose is None:
             continue
-        parts = [producers.get(name) for name in concat.input]
-        pairs = [part.input[1:] for part in parts if part is not None and part.op_type == "DequantizeLinear"]
-        found = {Grid(float(constants[scale]), int(constants[zero_point])) for scale, zero_point in pairs}
-        if len(pairs) < len(parts) or len(found) != 1:
-            continue
-        (grids[output.name],) = found
-        integers = f"{output.name}.integers"
-        quantise = helper.make_node("QuantizeLinear", [concat.output[0], *pairs[0]], [integers], integers)
-        graph.node.insert(list(graph.node).index(transpose), quantise)
-        transpose.input[0] = integers
-        output.type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    return changed, grids
+        integers = f"{name_of(output)}.integers"
+        quantise = new_node("QuantizeLinear", [transpose.inputs[0], *joined], integers, integers)
+        insert_before(transpose, quantise)
+        transpose.replace_input_with(0, quantise.outputs[0])
+        output.dtype = ir.DataType.UINT8
+    return changed
+
+
+def output_grids(model: ir.Model) -> dict[str, QuantParams]:
+    """The quantisation parameters of the outputs that are integers, by name."""
+    grids = {}
+    for output in model.graph.outputs:
+        transpose = output.producer()
+        quantise = transpose.inputs[0].producer() if transpose is not None and transpose.inputs[0] is not None else None
+        if quantise is not None and quantise.op_type == "QuantizeLinear":
+            grids[name_of(output)] = _grid(quantise)
+    return grids
+
+
+def _joined(output: ir.Value) -> list[ir.Value | None] | None:
+    """Scale and zero point of a concatenation, transposed to be that output, whose parts share them."""
+    transpose = output.producer()
+    concat = transpose.inputs[0].producer() if transpose is not None and transpose.inputs[0] is not None else None
+    if concat is None or concat.op_type != "Concat":
+        return None
+    parts = [value.producer() if value is not None else None for value in concat.inputs]
+    pairs = [part for part in parts if part is not None and part.op_type == "DequantizeLinear"]
+    if len(pairs) < len(parts) or len({_grid(part) for part in pairs}) != 1:
+        return None
+    return list(pairs[0].inputs[1:])
+
+
+def _grid(node: ir.Node) -> QuantParams:
+    scale, zero_point = constant(node.inputs[1]), constant(node.inputs[2])
+    assert scale is not None and zero_point is not None
+    return QuantParams(float(scale), int(zero_point))

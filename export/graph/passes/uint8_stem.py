@@ -2,104 +2,147 @@
 
 Before: bytes become floats, lose the mean, and zeros are padded around them: three passes over the largest tensor of
 all, and in an INT8 graph a float convolution, since OpenVINO has no convolution whose input has a zero point a channel.
-After: a row and a column of the mean colour, which is what zeros around centred pixels stand for, and a convolution of
+After: rows and columns of the mean colour, which is what zeros around centred pixels stand for, and a convolution of
 bytes whose bias has lost Σ w·mean. Both compute the same numbers but for the rounding of floats.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
-PADDING = [1, 1, 1, 1]
-ROW, COLUMN, PADDED, BYTES = "image.row", "image.column", "image.padded", "image.bytes"
+from retinaface_edge.calibration.graph.image_front import TO_NCHW, ImageFront, image_front
+from retinaface_edge.calibration.graph.onnx_graph import (
+    add_constant,
+    attribute,
+    constant,
+    input_of,
+    insert_before,
+    new_node,
+    result_of,
+)
+
+from .graph_pass import graph_pass
+
+PADDED, BYTES = "image.padded", "image.bytes"
+SIDES = (("image.row", "image.row.below"), ("image.column", "image.column.right"))
+"""The names of the constants beside the image: above and below it, to its left and right."""
 
 
-def uint8_stem(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a graph of this project (its biases floats) in that form; the graph itself where it has no such stem.
+def stem_reads_bytes(model: ir.Model) -> str | None:
+    """Nothing is subtracted from the pixels, and nothing padded around them."""
+    return "the image still loses its mean" if _stem(model.graph) is not None else None
 
-    It starts with Cast and Sub, or DequantizeLinear, then Transpose and a padded convolution of stride 2 on even sides.
+
+@graph_pass(ensures=[stem_reads_bytes])
+def uint8_stem(model: ir.Model) -> ir.Model:
+    """The graph in that form; the graph itself where it has no such stem.
+
+    It begins as `image_front` says, with a mean that a pixel can have, and its first convolution has any kernel, stride
+    and padding. Biases must be floats.
     """
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
+    if _stem(model.graph) is None:
+        return model
+    changed = model.clone()
     graph = changed.graph
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    producers = {name: node for node in graph.node for name in node.output}
-    conv = next((node for node in graph.node if node.op_type == "Conv"), None)
-    if conv is None:
-        return model
-    front = _front(conv, producers)
-    mean = _mean(front, constants)
-    weights = _weights(conv, producers, constants)
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in conv.attribute}
-    height, width = (d.dim_value for d in graph.input[0].type.tensor_type.shape.dim[1:3])
-    padded = (list(attributes.get("pads", [])), list(attributes.get("strides", []))) == (PADDING, [2, 2])
-    if mean is None or weights is None or not padded or height % 2 or width % 2 or conv.input[2] not in constants:
-        return model
-    bias = constants[conv.input[2]] - np.einsum("oihw,i->o", weights, mean.astype(np.float64))
-    row, column = np.tile(mean, (1, 1, width, 1)), np.tile(mean, (1, height + 1, 1, 1))
-    for name, value in ((ROW, row), (COLUMN, column), (f"{conv.name}.bias.bytes", bias.astype(np.float32))):
-        graph.initializer.append(numpy_helper.from_array(value, name))
-    quantised = conv.input[1] not in constants  # a stem that was left float computes with floats
-    transpose = front[-1]
-    for node in front:
-        graph.node.remove(node)
-    nodes = [
-        helper.make_node("Concat", [ROW, "image"], [f"{PADDED}.above"], f"{PADDED}.above", axis=1),
-        helper.make_node("Concat", [COLUMN, f"{PADDED}.above"], [PADDED], PADDED, axis=2),
-    ]
-    if quantised:
-        graph.initializer.append(numpy_helper.from_array(np.array(1.0, np.float32), f"{BYTES}.scale"))
-        graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), f"{BYTES}.zero_point"))
-        inputs = [PADDED, f"{BYTES}.scale", f"{BYTES}.zero_point"]
-        nodes.append(helper.make_node("DequantizeLinear", inputs, [BYTES], BYTES))
+    stem = _stem(graph)
+    assert stem is not None
+    front, conv = stem.front, stem.front.convolution
+    mean = front.mean.astype(np.uint8)
+    bias = stem.bias - np.einsum("oihw,i->o", stem.weights, mean.astype(np.float64))
+    nodes, padded = _padding(graph, stem, mean)
+    add_bias = add_constant(graph, f"{conv.name}.bias.bytes", bias.astype(np.float32))
+    if constant(conv.inputs[1]) is None:  # integer weights; a stem that was left float computes with floats
+        scale = add_constant(graph, f"{BYTES}.scale", np.array(1.0, np.float32))
+        zero_point = add_constant(graph, f"{BYTES}.zero_point", np.array(0, np.uint8))
+        nodes.append(new_node("DequantizeLinear", [padded, scale, zero_point], BYTES, BYTES))
     else:
-        nodes.append(helper.make_node("Cast", [PADDED], [BYTES], BYTES, to=onnx.TensorProto.FLOAT))
-    nodes.append(helper.make_node("Transpose", [BYTES], list(transpose.output), transpose.name, perm=[0, 3, 1, 2]))
-    for index, node in enumerate(nodes):
-        graph.node.insert(index, node)
-    conv.input[2] = f"{conv.name}.bias.bytes"
-    next(attribute for attribute in conv.attribute if attribute.name == "pads").ints[:] = [0, 0, 0, 0]
+        nodes.append(new_node("Cast", [padded], BYTES, BYTES, {"to": int(ir.DataType.FLOAT)}))
+    transpose = front.nodes[-1]
+    name = result_of(transpose)
+    transpose.outputs[0].name = f"{name}.replaced"
+    nodes.append(new_node("Transpose", [nodes[-1].outputs[0]], name, transpose.name or name, {"perm": TO_NCHW}))
+    insert_before(graph[0], nodes)
+    conv.replace_input_with(0, nodes[-1].outputs[0])
+    for node in reversed(front.nodes):
+        graph.remove(node, safe=True)
+    conv.replace_input_with(2, add_bias)
+    conv.attributes["pads"] = ir.AttrInt64s("pads", [0, 0, 0, 0])
     return changed
 
 
-def _front(conv: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """What lies between the image and the first convolution, in order."""
-    front: list[onnx.NodeProto] = []
-    value = conv.input[0]
-    while value in producers and len(front) < 3:  # no front is longer; a damaged graph may run in a circle
-        front.insert(0, producers[value])
-        value = front[0].input[0]
-    return front
+@dataclass(frozen=True)
+class _Stem:
+    """The first convolution: weights and bias as float64, the image's shape, and what its windows reach around it.
+
+    `padding` has, for height and width, the pixels before and after the image.
+    """
+
+    front: ImageFront
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    sizes: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
 
 
-def _mean(front: list[onnx.NodeProto], constants: dict[str, NDArray[Any]]) -> NDArray[np.uint8] | None:
-    """The whole numbers that are subtracted from the channels; None if something else is done to the image."""
-    kinds = [node.op_type for node in front]
-    if kinds == ["Cast", "Sub", "Transpose"]:
-        mean = constants.get(front[1].input[1])
-    elif kinds == ["DequantizeLinear", "Transpose"] and np.all(constants[front[0].input[1]] == 1.0):
-        mean = constants.get(front[0].input[2])
-    else:
+def _stem(graph: ir.Graph) -> _Stem | None:
+    front = image_front(graph)
+    if front is None or not front.has_whole_mean:
         return None
-    if mean is None or mean.shape != (3,) or not np.array_equal(mean, mean.astype(np.uint8)):
+    conv, shape = front.convolution, graph.inputs[0].shape
+    weights, bias = _weights(conv), constant(input_of(conv, 2))
+    if weights is None or bias is None or shape is None or len(shape) != 4:
         return None
-    return np.asarray(mean.astype(np.uint8))
+    height, width = shape[1], shape[2]
+    if not isinstance(height, int) or not isinstance(width, int) or attribute(conv, "auto_pad", "NOTSET") != "NOTSET":
+        return None
+    sizes, pads = (height, width), attribute(conv, "pads", [0, 0, 0, 0])
+    strides, dilations = attribute(conv, "strides", [1, 1]), attribute(conv, "dilations", [1, 1])
+    sides = []
+    for i in (0, 1):
+        reach = (weights.shape[2 + i] - 1) * dilations[i] + 1
+        outputs = (sizes[i] + pads[i] + pads[2 + i] - reach) // strides[i] + 1
+        sides.append((pads[i], max((outputs - 1) * strides[i] + reach - pads[i] - sizes[i], 0)))
+    if not np.any(front.mean) and not any(map(sum, sides)) and front.nodes[0].op_type == "Cast":
+        return None  # it reads bytes already
+    return _Stem(front, weights, bias.astype(np.float64), sizes, (sides[0], sides[1]))
 
 
-def _weights(
-    conv: onnx.NodeProto, producers: dict[str, onnx.NodeProto], constants: dict[str, NDArray[Any]]
-) -> NDArray[np.float64] | None:
+def _padding(graph: ir.Graph, stem: _Stem, mean: NDArray[np.uint8]) -> tuple[list[ir.Node], ir.Value]:
+    """Nodes that put the mean colour around the image, and their result."""
+    value, height = graph.inputs[0], stem.sizes[0] + sum(stem.padding[0])
+    added: list[list[ir.Value | None]] = []
+    for axis, (names, amounts) in enumerate(zip(SIDES, stem.padding, strict=True)):
+        shapes = [(1, amount, stem.sizes[1], 1) if axis == 0 else (1, height, amount, 1) for amount in amounts]
+        added.append(
+            [
+                add_constant(graph, name, np.tile(mean, shape)) if amount else None
+                for name, amount, shape in zip(names, amounts, shapes, strict=True)
+            ]
+        )
+    nodes: list[ir.Node] = []
+    columns = any(side is not None for side in added[1])
+    for axis, (before, after) in enumerate(added, start=1):
+        parts = [part for part in (before, value, after) if part is not None]
+        if len(parts) > 1:
+            name = f"{PADDED}.above" if axis == 1 and columns else PADDED
+            nodes.append(new_node("Concat", parts, name, name, {"axis": axis}))
+            value = nodes[-1].outputs[0]
+    return nodes, value
+
+
+def _weights(conv: ir.Node) -> NDArray[np.float64] | None:
     """The convolution's weights, dequantised where they are integers."""
-    name = conv.input[1]
-    if name in constants:
-        return np.asarray(constants[name].astype(np.float64))
-    node = producers.get(name)
-    if node is None or node.op_type != "DequantizeLinear" or any(value not in constants for value in node.input[:2]):
+    weights = constant(conv.inputs[1])
+    if weights is not None:
+        return weights.astype(np.float64)
+    node = conv.inputs[1].producer() if conv.inputs[1] is not None else None
+    if node is None or node.op_type != "DequantizeLinear":
         return None
-    integers, scale = (constants[value].astype(np.float64) for value in node.input[:2])
-    return np.asarray(integers * scale.reshape(-1, 1, 1, 1))
+    integers, scale = constant(input_of(node, 0)), constant(input_of(node, 1))
+    if integers is None or scale is None:
+        return None
+    return np.asarray(integers.astype(np.float64) * scale.astype(np.float64).reshape(-1, 1, 1, 1))

@@ -1,5 +1,7 @@
 """A Debian arm64 user space on an x86 machine: debootstrap, qemu-user, and our wheel with its `tflite` extra.
 
+    python tests/acceptance/arm64/userland.py [FOLDER]
+
 Made once in a folder and kept; a stamp tells whether it is whole. Needs root (chroot, mounts) and a package mirror.
 """
 
@@ -123,3 +125,12 @@ def _run(command: Sequence[str], log: Path) -> None:
     if result.returncode:
         tail = log.read_text(errors="replace").strip().splitlines()[-5:]
         raise CannotRunError(f"{command[0]} failed; the end of {log}:\n" + "\n".join(tail))
+
+
+if __name__ == "__main__":
+    project = Path(__file__).parents[3]
+    try:
+        print(make(Path(sys.argv[1]) if len(sys.argv) > 1 else project / "build" / "arm64", project))
+    except CannotRunError as error:
+        print(f"ARM64 user space: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -10,7 +10,6 @@ import io
 import json
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -19,15 +18,19 @@ from typing import Any
 import numpy as np
 import onnx
 from edits import as_json, edited
+from graphs import GRIDS, others, residual
 from onnx import TensorProto, helper
 from PIL import Image
 
 from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
+from retinaface_edge.benchmarks.accuracy.result import EvalResult
+from retinaface_edge.benchmarks.drift.result import DriftResult
 from retinaface_edge.benchmarks.gates.gate import apply_gate, read_gate
-from retinaface_edge.benchmarks.results import read_result
+from retinaface_edge.benchmarks.results import ImageSet, read_result
 from retinaface_edge.calibration.recipe import read_recipe
 from retinaface_edge.export.bundle_writer import Content, write_bundle
 from retinaface_edge.runtime import Bundle, Detector, Spec
+from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
 from retinaface_edge.runtime.bundle.model_card import model_card
 from retinaface_edge.runtime.bundle.sbom import sbom
@@ -39,6 +42,7 @@ from retinaface_edge.runtime.ops.letterbox import letterbox_for
 from retinaface_edge.runtime.ops.postprocess import Grid, postprocess
 from retinaface_edge.runtime.spec import Mesh
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 MEMORY = Path("/dev/shm")
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
@@ -64,7 +68,7 @@ def _valid_manifest() -> dict[str, Any]:
         "licences": {"numpy": "BSD"},
     }
     files = {"onnx/model.onnx": b"abc", "onnx/mesh.onnx": b"def"}
-    artifact = ("onnxruntime", "fp32")
+    artifact = ArtifactId(Backend.ONNXRUNTIME, Precision.FP32)
     content = Content(DENSE, files, {artifact: ["onnx/model.onnx"]}, provenance, {artifact: ["onnx/mesh.onnx"]})
     folder = FOLDER / "bundle"
     write_bundle(content, folder)
@@ -113,9 +117,22 @@ _GATE = {
 }
 
 
+_NOTHING = DriftResult(
+    kind="drift",
+    format_version=2,
+    environment={},
+    networks=(),
+    input_px=(64, 64),
+    score_threshold=0.5,
+    images=ImageSet(0, ""),
+    comparisons=(),
+    worst_images=(),
+)
+
+
 def gate(data: bytes) -> None:
     """`read_gate`, and applying it to a result with nothing in it."""
-    apply_gate(read_gate(_written("gate.json", as_json(_GATE, data))), {"kind": "drift", "comparisons": []})
+    apply_gate(read_gate(_written("gate.json", as_json(_GATE, data))), _NOTHING)
 
 
 _RECIPE = json.loads(json.dumps(read_recipe("balanced").to_json()))
@@ -135,10 +152,12 @@ def boxes(data: bytes) -> None:
     read_boxes(_written("boxes.json", as_json(_BOXES, data)))
 
 
+_RESULT = json.loads((FIXTURES / "results_v1" / "eval.json").read_text())
+
+
 def result(data: bytes) -> None:
     """`read_result`: what `drift` and `eval` wrote."""
-    valid = {"kind": "drift", "format_version": 1, "environment": {}, "artifacts": []}
-    read_result(_written("result.json", as_json(valid, data)), ("drift", "eval"))
+    read_result(_written("result.json", as_json(_RESULT, data)), DriftResult, EvalResult)
 
 
 # Pictures and frames
@@ -243,8 +262,13 @@ def _tiny_graph() -> onnx.ModelProto:
 _TINY = _tiny_graph()
 
 
+@lru_cache(maxsize=1)
+def _graphs() -> tuple[onnx.ModelProto, ...]:
+    return _TINY, residual(quantised=False), residual(quantised=True), others()
+
+
 def lowering(data: bytes) -> None:
-    """`lower_tflite` and its writer: graphs as mutated protobuf, and the small graph with its parts exchanged."""
+    """`lower_tflite` and its writer: graphs as mutated protobuf, and small graphs with their parts exchanged."""
     from google.protobuf.message import DecodeError
 
     from retinaface_edge.export.lower.tflite import lower_tflite
@@ -257,9 +281,9 @@ def lowering(data: bytes) -> None:
             return
     else:
         model = onnx.ModelProto()
-        model.CopyFrom(_TINY)
+        model.CopyFrom(_graphs()[(data[0] if data else 0) // 2 % len(_graphs())])
         _exchange(model.graph, data[1:])
-    serialise_tflite(lower_tflite(model, {"c0": Grid(0.1, 128)} if len(data) % 2 else {}))
+    serialise_tflite(lower_tflite(model, {"c0": Grid(0.1, 128), **GRIDS} if len(data) % 2 else {}))
 
 
 def _exchange(graph: onnx.GraphProto, data: bytes) -> None:
@@ -290,7 +314,7 @@ def _exchange(graph: onnx.GraphProto, data: bytes) -> None:
 
 def onnx_checkpoint(data: bytes) -> None:
     """`read_onnx`."""
-    from retinaface_edge.export.checkpoints.families import read_onnx
+    from retinaface_edge.export.checkpoints.onnx_retinaface import read_onnx
 
     if data and data[0] % 2:
         read_onnx(data[1:], "model.onnx")
@@ -304,7 +328,7 @@ def onnx_checkpoint(data: bytes) -> None:
 
 def pickled_checkpoint(data: bytes) -> None:
     """`read_pickle`: bytes, and a small state dict as PyTorch saves it with bytes changed."""
-    from retinaface_edge.export.checkpoints.families import read_pickle
+    from retinaface_edge.export.checkpoints.state_dicts import read_pickle
 
     if data and data[0] % 2 == 0:
         content = bytearray(_small_pickle())
@@ -326,11 +350,11 @@ def state_keys(data: bytes) -> None:
     """A state dict with the keys of a family, some gone, some renamed, some of other shapes and types."""
     import torch
 
-    from retinaface_edge.export.checkpoints import families as checkpoints
+    from retinaface_edge.export.checkpoints.assemble import assemble
+    from retinaface_edge.export.checkpoints.families import FAMILIES, recognise
 
-    names = list(checkpoints.FAMILIES)
-    _, layers = checkpoints.FAMILIES[names[data[0] % len(names)] if data else names[0]]
-    state = {key: torch.zeros(1) for key, _ in checkpoints._names(layers())}
+    family = FAMILIES[data[0] % len(FAMILIES)] if data else FAMILIES[0]
+    state = {key: torch.zeros(1) for key in _family_keys(family)}
     keys = sorted(state)
     shapes = ((), (0,), (8,), (8, 3, 3, 3), (64, 256, 1, 1), (6, 64, 1, 1), (3, 4, 5))
     kinds = (torch.float32, torch.float64, torch.int64, torch.complex64, torch.bool)
@@ -345,44 +369,55 @@ def state_keys(data: bytes) -> None:
             state[key + "x"] = state.pop(key, torch.zeros(1))
         else:
             state[key] = torch.zeros(shapes[value % len(shapes)], dtype=kinds[which % len(kinds)])
-    checkpoints._build(state, "model.pth")
+    assemble(state, recognise(state, "model.pth"), "model.pth")
+
+
+@lru_cache(maxsize=4)
+def _family_keys(family: str) -> tuple[str, ...]:
+    """The names of one small network of a family."""
+    from retinaface_edge.export.checkpoints.assemble import names
+    from retinaface_edge.export.checkpoints.families import BIUBUG6, ONE_MEGABYTE, OURS, YAKHYO
+    from retinaface_edge.export.checkpoints.layer_names import (
+        backbone_layers,
+        neck_layers,
+        one_megabyte_layers,
+        our_layers,
+    )
+    from retinaface_edge.export.models.retinaface import architecture
+
+    shape = architecture("slim" if family == ONE_MEGABYTE else "mobilenet_v1_0.25")
+    if family in (OURS, ONE_MEGABYTE):
+        return tuple(key for key, _ in names({OURS: our_layers, ONE_MEGABYTE: one_megabyte_layers}[family](shape)))
+    published = BIUBUG6 if family == BIUBUG6.name else YAKHYO
+    backbone = backbone_layers(shape.backbone, published.prefix, published.depthwise, shape.tapped)
+    layers = (*backbone, *neck_layers(shape), *published.heads.layers(shape))
+    return tuple(key for key, _ in names(layers))
 
 
 # The dense branch, and what it learns from
 
 
+@lru_cache(maxsize=1)
 def _small_branch() -> bytes:
-    from retinaface_edge.export.models.mesh_branch import LinearBranch, branch_file
+    from retinaface_edge.export.models.mesh_branch import branch_file
+    from retinaface_edge.export.models.mesh_linear import LinearBranch
 
     mesh = Mesh(channels=1)
     return branch_file(LinearBranch(mesh.inputs, mesh.vertices), mesh, {"checkpoint": "0" * 64})
 
 
-@lru_cache(maxsize=1)
-def _branch_entries() -> tuple[tuple[str, bytes], ...]:
-    with zipfile.ZipFile(io.BytesIO(_small_branch())) as archive:
-        return tuple((name, archive.read(name)) for name in archive.namelist())
-
-
 def branch(data: bytes) -> None:
-    """`read_branch`: bytes; a small branch with bytes changed in an array, one gone, and its description edited."""
-    from retinaface_edge.export.models.mesh_branch import META, read_branch
+    """`read_branch`: bytes; a small branch with bytes changed in its header or its weights."""
+    from retinaface_edge.export.models.mesh_branch import read_branch
 
-    content = data[1:]
+    content = bytearray(data[1:])
     if data and data[0] % 2 == 0:
-        entries = {name: bytearray(value) for name, value in _branch_entries()}
-        entries[META] = bytearray(as_json(json.loads(entries[META]), bytes([data[0] // 2 % 2]) + data[4:]))
-        name = sorted(entries)[data[1] % len(entries)] if len(data) > 1 else META
-        if len(data) > 3 and data[2] % 8 == 0:
-            del entries[name]
-        elif len(data) > 3 and entries[name]:
-            entries[name][data[2] % min(len(entries[name]), 128)] = data[3]
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            for name, value in entries.items():
-                archive.writestr(zipfile.ZipInfo(name), bytes(value))
-        content = buffer.getvalue()
-    read_branch(_written("mesh.npz", content)).check("0" * 64)
+        content = bytearray(_small_branch())
+        header = int.from_bytes(content[:8], "little") + 8
+        for start in range(1, len(data) - 2, 3):
+            place = int.from_bytes(data[start : start + 2], "big")
+            content[place % (header if place % 2 else len(content))] = data[start + 2]
+    read_branch(_written("mesh.safetensors", bytes(content))).check("0" * 64)
 
 
 _LABELS = [{"file": "picture.png", "faces": [{"box_xyxy": [1, 2, 9, 8], "landmarks_xy": [3, 4] * 5}]}]
@@ -460,7 +495,10 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "picture": (picture, _pictures()),
     "frame": (frame, [*_EDITS, bytes(range(64))]),
     "outputs": (outputs, [*_EDITS, bytes(range(256))]),
-    "lowering": (lowering, [*_EDITS, b"\1" + _TINY.SerializeToString()]),
+    "lowering": (
+        lowering,
+        [*_EDITS, *(bytes([2 * i, 0, 0, 0]) for i in range(4)), *(b"\1" + g.SerializeToString() for g in _graphs())],
+    ),
     "onnx-checkpoint": (onnx_checkpoint, [*_EDITS, b"\1" + _TINY.SerializeToString()]),
     "pickled-checkpoint": (pickled_checkpoint, [*_EDITS, b"\1PK\3\4"]),
     "state-keys": (state_keys, _EDITS),

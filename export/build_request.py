@@ -1,0 +1,76 @@
+"""What to build, and who is told about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from retinaface_edge.calibration.dataset.image_set import ImageSource
+from retinaface_edge.calibration.recipe import Recipe
+
+from .bundle_writer import Sign
+from .checkpoints.source import CheckpointSource
+from .graph.opset import DEFAULT_OPSET
+from .stage_cache import StageRun
+
+if TYPE_CHECKING:
+    from .models.mesh_branch import Branch
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """A checkpoint to compile for inputs of `size` (width, height), INT8 by `recipe` on `images`, into `output`.
+
+    With `max_drift`, a percentage, as many layers stay float as that drift of the INT8 faces asks for. With `branch`,
+    the bundle has a dense branch. `self_check` stops a build whose detector is implausible. `cache` is the folder of
+    finished stages; None keeps none. `sign` signs the manifest.
+    """
+
+    checkpoint: CheckpointSource
+    size: tuple[int, int]
+    images: ImageSource
+    recipe: Recipe
+    output: Path
+    opset: int = DEFAULT_OPSET
+    max_drift: float | None = None
+    branch: Branch | None = None
+    cache: Path | None = None
+    checkpoint_licence: str | None = None
+    self_check: bool = True
+    sign: Sign | None = None
+
+
+class Reporter(Protocol):
+    """Is told how a build goes."""
+
+    def stage(self, text: str) -> None:
+        """A step begins, or has found something out."""
+
+    def warn(self, text: str) -> None:
+        """Something is wrong with the calibration images."""
+
+    def progress(self, items: Iterable[Any]) -> Iterable[Any]:
+        """The items of a long step, for it to iterate over."""
+        ...
+
+    def finished(self, run: StageRun) -> None:
+        """A stage is done."""
+
+
+class Silent:
+    """A `Reporter` that tells nobody."""
+
+    def stage(self, text: str) -> None:
+        """Say nothing."""
+
+    def warn(self, text: str) -> None:
+        """Say nothing."""
+
+    def progress(self, items: Iterable[Any]) -> Iterable[Any]:
+        """The items as they are."""
+        return items
+
+    def finished(self, run: StageRun) -> None:
+        """Say nothing."""

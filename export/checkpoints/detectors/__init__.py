@@ -1,0 +1,1 @@
+"""Trained detectors other than RetinaFace, one file per family, read from ONNX."""

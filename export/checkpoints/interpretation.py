@@ -1,0 +1,109 @@
+"""What a checkpoint's keys cannot tell: anchor sizes, normalisation and colour order. Known settings by family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from retinaface_edge.runtime.spec import Colour, Mesh, Spec
+
+from .checkpoint import CheckpointError
+
+if TYPE_CHECKING:
+    from ..models.retinaface import Architecture
+
+Anchors = tuple[tuple[int, ...], ...]
+"""Sizes of the anchors of each level, in pixels."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(pixel − mean) / std of each channel, in the order of `colour`, of pixels 0 to 255."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """How a checkpoint is to be used: all of the spec that belongs to the detector and not to the device."""
+
+    strides: tuple[int, ...]
+    anchor_sizes: Anchors
+    landmarks: int
+    mean: tuple[float, float, float] = (104.0, 117.0, 123.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    colour: Colour = Colour.BGR
+    variances: tuple[float, float] = (0.1, 0.2)
+
+    def spec(self, width: int, height: int, mesh: Mesh | None = None) -> Spec:
+        """The contract for an input of that size. Raises `SpecError` for a size that no detector takes."""
+        return Spec(
+            width,
+            height,
+            mean=self.mean,
+            strides=self.strides,
+            anchor_sizes=self.anchor_sizes,
+            variances=self.variances,
+            mesh=mesh,
+            std=self.std,
+            colour=self.colour,
+            landmarks=self.landmarks,
+        )
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the user knows better than the defaults; None leaves the default."""
+
+    anchor_sizes: Anchors | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    colour: Colour | None = None
+    variances: tuple[float, float] | None = None
+
+
+CAFFE = Normalisation((104.0, 117.0, 123.0), (1.0, 1.0, 1.0), Colour.BGR)
+"""Of biubug6, facexlib, bubbliiiing, yakhyo, Open Model Zoo and the one-megabyte nets."""
+CAFFE_RGB = Normalisation((123.0, 117.0, 104.0), (1.0, 1.0, 1.0), Colour.RGB)
+IMAGENET = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), Colour.RGB)
+"""ImageNet's mean and deviation: ternaus' ResNet-50."""
+NORMALISATIONS = (CAFFE, CAFFE_RGB, IMAGENET)
+
+# Sizes for strides 4 to 64: the paper's (section 4.2) from stride 4 on, but two per level as in the published code.
+USUAL = {4: (8, 16), 8: (16, 32), 16: (64, 128), 32: (256, 512), 64: (512, 1024)}
+SMALL = ((10, 20), (32, 64), (128, 256))
+"""Of the one-megabyte MobileNet, whose keys are those of biubug6's."""
+ONE_MEGABYTE = ((10, 16, 24), (32, 48), (64, 96), (128, 192, 256))
+"""Of slim and RFB."""
+KNOWN_ANCHORS: tuple[Anchors, ...] = (tuple(USUAL[stride] for stride in (8, 16, 32)), SMALL, ONE_MEGABYTE)
+
+
+def interpretation(shape: Architecture, overrides: Overrides, name: str) -> Interpretation:
+    """The family's defaults with `overrides`. `name` is for messages.
+
+    Raises `CheckpointError` when the anchors do not fit the heads, or must be given as nothing tells them.
+    """
+    sizes = overrides.anchor_sizes or _default_anchors(shape)
+    counts = "/".join(map(str, shape.anchors))
+    if sizes is None:
+        raise CheckpointError(
+            f"{name} has {counts} anchors per cell on strides {shape.strides}, whose sizes no file tells; give them, "
+            "as in --anchors 16,32/64,128/256,512"
+        )
+    if tuple(len(level) for level in sizes) != shape.anchors:
+        given = "/".join(",".join(map(str, level)) for level in sizes)
+        raise CheckpointError(f"{name} has {counts} anchors per cell of its levels; --anchors {given} has others")
+    result = Interpretation(shape.strides, sizes, shape.landmarks)
+    given_fields = {field.name: getattr(overrides, field.name) for field in fields(overrides)}
+    given_fields["anchor_sizes"] = sizes
+    values = {field.name: getattr(result, field.name) for field in fields(result)}
+    return Interpretation(**{**values, **{key: value for key, value in given_fields.items() if value is not None}})
+
+
+def _default_anchors(shape: Architecture) -> Anchors | None:
+    if shape.channels is None:
+        return ONE_MEGABYTE if tuple(map(len, ONE_MEGABYTE)) == shape.anchors else None
+    usual = tuple(USUAL[stride] for stride in shape.strides)
+    return usual if tuple(map(len, usual)) == shape.anchors else None

@@ -1,0 +1,191 @@
+"""Faces in a video file, a camera or a stream, drawn live or into a video. Needs OpenCV, imported only here."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .detector import Detector, Times
+from .errors import BackendError, ImageError
+from .mesh.topology import topology
+from .ops.faces import Faces
+
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+SCHEMES = ("rtsp://", "rtmp://", "http://", "https://", "udp://", "tcp://")
+CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
+DEFAULT_RATE = 25.0
+WINDOW = "retinaface-edge (q closes)"
+BOX, LANDMARK, WIRE = (118, 230, 0), (0, 214, 255), (220, 255, 120)
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Report:
+    """How fast `frames` frames with `faces` faces went through, and the seconds of each part."""
+
+    frames: int
+    faces: int
+    seconds: float
+    pre: float
+    inference: float
+    post: float
+
+    def __str__(self) -> str:
+        total = self.pre + self.inference + self.post
+        rate = self.frames / self.seconds if self.seconds > 0 else 0.0
+        parts = (("pre", self.pre), ("inference", self.inference), ("post", self.post))
+        shares = ", ".join(f"{name} {seconds / total if total > 0 else 0.0:.1%}" for name, seconds in parts)
+        return f"{self.frames} frames, {self.faces} faces, {rate:.1f} frames/s: {shares} of the detector's time"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Where frames go with their faces drawn: into the video `output`, and into a window with `show`."""
+
+    output: Path | None = None
+    show: bool = False
+
+
+def is_video(source: str) -> bool:
+    """Whether `source` names a camera (a number), a stream (a URL) or a video file, by its form alone."""
+    return source.isdecimal() or source.lower().startswith(SCHEMES) or Path(source).suffix.lower() in VIDEO_SUFFIXES
+
+
+def detect_video(
+    detector: Detector,
+    source: str,
+    each: Callable[[int, Faces], None] = lambda index, faces: None,
+    drawing: Drawing = Drawing(),
+    score_threshold: float = 0.5,
+    max_frames: int | None = None,
+    mesh: bool = False,
+) -> Report:
+    """Detect faces in every frame of `source`: a video file, a camera's index such as "0", or the URL of a stream.
+
+    `each` gets the number of every frame and its faces. Frames are drawn as `drawing` says, with `mesh` faces are
+    wireframes. Ends with the video, after `max_frames`, or when `q` is pressed in the window. Raises `ImageError` when
+    the source cannot be opened or the video not written, `BackendError` when OpenCV or its windows are missing.
+    """
+    cv = _opencv()
+    frames_seen, faces_seen, times = 0, 0, Times()
+    with closing(_Source(cv, source)) as opened:
+        # detect_many reads ahead; a frame waits here until its faces come.
+        waiting: deque[Frame] = deque()
+        writing = closing(_Writer(cv, drawing.output, opened.rate)) if drawing.output else nullcontext()
+        with writing as writer:
+            begin = time.perf_counter()
+            for faces in detector.detect_many(
+                _remembered(opened.frames(max_frames), waiting), score_threshold, times=times, mesh=mesh
+            ):
+                frame = waiting.popleft()
+                each(frames_seen, faces)
+                frames_seen, faces_seen = frames_seen + 1, faces_seen + len(faces)
+                if drawing.output or drawing.show:
+                    drawn = _drawn(cv, frame, faces)
+                    if writer:
+                        writer.write(drawn)
+                    if drawing.show and not _shown(cv, drawn):
+                        break
+            seconds = time.perf_counter() - begin
+    if frames_seen == 0:
+        raise ImageError(f"{source} gives no frame; check that it is a video that OpenCV can read")
+    return Report(frames_seen, faces_seen, seconds, times.pre, times.inference, times.post)
+
+
+class _Source:
+    def __init__(self, cv: ModuleType, source: str) -> None:
+        if not source.isdecimal() and not source.lower().startswith(SCHEMES) and not Path(source).is_file():
+            raise ImageError(f"{source} does not exist; give a video file, a camera's index or the URL of a stream")
+        self._capture = cv.VideoCapture(int(source) if source.isdecimal() else source)
+        if not self._capture.isOpened():
+            self._capture.release()
+            kind = "camera" if source.isdecimal() else "video"
+            raise ImageError(f"{kind} {source} cannot be opened; check that it exists and that nothing else uses it")
+        rate = float(self._capture.get(cv.CAP_PROP_FPS))
+        self.rate = rate if 0.0 < rate < 1000.0 else DEFAULT_RATE
+
+    def frames(self, most: int | None) -> Iterator[Frame]:
+        count = 0
+        while most is None or count < most:
+            whole, frame = self._capture.read()
+            if not whole:
+                return
+            yield frame
+            count += 1
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class _Writer:
+    """A video file, made when its first frame tells the size."""
+
+    def __init__(self, cv: ModuleType, path: Path, rate: float) -> None:
+        if path.suffix.lower() not in CODECS:
+            raise ImageError(f"{path}: a video is written as one of {', '.join(CODECS)}; choose such a name")
+        self._cv, self._path, self._rate = cv, path, rate
+        self._writer: Any = None
+
+    def write(self, frame: Frame) -> None:
+        if self._writer is None:
+            code = self._cv.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
+            self._writer = self._cv.VideoWriter(str(self._path), code, self._rate, (frame.shape[1], frame.shape[0]))
+            if not self._writer.isOpened():
+                raise ImageError(f"{self._path} cannot be written; check the folder, and that this OpenCV has codecs")
+        self._writer.write(frame)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+
+def _remembered(frames: Iterator[Frame], waiting: deque[Frame]) -> Iterator[Frame]:
+    for frame in frames:
+        waiting.append(frame)
+        yield frame
+
+
+def _drawn(cv: ModuleType, frame: Frame, faces: Faces) -> Frame:
+    """The frame, drawn on in place: it came from the decoder and nobody else has it."""
+    line = max(1, round(max(frame.shape[:2]) / 320))
+    for face in faces:
+        x1, y1, x2, y2 = (round(value) for value in face.box)
+        cv.rectangle(frame, (x1, y1), (x2, y2), BOX, line)
+        cv.putText(frame, f"{face.score:.2f}", (x1, y1 - 2 * line), cv.FONT_HERSHEY_SIMPLEX, 0.3 + line / 5, BOX, line)
+        if face.vertices is not None:
+            edges = np.rint(face.vertices[topology().edges, :2]).astype(np.int32)
+            cv.polylines(frame, list(edges), False, WIRE, 1)
+            continue
+        for x, y in face.landmarks:
+            cv.circle(frame, (round(x), round(y)), line, LANDMARK, -1)
+    return frame
+
+
+def _shown(cv: ModuleType, frame: Frame) -> bool:
+    """Show a frame; False once the user has asked to stop."""
+    try:
+        cv.imshow(WINDOW, frame)
+        return bool(cv.waitKey(1) & 0xFF != ord("q"))
+    except cv.error as error:
+        raise BackendError(
+            "this OpenCV cannot open a window; install opencv-python instead of opencv-python-headless, "
+            "or write a video file"
+        ) from error
+
+
+def _opencv() -> ModuleType:
+    try:
+        import cv2
+    except ImportError as error:
+        raise BackendError("video needs OpenCV; run: pip install 'retinaface-edge[video]'") from error
+    return cv2
