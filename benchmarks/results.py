@@ -1,6 +1,7 @@
 """Result files: a frozen dataclass for each kind, written as versioned JSON and read back strictly.
 
-The types of `drift` are in `drift/result.py`, those of `eval` and `compare` in `accuracy/result.py`. Here is what they
+The types of `drift` are in `drift/result.py`, those of `eval` and `compare` in `accuracy/result.py`, that of
+`eval --pairs` in `identity/result.py`. Here is what they
 have in common: reading, writing, and the parts that say what was measured, on what and where.
 """
 
@@ -21,7 +22,7 @@ from .errors import MeasurementError
 from .results_v1 import upgraded
 
 FORMAT_VERSION: Final = 2
-KINDS = ("drift", "eval", "compare", "bench")
+KINDS = ("drift", "eval", "verification", "compare", "bench")
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -56,7 +56,7 @@ def tar_at_far(genuine: NDArray[np.float64], impostor: NDArray[np.float64], far:
     first_refused = np.sort(lowered)[::-1][allowed] if allowed < len(lowered) else -np.inf
     scores = np.concatenate([genuine, impostor])
     above = scores[scores > first_refused]
-    threshold = float(above.min()) if len(above) else math.inf
+    threshold = float(above.min()) if len(above) else float(np.nextafter(first_refused, math.inf))
     accepted = int(np.count_nonzero(genuine > first_refused))
     low, high = wilson(accepted, len(genuine))
     return TarAtFar(far, accepted / len(genuine), low, high, threshold)
@@ -68,6 +68,12 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     middle = (share + square / 2.0) / (1.0 + square)
     half = Z95 * math.sqrt(share * (1.0 - share) / trials + square / (4.0 * trials)) / (1.0 + square)
     return min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share)
+
+
+def tars(genuine: NDArray[np.float64], impostor: NDArray[np.float64]) -> tuple[TarAtFar, ...]:
+    """TAR at those of `FARS` that the impostors carry."""
+    found = (tar_at_far(genuine, impostor, far) for far in FARS)
+    return tuple(one for one in found if one is not None)
 
 
 def roc(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -110,6 +116,17 @@ def best_threshold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> floa
     accepted = len(genuine) - np.searchsorted(genuine, candidates, side="left")
     rejected = np.searchsorted(impostor, candidates, side="left")
     return float(candidates[np.argmax(accepted + rejected)])
+
+
+def folds_in_order(same: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Fold numbers (pairs,): consecutive parts of the genuine pairs, and of the impostors.
+
+    For LFW's list, which has both kinds in every fold, these are its own folds.
+    """
+    folds = np.empty(len(same), np.intp)
+    for kind in (same, ~same):
+        folds[kind] = consecutive_folds(int(np.count_nonzero(kind)))
+    return folds
 
 
 def consecutive_folds(pairs: int, folds: int = FOLDS) -> NDArray[np.intp]:
