@@ -67,10 +67,7 @@ class IdentityShift:
 
     def measure(self, picture: OpenPicture) -> Arrays:
         """The arrays of `Shift`, those of its faces with their side's name before theirs."""
-        expected, found = (
-            _from(picture.once(f"faces {network.digest}", lambda n=network: _faces(picture, n)), self.faces.threshold)
-            for network in (self.reference, self.artifact)
-        )
+        expected, found = (self._faces(picture, network) for network in (self.reference, self.artifact))
         partner = assign(found.scores, found.boxes, expected.boxes, MATCHED_IOU)
         chosen = _chosen(expected, self.faces)
         matched = np.flatnonzero((partner >= 0) & chosen[partner]) if len(expected) else np.empty(0, np.intp)
@@ -108,6 +105,11 @@ class IdentityShift:
             arrays["reference_mirrored"],
             int(arrays["unmatched"][0]),
         )
+
+    def _faces(self, picture: OpenPicture, network: NetworkUnderTest) -> Faces:
+        quantity = FacesFound(network)
+        faces = picture.once(quantity.key, lambda: quantity.value(quantity.measure(picture)))
+        return rows_of(faces, faces.scores >= self.faces.threshold)
 
     def _reference_embeddings(self, picture: OpenPicture, faces: Faces) -> list[NDArray[np.float64]]:
         key = f"embeddings {self.reference.digest} {self.recogniser.key} {self.faces!r}"
@@ -229,15 +231,6 @@ def cosines_of(values: NDArray[np.float64]) -> Cosines:
 def longer_sides(faces: Faces) -> NDArray[np.float64]:
     """Longer sides (n,) of the boxes in pixels of the picture."""
     return np.asarray((faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1))
-
-
-def _faces(picture: OpenPicture, network: NetworkUnderTest) -> Faces:
-    quantity = FacesFound(network)
-    return quantity.value(quantity.measure(picture))
-
-
-def _from(faces: Faces, threshold: float) -> Faces:
-    return rows_of(faces, faces.scores >= threshold)
 
 
 def _chosen(faces: Faces, wanted: ChosenFaces) -> NDArray[np.bool_]:

@@ -85,8 +85,9 @@ def roc(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> tuple[NDArray[n
     order = np.argsort(-scores[found], kind="stable")
     ordered, positive = scores[found][order], same[found][order]
     last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1) if len(ordered) else np.empty(0, np.intp)
-    accepted, right = last + 1, np.cumsum(positive)[last] if len(ordered) else np.empty(0)
-    impostors, genuine = max(np.count_nonzero(~same), 1), max(np.count_nonzero(same), 1)
+    accepted = np.asarray(last + 1, np.float64)
+    right = np.cumsum(positive).astype(np.float64)[last]
+    impostors, genuine = max(int(np.sum(~same)), 1), max(int(np.sum(same)), 1)
     return np.append(0.0, (accepted - right) / impostors), np.append(0.0, right / genuine)
 
 
