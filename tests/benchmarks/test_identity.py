@@ -201,8 +201,8 @@ def test_pairs_of_a_bundle(
     result = read_result(tmp_path / "v.json", VerificationResult)
     for row in result.results:
         assert (row.pictures_without_face, row.genuine_without_score) == (1, 1)
-        assert row.roc.tar[1] == 0.75  # a picture is its own equal, at a threshold that no impostor reaches
-        assert row.roc.far[1] == 0.0
+        # A picture is its own equal, at a threshold that no impostor reaches.
+        assert max(tar for far, tar in zip(row.roc.far, row.roc.tar, strict=True) if far == 0.0) == 0.75
     write_result(tmp_path / "again.json", result)
     assert json.loads((tmp_path / "again.json").read_text()) == json.loads((tmp_path / "v.json").read_text())
 
