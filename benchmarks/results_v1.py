@@ -89,8 +89,8 @@ def _bench(result: Mapping[str, Any]) -> Any:
     if _are_named(networks) and isinstance(changed.get("runners"), list):
         digests = {row["name"]: row.get("digest") for row in networks}
         for runner in changed["runners"]:
-            if isinstance(runner, dict) and runner.get("name") in digests:
-                runner["digest"] = digests[runner["name"]]
+            if isinstance(runner, dict) and (name := str(runner.get("name"))) in digests:
+                runner["digest"] = digests[name]
         del changed["artifacts"]
     if isinstance(machine, dict) and isinstance(machine.get("during"), dict):
         changed["machine"], changed["machine_use"] = _machine(machine)

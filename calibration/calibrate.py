@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.quantization import QuantParams
 from retinaface_edge.runtime.spec import Contract
 
 from .dataset.image_set import ImageSet
@@ -19,13 +19,14 @@ from .equalisation import equalise
 from .gptq import IMAGES, patch_products
 from .graph.onnx_graph import ACTIVATIONS, FUSED_ACTIVATIONS, attribute, name_of, only_reader, read_graph, result_of
 from .kernel_parity import STEPS, agreeing_sum
-from .observers import Observation, Observations, Progress, observe
+from .observers import Observation, Observations, observe
+from .progress import Progress
 from .range_estimators import ESTIMATORS, Range, at_candidates, before_activation, mean_extremes
 from .recipe import Recipe
 from .roles import RETINAFACE, Roles
 
 MOVES = ("Resize", "Transpose", "Reshape", "MaxPool")
-"""Operations that compute no new value: their result is on the grid of what they read."""
+"""Operations that compute no new value: their result has the quantisation parameters of what they read."""
 WATCHED = ("Conv", *ACTIVATIONS, "Add", "Concat")
 
 
@@ -47,8 +48,8 @@ class Calibration:
     faces: int
 
     @property
-    def grids(self) -> dict[str, Grid]:
-        """The uint8 grid of every value in `ranges`."""
+    def grids(self) -> dict[str, QuantParams]:
+        """The uint8 quantisation parameters of every value in `ranges`."""
         return {name: found.grid for name, found in self.ranges.items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -73,9 +74,9 @@ class Calibration:
         }
 
 
-def grids_from_json(content: Mapping[str, Any]) -> dict[str, Grid]:
-    """The grids in what `Calibration.to_json` gave."""
-    return {name: Grid(found["scale"], found["zero_point"]) for name, found in content["tensors"].items()}
+def grids_from_json(content: Mapping[str, Any]) -> dict[str, QuantParams]:
+    """The quantisation parameters in what `Calibration.to_json` gave."""
+    return {name: QuantParams(found["scale"], found["zero_point"]) for name, found in content["tensors"].items()}
 
 
 def calibrate(
@@ -128,7 +129,7 @@ def _ranges(
     heads = {output.name: output.head for output in spec.outputs}
     for node in graph:
         source_name, result = name_of(node.inputs[0]), result_of(node)
-        if node.op_type == "Concat":  # its parts are joined as they are, so they are on one grid
+        if node.op_type == "Concat":  # its parts are joined as they are, so they share one scale
             ranges.update(dict.fromkeys((name_of(before_moves(part)) for part in node.inputs), ranges[result]))
         elif result in heads:
             extremes = seen.outputs.get(result) or _of_head(heads[result], seen)
@@ -148,7 +149,7 @@ def _ranges(
 
 
 def _fused_sums(graph: ir.Graph) -> set[str]:
-    """Sums that an activation alone reads which integer kernels fuse: no backend holds them on a grid."""
+    """Sums that an activation alone reads which integer kernels fuse: no backend holds them as integers."""
     readers = {result_of(node): only_reader(node.outputs[0]) for node in graph if node.op_type == "Add"}
     return {name for name, reader in readers.items() if reader is not None and reader.op_type in FUSED_ACTIVATIONS}
 
@@ -157,7 +158,7 @@ def _agree_on_sums(graph: ir.Graph, ranges: dict[str, Range]) -> None:
     """Widen the range of each sum, by a few per mille at most, to one on which all kernels add alike.
 
     In the graph's order, since a sum may be a term of the next. A sum that shares its range with the other parts of a
-    concatenation keeps it, as does one before a LeakyReLU, whose grid follows from the one after.
+    concatenation keeps it, as does one before a LeakyReLU, whose range follows from the one after.
     """
     fused = _fused_sums(graph)
     for node in graph:
@@ -184,7 +185,7 @@ def before_moves(value: ir.Value | None) -> ir.Value | None:
 
 
 def _real_inputs(model: onnx.ModelProto) -> list[str]:
-    """What convolutions read of an input that is not an image: floats, which need a grid of their own."""
+    """What convolutions read of an input that is not an image: floats, which need a range of their own."""
     if model.graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         return []
     return [node.output[0] for node in model.graph.node if node.input[0] == model.graph.input[0].name]

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.quantization import QuantParams
 
 from .fixed_point import Multiplier, multiplier, rescale
 
@@ -96,8 +96,8 @@ def negative_factor(units: int) -> tuple[float, int]:
     return float(factors[best]), int(reaches[best])
 
 
-def agreeing_sum(first: Grid, second: Grid, result: Grid) -> Grid:
-    """The grid for an addition's result, `result` or one with a slightly larger scale, on which kernels add alike.
+def agreeing_sum(first: QuantParams, second: QuantParams, result: QuantParams) -> QuantParams:
+    """Parameters for an addition's result on which kernels add alike: `result`, or one of a slightly larger scale.
 
     All 65,536 pairs of integers are tried, so what agrees here agrees on every image. Steps of 1e-4 shift the sums that
     are near halves; a dozen of them are enough nearly always. `result` stays where it differs on `PAIRS_LEFT` pairs at
@@ -112,7 +112,7 @@ def agreeing_sum(first: Grid, second: Grid, result: Grid) -> Grid:
     return result
 
 
-def _pairs_that_differ(first: Grid, second: Grid, result: Grid) -> int:
+def _pairs_that_differ(first: QuantParams, second: QuantParams, result: QuantParams) -> int:
     """For how many of the pairs of integers XNNPACK and the reference kernels add up to different integers.
 
     XNNPACK (`qs8-vadd`): both scales over the result's as integers with one shift, the larger of 21 bits; one rounding,

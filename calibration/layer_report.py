@@ -19,7 +19,8 @@ from .dataset.image_set import Frame
 from .graph.onnx_graph import ACTIVATIONS, name_of, only_reader, read_graph, result_of
 from .graph.session import session
 from .kernel_parity import STEPS
-from .observers import CANDIDATE_SCORE, Progress
+from .observers import CANDIDATE_SCORE
+from .progress import Progress
 from .qdq import quantise
 
 IMAGES = 8
@@ -27,7 +28,7 @@ IMAGES = 8
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well a layer fits its grid: signal-to-noise in dB of its weights and of its result, and the share cut off.
+    """How well a layer fits 256 values: signal-to-noise in dB of its weights and of its result, and the share cut off.
 
     `kept` is `int8` or `float`; `low` and `high` are the range of its result, after its activation.
     """

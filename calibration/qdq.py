@@ -1,12 +1,12 @@
 """The quantised model: an ONNX graph of the FP32 operations between QuantizeLinear and DequantizeLinear (QDQ).
 
-What is put on a grid, and where:
+What is quantised, and how:
 - the input needs no quantisation: it is uint8, and its per-channel zero point is the mean colour, which is exact. What
   is left of a mean that is no whole number goes into the bias of the first convolution;
 - weights are int8, symmetric, a scale for each output channel; biases are int32 in steps of input scale × weight scale;
 - every activation is uint8 with one scale and zero point; the parts of a concatenation share theirs;
 - the values between a convolution or a sum and its activation, and the outputs, stay float here: a backend that
-  needs them as integers (TFLite) takes their grids from the same calibration.
+  needs them as integers (TFLite) takes their quantisation parameters from the same calibration.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.quantization import QuantParams
 from retinaface_edge.runtime.spec import Contract, Spec
 
 from .calibrate import MOVES, Calibration
@@ -49,7 +49,7 @@ def quantise(calibration: Calibration, spec: Contract) -> onnx.ModelProto:
     """The QDQ model of a calibrated FP32 model.
 
     Layers that the recipe keeps float have float weights, and what they alone read stays float. Raises
-    `QuantisationError` when the graph does not begin with mean subtraction, or a convolution's input has no grid.
+    `QuantisationError` when the graph does not begin with mean subtraction, or a convolution's input is not quantised.
     """
     recipe, grids = calibration.recipe, calibration.grids
     model = read_graph(calibration.model)
@@ -84,7 +84,7 @@ def quantise(calibration: Calibration, spec: Contract) -> onnx.ModelProto:
 def _read_as_integers(nodes: Sequence[ir.Node], integer_layers: Set[ir.Node]) -> set[ir.Value]:
     """Values that an integer convolution reads, or that an operation without weights passes on to one.
 
-    An activation of a sum passes on as well: the terms are on grids, and the sum in between is not.
+    An activation of a sum passes on as well: the terms are quantised, and the sum in between is not.
     """
     wanted: set[ir.Value] = set()
     activated: set[ir.Value] = set()
@@ -143,10 +143,10 @@ def _quantise_weights(
     graph: ir.Graph,
     node: ir.Node,
     scales: dict[str, NDArray[np.float32]],
-    result: Grid | None,
+    result: QuantParams | None,
     calibration: Calibration,
 ) -> None:
-    """Weights and bias as integers; where the grid of the result is known, on scales that kernels agree on."""
+    """Weights and bias as integers; where the scale of the result is known, on scales that kernels agree on."""
     source, weight, biases = name_of(node.inputs[0]), constant_of(node, 1), constant_of(node, 2)
     if source not in scales:
         raise QuantisationError(f"the input {source} of {node.name} is on no grid")
@@ -188,7 +188,7 @@ def _replace_constant(
     node.replace_input_with(position, dequantise.outputs[0])
 
 
-def _quantise_value(graph: ir.Graph, node: ir.Node, grid: Grid) -> str:
+def _quantise_value(graph: ir.Graph, node: ir.Node, grid: QuantParams) -> str:
     """Put the pair behind a node, for all that reads it; gives the name of the value after it."""
     value = node.outputs[0]
     name, uses = name_of(value), list(value.uses())

@@ -1,9 +1,9 @@
-"""Ranges and grids: from what was observed of a tensor to the 256 values that will stand for it.
+"""Ranges and quantisation parameters: from what was observed of a tensor to the 256 values that stand for it.
 
 Three kinds of tensor, each with an estimator for the error that matters:
 - an activation's range comes from one of `ESTIMATORS`; by default the mean over the images of its extremes,
   or behind the backbone, where large faces show on few images, the extremes of nine images in ten;
-- a value before a LeakyReLU gets the grid with the least squared error *after* the activation (`activation-error`);
+- a value before a LeakyReLU gets the range with the least squared error *after* the activation (`activation-error`);
 - an output's range is that of the anchors that may become faces (`candidates`), the others need no precision.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.quantization import QuantParams
 
 from .kernel_parity import STEPS, UNIT, before_leaky_relu, negative_factor
 from .observers import CANDIDATE_SCORE, Observation
@@ -34,17 +34,17 @@ MOST_LOSS = 2.0
 
 @dataclass(frozen=True)
 class Range:
-    """The values [low, high] that a grid represents, low ≤ 0 ≤ high, and the estimator that found them."""
+    """The values [low, high] that are represented, low ≤ 0 ≤ high, and the estimator that found them."""
 
     low: float
     high: float
     estimator: str
 
     @property
-    def grid(self) -> Grid:
-        """The uint8 grid over the range, on which 0 is exact."""
+    def grid(self) -> QuantParams:
+        """The uint8 quantisation parameters of the range, by which 0 is exact."""
         scale = float(np.float32(max(self.high - self.low, SMALLEST_SPAN) / STEPS))
-        return Grid(scale, int(np.clip(round(-self.low / scale), 0, STEPS)))
+        return QuantParams(scale, int(np.clip(round(-self.low / scale), 0, STEPS)))
 
     def symmetric(self) -> Range:
         """The range widened so that zero is in its middle."""
@@ -78,7 +78,7 @@ def percentile(observation: Observation) -> Range:
 
 
 def mean_squared_error(observation: Observation) -> Range:
-    """The range whose grid is nearest to the sampled values, in squared error."""
+    """The range whose 256 values are nearest to the sampled ones, in squared error."""
     counts, values = _histogram(observation)
 
     def error(candidate: Range) -> float:
@@ -96,7 +96,7 @@ def histogram(observation: Observation) -> Range:
         grid = candidate.grid
         step = np.clip(np.rint(values / grid.scale + grid.zero_point), 0, STEPS).astype(np.int64)
         inside = (values >= candidate.low) & (values <= candidate.high)
-        # What the grid can tell apart: each step's inside mass, spread evenly over the bins that held any.
+        # What 256 values can tell apart: each step's inside mass, spread evenly over the bins that held any.
         filled = (counts > 0) & inside
         mass = np.bincount(step[inside], counts[inside], STEPS + 1)
         bins = np.bincount(step[filled], minlength=STEPS + 1)
@@ -121,10 +121,10 @@ ESTIMATORS: Mapping[str, Callable[[Observation], Range]] = {
 }
 
 
-def before_activation(observation: Observation, after: Grid, slope: float) -> Range:
-    """The range before a LeakyReLU of that slope whose result is on the grid `after`.
+def before_activation(observation: Observation, after: QuantParams, slope: float) -> Range:
+    """The range before a LeakyReLU of that slope whose result is quantised by `after`.
 
-    Both grids end at the same largest value. What is left to choose is the ratio of their scales: a larger one clips
+    Both ranges end at the same largest value. What is left to choose is the ratio of their scales: a larger one clips
     fewer negative values, which the slope makes small, and costs precision in the positive ones. Only ratios are tried
     that XNNPACK holds exactly: it multiplies by ratio and ratio·slope in steps of 1/256. Those on which every kernel
     gives the same integers are preferred, unless they cost too much.
@@ -184,6 +184,6 @@ def _narrower(full: Range, estimator: str) -> Iterator[Range]:
             yield Range(full.low * low, full.high * high, estimator)
 
 
-def _rounded(values: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
+def _rounded(values: NDArray[np.float64], grid: QuantParams) -> NDArray[np.float64]:
     integers = np.clip(np.rint(values / grid.scale + grid.zero_point), 0, STEPS)
     return np.asarray((integers - grid.zero_point) * grid.scale, np.float64)

@@ -15,7 +15,7 @@ from retinaface_edge.runtime.spec import Mesh, Spec
 
 from .build_products import CheckpointFacts, DenseBranch, ExportedNetwork, LoweredNetwork, QuantisedNetwork
 from .build_request import BuildRequest, Reporter, Silent
-from .build_stages import EXPORTERS, dense, exported, lowered, quantised, recognised
+from .build_stages import EXPORTERS, checked, dense, exported, lowered, quantised, recognised
 from .bundle_writer import Content, write_bundle
 from .licences import licence
 from .stage_cache import Stages
@@ -50,6 +50,9 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> Bundle:
     int8 = quantised(stages, network, spec, request, reporter)
     for warning in int8.warnings:
         reporter.warn(warning)
+    if request.self_check:
+        for note in checked(stages, network, int8, spec, request, reporter).notes:
+            reporter.warn(note)
     artifacts, meshes = _detector(stages, network, int8, spec, reporter), Artifacts()
     files = {"calibration.json": int8.calibration, "layers.md": int8.layers, "recipe.json": int8.recipe}
     if branch is not None:

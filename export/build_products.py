@@ -58,6 +58,13 @@ class QuantisedNetwork:
 
 
 @dataclass(frozen=True)
+class SelfChecked:
+    """A detector that passed its self-check, with `notes` on what could not be checked."""
+
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DenseBranch:
     """The dense branch as ONNX models, with the JSON files that explain the INT8 one."""
 

@@ -24,7 +24,8 @@ class BuildRequest:
     """A checkpoint to compile for inputs of `size` (width, height), INT8 by `recipe` on `images`, into `output`.
 
     With `max_drift`, a percentage, as many layers stay float as that drift of the INT8 faces asks for. With `branch`,
-    the bundle has a dense branch. `cache` is the folder of finished stages; None keeps none. `sign` signs the manifest.
+    the bundle has a dense branch. `self_check` stops a build whose detector is implausible. `cache` is the folder of
+    finished stages; None keeps none. `sign` signs the manifest.
     """
 
     checkpoint: CheckpointSource
@@ -37,6 +38,7 @@ class BuildRequest:
     branch: Branch | None = None
     cache: Path | None = None
     checkpoint_licence: str | None = None
+    self_check: bool = True
     sign: Sign | None = None
 
 

@@ -18,6 +18,7 @@ from .build_products import (
     LoweredNetwork,
     QuantisedNetwork,
     RecognisedCheckpoint,
+    SelfChecked,
     from_files,
     to_files,
 )
@@ -39,7 +40,6 @@ def recognised(stages: Stages, request: BuildRequest, reporter: Reporter) -> Rec
     """What the checkpoint is, and the contract that its family and the user's settings make."""
 
     def make() -> Files:
-        reporter.stage("read the checkpoint")
         read = request.checkpoint.read()
         facts = CheckpointFacts(read.family, read.title, read.digest, read.wrappings, read.terms)
         return to_files(RecognisedCheckpoint(facts, read.spec(*request.size).to_json()))
@@ -105,6 +105,36 @@ def quantised(
         "max_drift": request.max_drift,
     }
     return from_files(QuantisedNetwork, stages.run("calibration and INT8 model", inputs, QUANTISERS, make))
+
+
+def checked(
+    stages: Stages,
+    network: ExportedNetwork,
+    int8: QuantisedNetwork,
+    spec: Spec,
+    request: BuildRequest,
+    reporter: Reporter,
+) -> SelfChecked:
+    """Whether the detector's faces are plausible, and INT8's are FP32's. Raises `SelfCheckError` when they are not."""
+
+    def make() -> Files:
+        import onnx
+
+        from .build_check import check_fp32, check_int8
+
+        reporter.stage("self-check")
+        inputs = request.images.read(spec, lambda warning: None).inputs
+        fp32, quantised_model = (onnx.load_from_string(model) for model in (network.model, int8.model))
+        notes = (check_fp32(fp32, spec, inputs), check_int8(fp32, quantised_model, spec, inputs))
+        return to_files(SelfChecked(tuple(note for note in notes if note is not None)))
+
+    inputs = {
+        "fp32": digest_of(network.model),
+        "int8": digest_of(int8.model),
+        "spec": spec.to_json(),
+        "images": request.images.digest,
+    }
+    return from_files(SelfChecked, stages.run("self-check", inputs, QUANTISERS, make))
 
 
 def dense(

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +185,7 @@ def _flush(path: Path) -> None:
 def _manifest(content: Content) -> bytes:
     files = {path: describe(path, data) for path, data in content.files.items()}
     artifacts, meshes = (
-        [
-            asdict(Artifact(key.backend.value, key.precision.value, tuple(files[path] for path in paths)))
-            for key, paths in group.items()
-        ]
+        [Artifact(key, tuple(files[path] for path in paths)).to_json() for key, paths in group.items()]
         for group in (content.artifacts, content.meshes)
     )
     return serialise(
@@ -197,7 +194,7 @@ def _manifest(content: Content) -> bytes:
             "spec": content.spec.to_json(),
             "artifacts": artifacts,
             **({"meshes": meshes} if meshes else {}),
-            "files": [asdict(files[path]) for path in sorted(files)],
+            "files": [files[path]._asdict() for path in sorted(files)],
             "provenance": content.provenance,
         }
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.benchmarks.inference.network_under_test import NetworkUnderTest
+from retinaface_edge.benchmarks.inference.network_under_test import NetworkUnderTest, contract_text
 from retinaface_edge.runtime.backends import Network
 from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.io.untrusted import read_file
@@ -28,7 +28,7 @@ CHECKPOINT_BYTES = 1 << 30
 def checkpoint_network(path: Path, spec: Spec) -> NetworkUnderTest:
     """The checkpoint as something to measure. It travels as bytes, so another machine need not have the file."""
     content = read_file(path, CHECKPOINT_BYTES)
-    digest = hashlib.sha256(repr(spec).encode() + content).hexdigest()
+    digest = hashlib.sha256(contract_text(spec).encode() + content).hexdigest()
     return NetworkUnderTest("checkpoint fp32", spec, (content,), digest, loader=partial(_load, path.suffix))
 
 

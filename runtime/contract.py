@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 VERTICES = 468
 """Of a mesh, those of `topology`."""
@@ -43,16 +43,14 @@ class ScoreCoding(str, Enum):
     FACE_OBJECT = "face-object"
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """One kind of prediction: its name, and how many channels every anchor has in it."""
 
     name: str
     channels: int
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """One output tensor of the network: NHWC, shape (1, height, width, anchors × channels)."""
 
     name: str
@@ -90,8 +88,7 @@ class Contract(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class NetworkContract:
+class NetworkContract(NamedTuple):
     """A contract as plain values, for instance that of a detector which also gives its features."""
 
     input_name: str

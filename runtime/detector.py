@@ -121,10 +121,10 @@ class Detector:
         from several threads: calls take turns. The first call with `mesh` loads the dense branch and a second network,
         which gives the features that it reads; calls without stay as fast as they were. `bounds` limits the work of a
         frame: its best 5000 candidates and 750 faces, unless others are given. Raises `ImageError` for any other
-        array, `ThresholdError` for a threshold outside 0…1, `BackendError` when the detector is closed, `BundleError`
-        when a mesh is asked of a bundle without a dense branch.
+        array, `ThresholdError` for a threshold outside 0…1 or a bound below 1, `BackendError` when the detector is
+        closed, `BundleError` when a mesh is asked of a bundle without a dense branch.
         """
-        check_thresholds(score_threshold, iou_threshold)
+        check_thresholds(score_threshold, iou_threshold, bounds)
         pixels = check_frame(frame)
         with self._lock:
             network, dense = self._open(mesh)
@@ -148,7 +148,7 @@ class Detector:
         message about a frame begins with its number, counted from 0. `times` adds up where the time went; pre- and
         post-processing run beside the network.
         """
-        check_thresholds(score_threshold, iou_threshold)
+        check_thresholds(score_threshold, iou_threshold, bounds)
         with self._lock:
             self._open(mesh)
         selection = Selection(score_threshold, iou_threshold, bounds)

@@ -22,4 +22,4 @@ class ImageError(RetinaFaceEdgeError, ValueError):
 
 
 class ThresholdError(RetinaFaceEdgeError, ValueError):
-    """A score or IoU threshold outside 0…1."""
+    """A score or IoU threshold outside 0…1, or a bound on candidates or faces below 1."""

@@ -210,7 +210,7 @@ class Spec:
             "strides": self.strides,
             "anchor_sizes": self.anchor_sizes,
             "variances": self.variances,
-            "heads": [asdict(head) for head in self.heads],
+            "heads": [head._asdict() for head in self.heads],
         }
         for name, default in _ADDED.items():
             value = getattr(self, name)
@@ -225,7 +225,7 @@ class Spec:
             "colour": "BGR",
             "shape": self.input_shape,
         }
-        content["outputs"] = [asdict(output) for output in (*self.outputs, *self.features)]
+        content["outputs"] = [output._asdict() for output in (*self.outputs, *self.features)]
         return content
 
     @classmethod

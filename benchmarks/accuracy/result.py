@@ -113,6 +113,10 @@ class Curve:
     recall: tuple[float, ...]
     precision: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.recall) != len(self.precision):
+            raise ValueError(f"{len(self.recall)} values of recall and {len(self.precision)} of precision")
+
 
 @dataclass(frozen=True)
 class Accuracy:

@@ -27,7 +27,7 @@ from retinaface_edge.runtime.spec import Spec
 
 from ..inference.faces import arrays_of, faces_of
 from ..inference.measurement import Execution, Unreadable, measure_pictures
-from ..inference.network_under_test import REFERENCE, artifact_id, digest_of
+from ..inference.network_under_test import REFERENCE, artifact_id, contract_text, digest_of
 from ..inference.open_picture import OpenPicture, resident
 from ..inference.result_cache import Arrays
 from .result import MeshDrift, ShownMesh
@@ -116,7 +116,9 @@ def dense_network(bundle: Bundle, mesh: Artifact) -> DenseNetwork | None:
     if known is None:
         return None
     detector = bundle.artifact(mesh.backend, mesh.precision)
-    digest = digest_of(repr(bundle.spec), str(known), *(file.sha256 for file in (*detector.files, *mesh.files)))
+    digest = digest_of(
+        contract_text(bundle.spec), str(known), *(file.sha256 for file in (*detector.files, *mesh.files))
+    )
     contents, branch = (tuple(bundle.read(file) for file in artifact.files) for artifact in (detector, mesh))
     return DenseNetwork(known, bundle.spec, contents, branch, digest)
 

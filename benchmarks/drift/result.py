@@ -94,6 +94,10 @@ class DetectionDrift:
     by_size: tuple[SizeCounts, ...]
     by_score: tuple[ScoreCounts, ...]
 
+    def __post_init__(self) -> None:
+        if missing := sorted({"0.02", "0.5"} - set(self.ap)):
+            raise ValueError(f"the field ap.{missing[0]} is missing")
+
 
 @dataclass(frozen=True)
 class DriftedImage(JudgedImage):

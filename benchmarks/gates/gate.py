@@ -129,7 +129,9 @@ def read_gate(path: Path | None) -> Gate:
         if path:
             content = read_json(path)
         else:
-            content = json.loads(resources.files(__package__).joinpath(DEFAULT).read_text(encoding="utf-8"))
+            content = json.loads(
+                resources.files(__name__.rpartition(".")[0]).joinpath(DEFAULT).read_text(encoding="utf-8")
+            )
     except (OSError, ValueError, RecursionError) as error:
         raise MeasurementError(f"{name} is no readable JSON ({error})") from error
     try:

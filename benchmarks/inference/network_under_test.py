@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -68,7 +69,7 @@ def networks_of(bundle: Bundle, patterns: Sequence[str] = ("*",)) -> list[Networ
     networks = []
     for artifact in chosen:
         files = tuple(bundle.read(file) for file in artifact.files)
-        digest = digest_of(repr(bundle.spec), str(artifact.backend), *(file.sha256 for file in artifact.files))
+        digest = digest_of(contract_text(bundle.spec), str(artifact.backend), *(file.sha256 for file in artifact.files))
         known = artifact_id(artifact)
         loader = None if known else partial(_unknown, artifact.name)
         networks.append(NetworkUnderTest(artifact.name, bundle.spec, files, digest, known, loader))
@@ -81,6 +82,11 @@ def artifact_id(artifact: Artifact) -> ArtifactId | None:
         return ArtifactId(Backend(artifact.backend), Precision(artifact.precision))
     except ValueError:
         return None
+
+
+def contract_text(spec: Spec) -> str:
+    """The contract as it stands in manifests, for digests: the same text in every version that reads format 1."""
+    return json.dumps(spec.to_json(), sort_keys=True)
 
 
 def digest_of(*parts: str) -> str:

@@ -46,7 +46,7 @@ class ReportInput:
 def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> int:
     """Write the report, with the verdict of `gate` if there is one; gives its size in bytes.
 
-    Raises `MeasurementError` when there is no result to report, or when results are of another bundle.
+    Raises `MeasurementError` when there is no result to report, one is empty, or one is of another bundle.
     """
     results, digest = given.results(), given.bundle.manifest["digest"]
     if not results:
@@ -56,6 +56,8 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
             raise MeasurementError(
                 f"a result of {result.kind} is of another bundle than {given.bundle.path}; measure again"
             )
+    if (given.drift and not given.drift.comparisons) or not all(result.results for result in given.evals):
+        raise MeasurementError("a result of drift or eval compares nothing, so there is nothing to report of it")
     outcomes = outcomes_of(gate, results) if gate else []
     page = _render(given, outcomes, gate is not None).encode(errors="backslashreplace")
     if len(page) > LARGEST_BYTES:
@@ -101,7 +103,7 @@ def _render(given: ReportInput, outcomes: Sequence[Outcome], gated: bool) -> str
 
 
 def _template(name: str) -> str:
-    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+    return (resources.files(__name__.rpartition(".")[0]) / "templates" / name).read_text(encoding="utf-8")
 
 
 def _jinja2() -> Any:

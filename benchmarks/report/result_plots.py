@@ -26,7 +26,7 @@ def drift_plots(drift: DriftResult, colours: Colours) -> Iterator[str]:
     against = to_reference(drift)
     if not against:
         return
-    tensors = candidates(against[0])
+    tensors = [tensor for comparison in against for tensor in candidates(comparison)]
     strides = sorted({tensor.stride for tensor in tensors})
     for head in dict.fromkeys(tensor.head for tensor in tensors):
         series = []
@@ -78,6 +78,8 @@ def eval_plots(evals: Sequence[EvalResult], colours: Colours) -> Iterator[str]:
 
 def latency_plots(bench: BenchResult, evals: Sequence[EvalResult], colours: Colours) -> Iterator[str]:
     """Every runner's milliseconds by phase, and latency against AP on the first set's last setting (WIDER's hard)."""
+    if not bench.runners:
+        return
     cores = "one core" if len(bench.machine.cores) == 1 else f"{len(bench.machine.cores)} cores"
     width, height = bench.frames.width, bench.frames.height
     bars = [
@@ -90,7 +92,7 @@ def latency_plots(bench: BenchResult, evals: Sequence[EvalResult], colours: Colo
     ]
     title = f"Latency from frame to faces: {width}×{height} frames on {cores}, medians of the phases and of the whole"
     yield horizontal_bars(title, "ms", PHASES, bars)
-    if not evals:
+    if not evals or not evals[0].results[0].ap:
         return
     first = evals[0]
     setting = list(first.results[0].ap)[-1]

@@ -79,8 +79,15 @@ def lower_tflite(model: onnx.ModelProto, grids: Mapping[str, Grid]) -> Graph:
             if node not in context.fused:
                 _lower(context, node)
         return context.finish(graph)
-    except MALFORMED as error:
-        raise LoweringError(f"the graph is malformed ({error!r}); export the model again") from error
+    except (
+        *MALFORMED,
+        RuntimeError,
+    ) as error:  # onnx_ir's own, which quotes the whole graph
+        raise LoweringError(f"the graph is malformed ({_first_cause(error)!r}); export the model again") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _first_cause(error.__cause__)
 
 
 def _add_input(context: Context, value: ir.Value) -> None:

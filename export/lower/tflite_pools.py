@@ -54,13 +54,13 @@ def _read(context: Context, node: ir.Node) -> tuple[Lowered, Windows]:
 def _emit(
     context: Context, node: ir.Node, operator: str, source: Lowered, around: Windows, padded: bool = False
 ) -> None:
-    kernel = node.attributes.get_ints("kernel_shape", ())
+    height, width = list(node.attributes.get_ints("kernel_shape", ()))
     is_padded = padded or not around.is_same
     options: dict[str, Any] = {
         "padding": VALID if is_padded else SAME,
         **around.strides,
-        "filterHeight": kernel[0],
-        "filterWidth": kernel[1],
+        "filterHeight": height,
+        "filterWidth": width,
         "fusedActivationFunction": NO_ACTIVATION,
     }
     context.share_grid(node, source)

@@ -106,8 +106,12 @@ def serialise(graph: Graph) -> bytes:
 class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
     """The schema asks for 16-byte alignment of weights; the generated Python code leaves it out."""
 
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.content = content
+
     def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802
-        content = self.data.tobytes()
+        content = self.content
         builder.StartVector(1, len(content), BUFFER_ALIGNMENT)
         builder.head -= len(content)
         builder.Bytes[builder.head : builder.head + len(content)] = content
@@ -123,8 +127,7 @@ def _tensor(tensor: Tensor, buffers: list[schema.BufferT]) -> schema.TensorT:
     packed.type = TYPES[tensor.dtype]
     packed.buffer = 0
     if tensor.data is not None:
-        buffer = _AlignedBuffer()
-        buffer.data = np.ascontiguousarray(tensor.data)
+        buffer = _AlignedBuffer(np.ascontiguousarray(tensor.data).tobytes())
         packed.buffer = len(buffers)
         buffers.append(buffer)
     if tensor.quantisation is not None:

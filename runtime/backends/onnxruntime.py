@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..ops.postprocess import Grid, RawOutput
-from ..spec import Contract
+from ..contract import Contract
+from ..ops.quantization import QuantParams, RawOutput
 from . import Network, check_output
 
 
@@ -31,7 +31,7 @@ class _OnnxRuntime:
         self._names = [output.name for output in spec.outputs]
         for index, name in enumerate(self._names):
             check_output(spec, index, shapes.get(name, ()))
-        self.grids = (Grid(),) * len(self._names)
+        self.grids = (QuantParams(),) * len(self._names)
 
     def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:
         return self._session.run(self._names, {self._input: image})  # type: ignore[no-any-return]

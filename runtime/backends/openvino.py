@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract import Contract
 from ..errors import BackendError
-from ..ops.postprocess import Grid, RawOutput
-from ..spec import Contract
+from ..ops.quantization import QuantParams, RawOutput
 from . import Network, check_output
 from .openvino_cache import compiled
 
@@ -51,7 +51,7 @@ class _OpenVino:
         ready = compiled(core, decisive, options, lambda: core.compile_model(network, "CPU", options))
         ports = [ready.output(output.name) for output in spec.outputs]
         for index, port in enumerate(ports):
-            check_output(spec, index, port.shape)
+            check_output(spec, index, tuple(port.shape))
         self._request = ready.create_infer_request()
         self._tensors = [self._request.get_tensor(port) for port in ports]
         self._outputs = [tensor.data for tensor in self._tensors]
@@ -71,8 +71,8 @@ class _OpenVino:
         return self._outputs
 
 
-def _grid(network: Any, name: str) -> Grid:
+def _grid(network: Any, name: str) -> QuantParams:
     if not network.has_rt_info([GRIDS, name]):
-        return Grid()
+        return QuantParams()
     scale, zero_point = network.get_rt_info([GRIDS, name]).astype(str).split()
-    return Grid(float(scale), int(zero_point))
+    return QuantParams(float(scale), int(zero_point))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract import Contract
 from ..errors import BackendError
-from ..ops.postprocess import Grid, RawOutput
-from ..spec import Contract
+from ..ops.quantization import QuantParams, RawOutput
 from . import Network, check_output
 
 
@@ -53,6 +53,6 @@ def _base_name(name: str) -> str:
     return name.split(":")[0]
 
 
-def _grid(detail: Mapping[str, Any]) -> Grid:
+def _grid(detail: Mapping[str, Any]) -> QuantParams:
     scale, zero_point = detail["quantization"]
-    return Grid(float(scale), int(zero_point)) if detail["dtype"] != np.float32 else Grid()
+    return QuantParams(float(scale), int(zero_point)) if detail["dtype"] != np.float32 else QuantParams()

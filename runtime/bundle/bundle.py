@@ -12,8 +12,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..artifact import ArtifactId, Backend, Precision
 from ..errors import BundleError, SpecError
 from ..io.untrusted import parse_json, read_file
 from ..spec import Spec
@@ -23,14 +24,13 @@ FORMAT_VERSIONS = (1, 2)
 """That this version reads; which one a bundle has depends on its contract (`Spec.format_version`)."""
 MANIFEST = "manifest.json"
 DEVICE = "device.json"
-"""What one machine prefers (`device.py`): the only file in a bundle that is not of the build."""
-PRECISIONS = ("fp32", "int8")
+"""What one machine prefers (`artifact_choice.py`): the only file in a bundle that is not of the build."""
+PRECISIONS = tuple(precision.value for precision in Precision)
 MANIFEST_BYTES, FILE_BYTES = 1 << 24, 1 << 30
 """Most bytes of a manifest and of any other file: more is an attempt on the memory of who reads it."""
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """One file of a bundle: its path inside it, its size in bytes and its SHA-256."""
 
     path: str
@@ -40,21 +40,34 @@ class File:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One compiled network: what runs it, its precision, and its files, the model itself first."""
+    """One compiled network: its backend and precision, and its files, the model itself first."""
 
-    backend: str
-    precision: str
+    id: ArtifactId
     files: tuple[File, ...]
+
+    @property
+    def backend(self) -> str:
+        """What runs it, as text."""
+        return self.id.backend.value
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, as text."""
+        return self.id.precision.value
 
     @property
     def name(self) -> str:
         """For people, for instance `openvino int8`."""
-        return f"{self.backend} {self.precision}"
+        return str(self.id)
 
     @property
     def bytes(self) -> int:
         """Size of all its files."""
         return sum(file.bytes for file in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in the manifest."""
+        return {"backend": self.backend, "precision": self.precision, "files": [file._asdict() for file in self.files]}
 
 
 @dataclass(frozen=True)
@@ -194,7 +207,7 @@ def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
         manifest = parse_json(text)
         whole = isinstance(manifest, dict) and serialise(manifest) == text
     except (ValueError, RecursionError):
-        whole = False
+        manifest, whole = {}, False
     if not whole:
         raise BundleError(f"{folder / MANIFEST} was changed or cut short after the build; build the bundle again")
     if (version := manifest.get("format_version")) not in FORMAT_VERSIONS:
@@ -207,7 +220,10 @@ def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
 
 
 def _artifacts(entries: Sequence[Mapping[str, Any]]) -> tuple[Artifact, ...]:
-    return tuple(Artifact(str(a["backend"]), str(a["precision"]), tuple(_file(f) for f in a["files"])) for a in entries)
+    return tuple(
+        Artifact(ArtifactId(Backend(a["backend"]), Precision(a["precision"])), tuple(_file(f) for f in a["files"]))
+        for a in entries
+    )
 
 
 def _file(fields: Mapping[str, Any]) -> File:

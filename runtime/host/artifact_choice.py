@@ -7,17 +7,39 @@ the build. On another kind of processor it is as if it were not there.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
+from ..artifact import Backend, Precision
 from ..backends import installed
 from ..bundle.bundle import DEVICE, Artifact, Bundle
 from ..errors import BackendError, BundleError
 from ..io.atomic import write_whole
 from ..io.untrusted import read_json
+from ..records import RecordError, from_json, to_json
 from .targets import choose_target, this_processor
 
 FORMAT_VERSION = 1
 DEVICE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A kind of processor: the pick of one is none of another's."""
+
+    architecture: str
+    model: str
+    part: str
+
+
+@dataclass(frozen=True)
+class Pick:
+    """`device.json`: the artifact that was the fastest on one kind of processor."""
+
+    format_version: int
+    processor: Identity
+    backend: Backend
+    precision: Precision
 
 
 def default_artifact(bundle: Bundle, backend: str | None = None, precision: str | None = None) -> Artifact:
@@ -42,31 +64,27 @@ def default_artifact(bundle: Bundle, backend: str | None = None, precision: str 
 def read_pick(bundle: Bundle) -> Artifact | None:
     """What was picked for this kind of processor, if anything was and its backend is installed."""
     try:
-        stored = read_json(bundle.path / DEVICE, DEVICE_BYTES, links=False)
-        alike = stored["format_version"] == FORMAT_VERSION and stored["processor"] == _identity()
-        artifact = bundle.artifact(str(stored["backend"]), str(stored["precision"])) if alike else None
-    except (OSError, ValueError, KeyError, TypeError, BundleError):
+        stored = from_json(Pick, read_json(bundle.path / DEVICE, DEVICE_BYTES, links=False), DEVICE)
+        if stored.format_version != FORMAT_VERSION or stored.processor != _identity():
+            return None
+        artifact = bundle.artifact(stored.backend.value, stored.precision.value)
+    except (OSError, ValueError, RecursionError, RecordError, BundleError):
         return None
-    return artifact if artifact and artifact.backend in installed() else None
+    return artifact if artifact.backend in installed() else None
 
 
 def store_pick(bundle: Bundle, backend: str, precision: str) -> Path:
     """Keep the pick in the bundle; gives its file. Raises `BundleError` when that cannot be written."""
     artifact = bundle.artifact(backend, precision)
-    content = {
-        "format_version": FORMAT_VERSION,
-        "processor": _identity(),
-        "backend": artifact.backend,
-        "precision": artifact.precision,
-    }
+    pick = Pick(FORMAT_VERSION, _identity(), artifact.id.backend, artifact.id.precision)
     path = bundle.path / DEVICE
     try:
-        write_whole(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+        write_whole(path, json.dumps(to_json(pick), indent=2, sort_keys=True) + "\n")
     except OSError as error:
         raise BundleError(f"{path} cannot be written ({error.strerror}); store the pick where it can be") from error
     return path
 
 
-def _identity() -> dict[str, str]:
+def _identity() -> Identity:
     processor = this_processor()
-    return {"architecture": processor.architecture, "model": processor.model, "part": processor.part}
+    return Identity(processor.architecture, processor.model, processor.part)

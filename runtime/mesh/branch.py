@@ -11,15 +11,16 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Network
 from ..errors import BackendError
+from ..ops.faces import Faces
 from ..ops.letterbox import Letterbox
-from ..ops.postprocess import Faces, Grid, RawOutput
+from ..ops.quantization import QuantParams, RawOutput
 from ..spec import MESH_OFFSETS, Spec
 from .topology import topology
 
@@ -50,7 +51,7 @@ class DenseBranch:
     much memory it has to find. Safe to call from several threads: calls take turns.
     """
 
-    def __init__(self, spec: Spec, network: Network, grids: Sequence[Grid]) -> None:
+    def __init__(self, spec: Spec, network: Network, grids: Sequence[QuantParams]) -> None:
         """`grids` are those of the detector's features, in the order of `spec.features`."""
         if spec.mesh is None:
             raise BackendError("this detector has no dense branch; build the bundle with --mesh")
@@ -94,7 +95,7 @@ class DenseBranch:
 def describe(
     spec: Spec,
     features: Sequence[RawOutput],
-    grids: Sequence[Grid],
+    grids: Sequence[QuantParams],
     boxes: NDArray[np.float64],
     landmarks: NDArray[np.float64],
 ) -> NDArray[np.float32]:
@@ -193,7 +194,7 @@ def _place(
 class _Sampler:
     """Samples the features of up to `most` faces; holds where cells lie, and memory for their values."""
 
-    def __init__(self, spec: Spec, grids: Sequence[Grid], most: int) -> None:
+    def __init__(self, spec: Spec, grids: Sequence[QuantParams], most: int) -> None:
         assert spec.mesh is not None
         cells = np.array([spec.cells(stride)[::-1] for stride in spec.strides]).T
         row = cells[0, :, np.newaxis]
@@ -203,7 +204,7 @@ class _Sampler:
         self._around = np.stack([0 * row, 0 * row + 1, row, row + 1], axis=-1)
         self._scales = np.array([grid.scale for grid in grids])[:, np.newaxis]
         self._zeros = [np.float32(grid.zero_point * grid.scale) for grid in grids]
-        self._raw: RawOutput = np.empty((len(spec.strides), most * POINTS, 4, spec.mesh.channels), np.float32)
+        self._raw: NDArray[Any] = np.empty((len(spec.strides), most * POINTS, 4, spec.mesh.channels), np.float32)
 
     def sample(
         self,

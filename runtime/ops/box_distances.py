@@ -10,7 +10,7 @@ from ..spec import Spec
 
 def raw_limits(spec: Spec, limit: float) -> tuple[float, float, float, float]:
     """Largest magnitude of each raw value, where a prediction may have at most `limit`."""
-    return (limit,) * 4
+    return (limit, limit, limit, limit)
 
 
 def has_area(box: NDArray[np.float64]) -> NDArray[np.bool_] | None:

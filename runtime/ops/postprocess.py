@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, SupportsFloat
 
 import numpy as np
@@ -38,21 +37,14 @@ __all__ = [
 Grid = QuantParams
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(NamedTuple):
     """Bounds on the work of one frame: the best `max_candidates` are suppressed, the best `max_faces` are given.
 
-    The defaults are those that implementations of RetinaFace are evaluated with. None is no bound. Raises
-    `ThresholdError` for a bound below 1.
+    The defaults are those that implementations of RetinaFace are evaluated with. None is no bound.
     """
 
     max_candidates: int | None = 5000
     max_faces: int | None = 750
-
-    def __post_init__(self) -> None:
-        for name, value in (("candidates", self.max_candidates), ("faces", self.max_faces)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ThresholdError(f"the most {name} must be 1 or more, or None for no bound, not {value!r}")
 
 
 UNBOUNDED = Bounds(None, None)
@@ -80,9 +72,9 @@ def postprocess(
     `outputs` and `grids` are in the order of `spec.outputs`. A face is kept when its score is at least
     `score_threshold` and no better face overlaps it by an intersection over union above `iou_threshold`. Candidates
     with a value that is not finite, or beyond `RAW_LIMIT`, never make a face, nor do boxes without an area. Raises
-    `ThresholdError` when a threshold is not in 0…1.
+    `ThresholdError` when a threshold is not in 0…1 or a bound is below 1.
     """
-    check_thresholds(score_threshold, iou_threshold)
+    check_thresholds(score_threshold, iou_threshold, bounds)
     mask = np.empty(spec.level_bounds[-1], np.bool_)
     return faces_of(spec, outputs, grids, placement, Selection(score_threshold, iou_threshold, bounds), mask)
 
@@ -118,8 +110,8 @@ def decode_boxes(spec: Spec, anchor: NDArray[np.intp], box: NDArray[np.float64])
     return corners.T
 
 
-def check_thresholds(score_threshold: float, iou_threshold: float) -> None:
-    """Raise `ThresholdError` unless both are numbers in 0…1."""
+def check_thresholds(score_threshold: float, iou_threshold: float, bounds: Bounds = UNBOUNDED) -> None:
+    """Raise `ThresholdError` unless both are numbers in 0…1, and bounds are 1 or more."""
     for name, value in (("score", score_threshold), ("IoU", iou_threshold)):
         try:
             number = float(value) if isinstance(value, SupportsFloat) else -1.0
@@ -127,3 +119,6 @@ def check_thresholds(score_threshold: float, iou_threshold: float) -> None:
             number = -1.0
         if not 0.0 <= number <= 1.0:
             raise ThresholdError(f"the {name} threshold must be between 0 and 1, not {value!r}")
+    for name, most in zip(("candidates", "faces"), bounds, strict=True):
+        if most is not None and (not isinstance(most, int) or most < 1):
+            raise ThresholdError(f"the most {name} must be 1 or more, or None for no bound, not {most!r}")

@@ -207,6 +207,9 @@ def test_results_of_another_bundle_are_refused(bundle: Bundle, tmp_path: Path) -
         write_report(tmp_path / "report.html", ReportInput(bundle, other))
     with pytest.raises(MeasurementError, match="there is nothing to report"):
         write_report(tmp_path / "report.html", ReportInput(bundle))
+    empty = replace(read_result(OLD / "eval.json", EvalResult), bundle=None, results=())
+    with pytest.raises(MeasurementError, match="compares nothing"):
+        write_report(tmp_path / "report.html", ReportInput(bundle, evals=(empty,)))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from retinaface_edge.runtime import Faces, Spec
+from retinaface_edge.runtime import Detector, Faces, Spec
 from retinaface_edge.runtime.backends import Network
 from retinaface_edge.runtime.c.generate import MESH_HEADER, c_files
+from retinaface_edge.runtime.contract import Contract
 from retinaface_edge.runtime.mesh.branch import DenseBranch, describe, head_pose, place, relative
 from retinaface_edge.runtime.mesh.files import barycentric, mesh_files, mesh_json, sample_texture
 from retinaface_edge.runtime.mesh.topology import topology
@@ -417,3 +418,36 @@ def test_c_describes_and_places_faces_as_numpy_does(tmp_path: Path, dtype: type)
 def test_a_bundle_without_a_dense_branch_has_no_header_of_it() -> None:
     assert MESH_HEADER not in c_files(Spec())
     assert MESH_HEADER in c_files(Spec(mesh=Mesh()))
+
+
+class Recorded:
+    """A network of a contract that gives zeros, scores below every threshold but one, and counts its runs."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.runs = 0
+        self.grids = (Grid(),) * len(contract.outputs)
+        self._outputs = [np.zeros(output.shape, np.float32) for output in contract.outputs]
+        for values, output in zip(self._outputs, contract.outputs, strict=True):
+            if output.head == "score":
+                values[:] = -9.0
+                values[0, 1, 1, 0] = 3.0
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        self.runs += 1
+        return self._outputs
+
+
+def test_calls_without_meshes_run_the_small_network_after_a_call_with_them() -> None:
+    assert SPEC.mesh is not None
+    plain, featured, branch = Recorded(SPEC), Recorded(SPEC.with_features), Recorded(SPEC.mesh)
+    with Detector(SPEC, plain, lambda: (featured, branch)) as detector:
+        frame = np.zeros((64, 96, 3), np.uint8)
+        for mesh, runs in ((False, (1, 0)), (True, (1, 1)), (False, (2, 1)), (True, (2, 2))):
+            faces = detector.detect(frame, mesh=mesh)
+            assert len(faces) > 0
+            assert (faces.vertices is not None) == mesh
+            assert (plain.runs, featured.runs) == runs
+        assert [faces.vertices is None for faces in detector.detect_many([frame] * 3)] == [True] * 3
+        assert (plain.runs, featured.runs) == (5, 2)
+        assert [faces.vertices is None for faces in detector.detect_many([frame] * 2, mesh=True)] == [False] * 2
+        assert (plain.runs, featured.runs) == (5, 4)

@@ -21,6 +21,7 @@ from retinaface_edge.runtime.ops.postprocess import (
     Bounds,
     Grid,
     Selection,
+    check_thresholds,
     faces_of,
     non_maximum_suppression,
     postprocess,
@@ -168,7 +169,7 @@ def test_bounds_keep_the_best(spec: Spec) -> None:
 @pytest.mark.parametrize("bounds", [(0, 1), (1, 0), (-1, None), (None, -1), (2.5, None)])
 def test_bounds_below_one_are_refused(bounds: tuple[int | None, int | None]) -> None:
     with pytest.raises(ThresholdError, match="1 or more"):
-        Bounds(*bounds)
+        check_thresholds(0.5, 0.4, Bounds(*bounds))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(CROWD, CROWD + 200), st.sampled_from([0.0, 0.3, 0.4, 1.0]))

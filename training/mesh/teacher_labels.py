@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.detector import Detector
-from retinaface_edge.runtime.errors import ImageError, RetinaFaceEdgeError
+from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.io.arrays import packed, unpacked
 from retinaface_edge.runtime.io.atomic import write_whole
 from retinaface_edge.runtime.io.images import read_image
 from retinaface_edge.runtime.io.untrusted import PICTURE_BYTES, read_file
 from retinaface_edge.runtime.spec import VERTICES
 
+from ..errors import TrainingError
 from .augment import Photograph
 from .teacher import LEAST_LOGIT, Teacher
 
@@ -32,10 +33,6 @@ ARRAYS_BYTES = 1 << 30
 """Every eighth photograph, by its digest, is kept for validation."""
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
-
-
-class TrainingError(RetinaFaceEdgeError):
-    """Photographs or settings from which nothing can be learnt."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
-"""The feature outputs of a QDQ graph as the integers that the heads read, for a backend that has no grids of its own.
+"""The feature outputs of a QDQ graph as the integers that the heads read, for a backend that loses their scale.
 
 Before: the features leave as floats, beside readers that want integers, and OpenVINO computes all that leads to the
-concatenation in floats. After: a QuantizeLinear on the grid that its parts share changes no value, the backend leaves
-it out, and the tensor that the heads read is the output: no copy, and a quarter of the bytes.
+concatenation in floats. After: a QuantizeLinear with the scale that its parts share changes no value, the backend
+leaves it out, and the tensor that the heads read is the output: no copy, and a quarter of the bytes.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from retinaface_edge.calibration.graph.onnx_graph import constant, insert_before, name_of, new_node
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.quantization import QuantParams
 
 from .graph_pass import graph_pass
 
 
 @graph_pass()
 def integer_features(model: ir.Model) -> ir.Model:
-    """The graph whose outputs that are concatenations on one grid are uint8; `output_grids` gives their grids.
+    """The graph whose outputs that are concatenations of one scale are uint8; `output_grids` gives
+    their quantisation parameters.
 
     Concatenations that were left float stay so: a graph that is not quantised comes back as it was.
     """
@@ -37,8 +38,8 @@ def integer_features(model: ir.Model) -> ir.Model:
     return changed
 
 
-def output_grids(model: ir.Model) -> dict[str, Grid]:
-    """The grids of the outputs that are integers, by name."""
+def output_grids(model: ir.Model) -> dict[str, QuantParams]:
+    """The quantisation parameters of the outputs that are integers, by name."""
     grids = {}
     for output in model.graph.outputs:
         transpose = output.producer()
@@ -61,7 +62,7 @@ def _joined(output: ir.Value) -> list[ir.Value | None] | None:
     return list(pairs[0].inputs[1:])
 
 
-def _grid(node: ir.Node) -> Grid:
+def _grid(node: ir.Node) -> QuantParams:
     scale, zero_point = constant(node.inputs[1]), constant(node.inputs[2])
     assert scale is not None and zero_point is not None
-    return Grid(float(scale), int(zero_point))
+    return QuantParams(float(scale), int(zero_point))
