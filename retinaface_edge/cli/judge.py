@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from retinaface_edge.benchmarks.accuracy.compare import Comparable
     from retinaface_edge.benchmarks.accuracy.result import EvalResult
     from retinaface_edge.benchmarks.drift.result import DriftResult
+    from retinaface_edge.benchmarks.gates.gate import Gate
     from retinaface_edge.benchmarks.inference.measurement import Execution
     from retinaface_edge.benchmarks.results import BundleOrigin
 
@@ -34,6 +35,7 @@ def drift(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.report.mesh_text import mesh_text
     from retinaface_edge.benchmarks.report.text import drift_text
 
+    gate = _gate(options)
     bundle = Bundle.load(options.bundle)
     networks = networks_of(bundle, [*(options.artifact or ["*"]), str(REFERENCE)])
     if options.checkpoint:
@@ -54,7 +56,7 @@ def drift(options: argparse.Namespace) -> int:
     print(drift_text(result))
     if result.meshes:
         print(f"\n{mesh_text(result.meshes)}")
-    return _finish(options, result, "drift")
+    return _finish(options, result, "drift", gate)
 
 
 def eval_(options: argparse.Namespace) -> int:
@@ -66,6 +68,7 @@ def eval_(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.inference.network_under_test import networks_of
     from retinaface_edge.benchmarks.report.text import eval_text
 
+    gate = _gate(options)
     if (options.bundle is None) == (options.predictions is None):
         raise MeasurementError("give a bundle, or --predictions with the folder of a detector's text files")
     if options.predictions:
@@ -93,7 +96,7 @@ def eval_(options: argparse.Namespace) -> int:
             )
         result = replace(result, bundle=_origin(bundle))
     print(eval_text(result))
-    return _finish(options, result, "eval")
+    return _finish(options, result, "eval", gate)
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -238,21 +241,34 @@ def _add_gate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome of the gate as JUnit XML")
 
 
-def _finish(options: argparse.Namespace, result: DriftResult | EvalResult, suite: str) -> int:
+def _gate(options: argparse.Namespace) -> Gate | None:
+    """The gate to judge by, read and checked before anything is measured."""
+    from retinaface_edge.benchmarks.gates.gate import read_gate
+
+    if options.gate == "none":
+        return None
+    return read_gate(None if options.gate == "default" else Path(options.gate))
+
+
+def _finish(options: argparse.Namespace, result: DriftResult | EvalResult, suite: str, gate: Gate | None) -> int:
     """Write what was asked for and judge; gives the exit code."""
-    from retinaface_edge.benchmarks.gates.gate import apply_gate, failures, junit, read_gate
+    from retinaface_edge.benchmarks.gates.gate import failures, junit, outcomes_of
+    from retinaface_edge.benchmarks.gates.sufficiency import shortfalls
     from retinaface_edge.benchmarks.report.text import gate_text
     from retinaface_edge.benchmarks.results import write_result
 
     if options.json:
         write_result(options.json, result)
-    if options.gate == "none":
+    if gate is None:
         return GOOD
-    outcomes = apply_gate(read_gate(None if options.gate == "default" else Path(options.gate)), result)
+    outcomes = outcomes_of(gate, [result])
+    lacking = shortfalls(gate, result, outcomes)
+    if not any(outcome.passed is not None for outcome in outcomes):
+        lacking.append("no rule of the gate applies to anything in this result; check its floors and patterns")
     if options.junit:
-        write_whole(options.junit, junit(outcomes, suite))
-    print(gate_text(outcomes))
-    return FAILED if failures(outcomes) else GOOD
+        write_whole(options.junit, junit(outcomes, suite, lacking))
+    print(gate_text(outcomes, lacking))
+    return FAILED if failures(outcomes) or lacking else GOOD
 
 
 def _evaluated(options: argparse.Namespace, path: Path) -> Comparable:
