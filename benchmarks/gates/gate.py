@@ -1,8 +1,8 @@
 """Gates: rules that a result must meet, as data; and the JUnit report of those that it did not.
 
 A gate file is JSON: `{"format_version": 1, "needs": {...}, "rules": [...]}`. `needs` says how much input a verdict
-takes (`sufficiency.py`). A rule names a floor and one of its figures (`figures.KNOWN`) and one or both of `at_least` and
-`at_most`. It may be limited to some artifacts, references and parts (`of`) by shell patterns. Rules on `missed` and
+takes (`sufficiency.py`). A rule names a floor and one of its figures (`figures.KNOWN`) and one or both of `at_least`
+and `at_most`. It may be limited to some artifacts, references and parts (`of`) by shell patterns. Rules on `missed` and
 `invented` faces may count only those from `least_size` (input pixels) and `least_score` on.
 """
 

@@ -20,9 +20,16 @@ BYTES = 64
 
 
 def configured_key() -> Path | None:
-    """The public key that the environment names, if any."""
+    """The public key that the environment names, if any. Raises `BundleError` when the variable is there but empty.
+
+    That is a variable that was not filled in, and not the wish that nothing be checked.
+    """
     name = os.environ.get(KEY_VARIABLE)
-    return Path(name) if name else None
+    if name is None:
+        return None
+    if not name.strip():
+        raise BundleError(f"{KEY_VARIABLE} is set but empty; give it the public key's path, or unset it")
+    return Path(name)
 
 
 def signer(key: Path) -> Callable[[bytes], bytes]:
