@@ -11,12 +11,9 @@ import onnx_ir as ir
 from .tflite_activations import Activation, only_reader, take_activation
 from .tflite_arithmetic import scale_factors
 from .tflite_context import Constant, Context, Lowered, LoweringError, described, name_of
-from .tflite_folding import add_reshape, fold_columns, folded_image
 from .tflite_windows import SAME, VALID, pad, windows
 
 SCALES = ("Mul", "Div")
-FOLD = 2
-"""Columns of the image that the first convolution takes as one: 2 is best on a Cortex-A72, 4 on a Cortex-A76."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +38,13 @@ def lower_conv(context: Context, node: ir.Node) -> None:
     kind = _kind(node, source, weight)
     if weight.scale is None:
         source = Lowered(source.shape, real=context.real(source))
-    last, weight, bias = _with_scale(context, node, weight, bias)
-    activation, folded = take_activation(context, last), None
-    if kind is CONVOLUTION and weight.scale is not None:
-        folded = fold_columns(source, weight, bias, around, FOLD)
-    padding = around.padding
-    if folded is not None:
-        weight, bias, around, padding = folded.weight, folded.bias, folded.windows, folded.padding
     shape = (1, *around.outputs, weight.array.shape[0])
     same = source.centre is None and around.is_same
     if not same and around.pads:
-        source = pad(context, node, source, padding)
-    if folded is not None:
-        source = folded_image(context, source, folded.fold)
+        source = pad(context, node, source, around.padding)
 
+    last, weight, bias = _with_scale(context, node, weight, bias)
+    activation = take_activation(context, last)
     options: dict[str, Any] = {
         "padding": SAME if same else VALID,
         **around.strides,
@@ -65,21 +55,6 @@ def lower_conv(context: Context, node: ir.Node) -> None:
     if kind is DEPTHWISE:
         options["depthMultiplier"] = 1
     _emit(context, node, kind, (source, weight, bias), activation, shape, options)
-    if folded is not None and folded.columns > 1:
-        _unfold(context, activation.node, folded.columns)
-
-
-def _unfold(context: Context, node: ir.Node, columns: int) -> None:
-    """The columns that a folded convolution made as channels, as columns."""
-    value = context.values[node.outputs[0]]
-    assert value.integer is not None and value.grid is not None
-    _, height, width, channels = value.shape
-    shape = (1, height, width * columns, channels // columns)
-    tensor = context.tensors[value.integer]
-    result = context.add_integer(tensor.name, shape, value.grid)
-    context.tensors[value.integer] = replace(tensor, name=f"{tensor.name}.folded")
-    add_reshape(context, value.integer, result)
-    context.values[node.outputs[0]] = Lowered(shape, integer=result, grid=value.grid)
 
 
 def _emit(
