@@ -24,7 +24,7 @@ from .results_v1 import upgraded
 FORMAT_VERSION: Final = 2
 RESULT_BYTES = 1 << 29
 """Most bytes of a result: `bench` keeps every sample, `drift` every face that differs."""
-KINDS = ("drift", "eval", "compare", "bench")
+KINDS = ("drift", "eval", "compare", "bench", "choose")
 
 A = TypeVar("A")
 B = TypeVar("B")

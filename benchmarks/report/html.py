@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
+from retinaface_edge.runtime.bundle.provenance import facts
 from retinaface_edge.runtime.io.atomic import write_whole
 
 from ..accuracy.result import EvalResult
@@ -86,7 +87,7 @@ def _render(given: ReportInput, outcomes: Sequence[Outcome], lacking: Sequence[s
     )
     return str(
         environment.get_template(TEMPLATE).render(
-            title=f"RetinaFace bundle {bundle.path.absolute().name}",
+            title=f"{facts(bundle).architecture} bundle {bundle.path.absolute().name}",
             style=_template(STYLE),
             gated=gated,
             judged=sum(outcome.passed is not None for outcome in outcomes),

@@ -74,6 +74,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def milliseconds(text: str) -> float:
+    """A number above 0."""
+    (value,) = _numbers(text, 1)
+    if value <= 0.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds above 0")
+    return value
+
+
 def percent(text: str) -> float:
     """A number from 0 to 100, with or without the sign: `5`, `2.5%`."""
     return _number_up_to(100.0, text.removesuffix("%"))
@@ -113,8 +121,12 @@ def _numbers(text: str, count: int) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers with commas between them")
+        raise argparse.ArgumentTypeError(f"{text!r} is not {_count(count)}")
     return numbers
+
+
+def _count(count: int) -> str:
+    return "a number" if count == 1 else f"{count} numbers with commas between them"
 
 
 def _number_up_to(most: float, text: str) -> float:

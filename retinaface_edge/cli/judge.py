@@ -43,7 +43,7 @@ def drift(options: argparse.Namespace) -> int:
 
         networks.append(checkpoint_network(options.checkpoint, bundle.spec))
     files = read_set(options.images, options.limit)
-    with _execution(options) as execution:
+    with execution_of(options) as execution:
         result = drift(
             networks, files, execution, every_pair=options.every_pair, score_threshold=options.score_threshold
         )
@@ -84,7 +84,7 @@ def eval_(options: argparse.Namespace) -> int:
             if folder:
                 write_predictions(folder / artifact.replace(" ", "-"), picture, faces)
 
-        with _execution(options) as execution:
+        with execution_of(options) as execution:
             result = evaluate(
                 networks_of(bundle, options.artifact or ["*"]),
                 dataset,
@@ -182,7 +182,7 @@ def _add_compare(verbs: Verbs) -> None:
     verb.add_argument("a", type=Path, help="a bundle, or a result of drift or eval")
     verb.add_argument("b", type=Path, help="the one to compare it with")
     _add_set(verb, required=False)
-    _add_running(verb)
+    add_running(verb)
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
 
 
@@ -222,10 +222,11 @@ def _add_measuring(verb: argparse.ArgumentParser) -> None:
         "--score-threshold", type=share, default=0.5, help="lowest score of a face (default: %(default)s)"
     )
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
-    _add_running(verb)
+    add_running(verb)
 
 
-def _add_running(verb: argparse.ArgumentParser) -> None:
+def add_running(verb: argparse.ArgumentParser) -> None:
+    """Add the arguments on processes and the cache."""
     verb.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)")
     verb.add_argument("--dask", metavar="ADDRESS", help="run on this Dask cluster instead")
     verb.add_argument(
@@ -280,7 +281,7 @@ def _evaluated(options: argparse.Namespace, path: Path) -> Comparable:
 
     dataset = read_wider(options.widerface) if options.widerface else read_boxes(options.boxes)
     networks = networks_of(Bundle.load(path))
-    with _execution(options) as execution:
+    with execution_of(options) as execution:
         result = evaluate(networks, dataset, execution, scale=options.scale, least_face_px=options.least_face)
     return comparable(result)
 
@@ -298,7 +299,8 @@ def _comparable(path: Path) -> Comparable:
 
 
 @contextmanager
-def _execution(options: argparse.Namespace) -> Iterator[Execution]:
+def execution_of(options: argparse.Namespace) -> Iterator[Execution]:
+    """How pictures are measured, by the arguments of `add_running`."""
     from retinaface_edge.benchmarks.inference.measurement import Execution
     from retinaface_edge.benchmarks.inference.result_cache import ResultCache, default_folder
 

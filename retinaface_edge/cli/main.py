@@ -16,6 +16,7 @@ from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 from .arguments import unwritable_output
 from .bench import add_bench
 from .build import add_build
+from .choose import add_choose
 from .completion import add_completion
 from .cost import add_cost
 from .detect import add_detect
@@ -76,6 +77,7 @@ def command_line() -> argparse.ArgumentParser:
     add_build(verbs)
     add_detect(verbs)
     add_bench(verbs)
+    add_choose(verbs)
     add_cost(verbs)
     add_system(verbs)
     add_completion(verbs, parser)
