@@ -16,6 +16,7 @@ from ..accuracy.result import EvalResult
 from ..drift.result import DriftResult
 from ..errors import MeasurementError
 from ..gates.gate import Gate, Outcome, failures, outcomes_of
+from ..gates.sufficiency import shortfalls
 from ..latency.result import BenchResult
 from . import tables
 from .identity_pictures import identity_pictures
@@ -61,7 +62,10 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
     if (given.drift and not given.drift.comparisons) or not all(result.results for result in given.evals):
         raise MeasurementError("a result of drift or eval compares nothing, so there is nothing to report of it")
     outcomes = outcomes_of(gate, results) if gate else []
-    page = _render(given, outcomes, gate is not None).encode(errors="backslashreplace")
+    lacking = []
+    for result in results if gate and outcomes else ():
+        lacking += shortfalls(gate, result, outcomes_of(gate, [result])) if gate else []
+    page = _render(given, outcomes, lacking, gate is not None).encode(errors="backslashreplace")
     if len(page) > LARGEST_BYTES:
         raise MeasurementError(
             f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"
@@ -70,7 +74,7 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
     return len(page)
 
 
-def _render(given: ReportInput, outcomes: Sequence[Outcome], gated: bool) -> str:
+def _render(given: ReportInput, outcomes: Sequence[Outcome], lacking: Sequence[str], gated: bool) -> str:
     jinja2 = _jinja2()
     bundle, drift, evals, bench, images = given.bundle, given.drift, given.evals, given.bench, given.images
     floor = drift.identity if drift else None
@@ -90,6 +94,7 @@ def _render(given: ReportInput, outcomes: Sequence[Outcome], gated: bool) -> str
             gated=gated,
             judged=sum(outcome.passed is not None for outcome in outcomes),
             failed=failures(outcomes),
+            lacking=lacking,
             summary=tables.summary(bundle, drift, evals, bench),
             plots=plots,
             pictures=list(worst_pictures(drift, images)) if drift and images else [],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -35,6 +37,26 @@ def add_verb(
     )
     verb.set_defaults(run=run, verb=name, extra=extra)
     return verb
+
+
+OUTPUT_FILES = ("json", "markdown", "junit", "log", "sbom", "model_card")
+VERBS_WITH_AN_OUTPUT_FILE = {"report": "output", "train-mesh": "output", "build": "report"}
+
+
+def unwritable_output(options: argparse.Namespace) -> str | None:
+    """Why a file that the options name can not be written, told before minutes are spent on what it will hold."""
+    names = [*OUTPUT_FILES, VERBS_WITH_AN_OUTPUT_FILE.get(options.verb, "")]
+    for target in (getattr(options, name, None) for name in names if name):
+        if not isinstance(target, Path):
+            continue
+        parent = target.absolute().parent
+        if not parent.is_dir():
+            return f"{target} cannot be written: there is no folder {target.parent}; make it first"
+        if target.is_dir():
+            return f"{target} cannot be written: it is a directory; give a file"
+        if not os.access(target if target.exists() else parent, os.W_OK):
+            return f"{target} cannot be written: permission denied; give another file"
+    return None
 
 
 def size(text: str) -> tuple[int, int]:

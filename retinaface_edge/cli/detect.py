@@ -34,7 +34,7 @@ def detect(options: argparse.Namespace) -> int:
 
 def _detect_pictures(options: argparse.Namespace, bundle: Bundle) -> int:
     from retinaface_edge.runtime.detector import Detector
-    from retinaface_edge.runtime.io.draw import draw_faces
+    from retinaface_edge.runtime.draw import draw_faces
     from retinaface_edge.runtime.io.images import find_images, read_image
 
     paths = find_images([Path(image) for image in options.images])

@@ -13,7 +13,17 @@ from retinaface_edge.runtime.ops.postprocess import Faces
 from .arguments import Verbs, add_verb, positive, share
 from .compare import add_compare
 from .exit_codes import GOOD
-from .measuring import add_gate, add_measuring, add_recogniser, add_set, execution, finish, gate_of, origin, recogniser_of
+from .measuring import (
+    add_gate,
+    add_measuring,
+    add_recogniser,
+    add_set,
+    execution,
+    finish,
+    gate_of,
+    origin,
+    recogniser_of,
+)
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.gates.gate import Gate

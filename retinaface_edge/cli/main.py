@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
+from .arguments import unwritable_output
 from .bench import add_bench
 from .build import add_build
 from .choose import add_choose
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Run what was asked for; every exception becomes one line and its exit code."""
     try:
+        if (problem := unwritable_output(options)) is not None:
+            return fail(problem)
         code = int(options.run(options))
         sys.stdout.flush()  # a full disk is told here, and not as Python ends
         return code

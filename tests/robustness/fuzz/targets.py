@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 from edits import as_json, edited
+from files import EDITS, FILE_TARGETS, bundle_targets
 from graphs import GRIDS, others, residual
 from onnx import TensorProto, helper
 from PIL import Image
@@ -523,4 +524,6 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "labels": (labels, [*_EDITS, b"\1" + json.dumps(_LABELS).encode(), b"\3# picture.png\n1 2 3 4 " + b"1 2 0 " * 5]),
     "teacher": (teacher, [*_EDITS, b"\1" + _tiny_tflite()]),
     "vertices": (vertices, [*_EDITS, bytes(range(256)), np.linspace(0, 64, 60, dtype=np.float32).tobytes()]),
+    **FILE_TARGETS,
+    **{name: (target, EDITS) for name, target in bundle_targets(FOLDER / "bundle", _MANIFEST).items()},
 }
