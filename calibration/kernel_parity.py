@@ -23,7 +23,7 @@ UNIT = 256
 """XNNPACK's LeakyReLU holds its factors in units of 1/256 (`qs8-vlrelu`)."""
 NUDGES = (1e-7, 2e-7, 4e-7, 8e-7, 1.6e-6, 3.2e-6)
 """How far above an exact half a sum may be put: a few float32 roundings, and far less than one unit of the sum."""
-TRIES = 64
+TRIES, HALVINGS = 64, 7
 SUM_TRIES = 200
 PAIRS_LEFT = 2
 """Of 65,536: so few pairs are met about once in many images, and are not worth another scale."""
@@ -35,23 +35,26 @@ def weight_scales(least: NDArray[np.float32], source: float, result: float) -> N
     `least` (channels,) float32 are the scales that the weights need, `source` and `result` the scales of what is read
     and written. A sum then counts 1/n steps of the result, n an even whole number, less a nudge: halves are sums of
     their own, a nudge above the half for every kernel, and no other sum is close enough to be rounded up twice. Since n
-    is some hundred, scales grow by a few per mille. A channel for which nothing was found keeps `least`.
+    is some hundred, scales grow by a few per mille. Where n is in the thousands, as in deep layers of a ResNet, sums
+    are too close together for float32; such a channel gets a scale twice as large or more, and still has finer steps
+    than most. A channel for which nothing was found keeps `least`.
     """
     given, wanted = np.float64(np.float32(source)), np.float64(np.float32(result))
     factor = given * least.astype(np.float64) / wanted
     scales = least.copy()
     open_channels = np.flatnonzero(factor <= 0.25)
-    parts = 2 * np.floor(0.5 / factor).astype(np.int64)
-    for _ in range(TRIES):
-        for nudge in NUDGES:
-            scale = (wanted / (given * parts[open_channels]) * (1.0 + nudge)).astype(np.float32)
-            found = _sums_agree(scale, given, wanted, parts[open_channels])
-            scales[open_channels[found]] = scale[found]
-            open_channels = open_channels[~found]
-        parts[open_channels] -= 2
-        open_channels = open_channels[parts[open_channels] >= 4]
-        if not len(open_channels):
-            break
+    for halving in range(HALVINGS):
+        parts = 2 * np.floor(0.5 / (factor[open_channels] * 2.0**halving)).astype(np.int64)
+        for _ in range(TRIES):
+            open_channels, parts = open_channels[parts >= 4], parts[parts >= 4]
+            if not len(open_channels):
+                return scales
+            for nudge in NUDGES:
+                scale = (wanted / (given * parts) * (1.0 + nudge)).astype(np.float32)
+                found = _sums_agree(scale, given, wanted, parts)
+                scales[open_channels[found]] = scale[found]
+                open_channels, parts = open_channels[~found], parts[~found]
+            parts = parts - 2
     return scales
 
 

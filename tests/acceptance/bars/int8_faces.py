@@ -70,10 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'backend':10} {'faces':>6} {'matched':>8} {'matched %':>10} {'invented':>9} {'IoU':>7}")
     for backend in BACKENDS:
         found = int8_faces(bundle, backend, frames)
-        share = 100.0 * found.matched / max(found.faces, 1)
-        print(
-            f"{backend:10} {found.faces:6d} {found.matched:8d} {share:10.2f} {found.invented:9d} {found.median_iou:7.4f}"
-        )
+        share, overlap = 100.0 * found.matched / max(found.faces, 1), found.median_iou
+        print(f"{backend:10} {found.faces:6d} {found.matched:8d} {share:10.2f} {found.invented:9d} {overlap:7.4f}")
     print(f"XNNPACK and reference kernels to the bit: {'equal' if kernels_agree(bundle, frames) else 'different'}")
 
 
