@@ -18,6 +18,7 @@ from ..errors import MeasurementError
 from ..gates.gate import Gate, Outcome, failures, outcomes_of
 from ..latency.result import BenchResult
 from . import tables
+from .identity_pictures import identity_pictures
 from .mesh_pictures import mesh_pictures
 from .result_plots import drift_plots, eval_plots, latency_plots, set_name
 from .worst_images import worst_pictures
@@ -60,7 +61,7 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
     if (given.drift and not given.drift.comparisons) or not all(result.results for result in given.evals):
         raise MeasurementError("a result of drift or eval compares nothing, so there is nothing to report of it")
     outcomes = outcomes_of(gate, results) if gate else []
-    page = _render(given, outcomes, gate is not None).encode()
+    page = _render(given, outcomes, gate is not None).encode(errors="backslashreplace")
     if len(page) > LARGEST_BYTES:
         raise MeasurementError(
             f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"
@@ -72,6 +73,7 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
 def _render(given: ReportInput, outcomes: Sequence[Outcome], gated: bool) -> str:
     jinja2 = _jinja2()
     bundle, drift, evals, bench, images = given.bundle, given.drift, given.evals, given.bench, given.images
+    floor = drift.identity if drift else None
     colours = {artifact.name: index for index, artifact in enumerate(bundle.artifacts)}
     plots = [
         *(drift_plots(drift, colours) if drift else ()),
@@ -97,6 +99,8 @@ def _render(given: ReportInput, outcomes: Sequence[Outcome], gated: bool) -> str
             by_size=tables.by_size(drift) if drift else None,
             meshes=tables.meshes(drift.meshes, bench.meshes if bench else ()) if drift and drift.meshes else None,
             faces=list(mesh_pictures(drift.meshes, images)) if drift and images else [],
+            identity=tables.identity(floor) if floor else None,
+            crops=list(identity_pictures(floor, images)) if floor and images else [],
             recalls=[(set_name(result), tables.recall(result)) for result in evals],
             provenance=list(tables.provenance(bundle, drift, evals, bench)),
         )

@@ -13,7 +13,7 @@ from retinaface_edge.runtime.io.atomic import write_whole
 
 from .arguments import Verbs, add_verb, milliseconds, positive, size
 from .exit_codes import FAILED, GOOD
-from .judge import add_running, execution_of
+from .measuring import add_running, execution
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.accuracy.datasets import Dataset
@@ -41,8 +41,8 @@ def choose(options: argparse.Namespace) -> int:
     _check(options)
     bundles, cores = _bundles(options.bundles), choose_cores(options.cores)
     budget_ms, frame_size = _budget(options, bundles, len(cores))
-    with execution_of(options) as execution:
-        dataset, reference = _dataset(options, bundles, execution)
+    with execution(options) as how:
+        dataset, reference = _dataset(options, bundles, how)
         plan = ChoosePlan(
             bundles=bundles,
             patterns=options.artifact or ["*"],
@@ -54,7 +54,7 @@ def choose(options: argparse.Namespace) -> int:
             least_face_px=options.least_face,
             reference=reference,
         )
-        result = measure(plan, execution, say, bar)
+        result = measure(plan, how, say, bar)
     print(choose_text(result))
     if options.json:
         write_result(options.json, result)

@@ -3,66 +3,74 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from retinaface_edge.runtime.backends import BACKENDS
 from retinaface_edge.runtime.bundle.bundle import PRECISIONS, Bundle
 from retinaface_edge.runtime.errors import ImageError
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import GrowingFile, write_whole
+from retinaface_edge.runtime.io.text import json_line, printable
 from retinaface_edge.runtime.ops.postprocess import Face, Faces
 
 from .arguments import Verbs, add_verb, positive, share
-from .exit_codes import BAD_INPUT, GOOD, fail
+from .exit_codes import BAD_INPUT, GOOD, SOURCE_ENDED, fail
+from .progress import say
+from .streams import print_json
 
 
 def detect(options: argparse.Namespace) -> int:
     """`detect`: the faces of pictures, or of a video, a camera or a stream."""
-    from retinaface_edge.runtime.detector import Detector
-    from retinaface_edge.runtime.io.images import find_images, read_image
-    from retinaface_edge.runtime.video import is_video
+    from retinaface_edge.runtime.io.frame_source import is_video
 
     bundle = Bundle.load(options.bundle)
     if any(is_video(str(source)) for source in options.images):
         return _detect_video(options, bundle)
-    paths = find_images([Path(image) for image in options.images])
-    detector = Detector.load(bundle, options.backend, options.precision, options.threads)
-    if options.draw:
-        from retinaface_edge.runtime.io.draw import draw_faces
+    return _detect_pictures(options, bundle)
 
-        options.draw.mkdir(parents=True, exist_ok=True)
+
+def _detect_pictures(options: argparse.Namespace, bundle: Bundle) -> int:
+    from retinaface_edge.runtime.detector import Detector
+    from retinaface_edge.runtime.io.draw import draw_faces
+    from retinaface_edge.runtime.io.images import find_images, read_image
+
+    paths = find_images([Path(image) for image in options.images])
     if options.mesh_format and not options.mesh_output:
         raise ImageError("--mesh-format needs --mesh-output DIR, the folder to write to")
     mesh = options.mesh or options.mesh_output is not None
-    lines, failed = [], 0
-    for path, drawing in zip(paths, _drawings(paths, options.draw), strict=True):
-        try:
-            frame = read_image(path)
-            faces = detector.detect(frame, options.score_threshold, mesh=mesh)
-            if options.mesh_output:
-                _write_meshes(options.mesh_output, options.mesh_format or "obj", path, frame, faces)
-            if drawing:
-                draw_faces(frame, faces, drawing)
-        except ImageError as error:
-            fail(str(error))
-            failed += 1
-            continue
-        height, width = frame.shape[:2]
-        record = _record(path, width, height, faces)
-        lines.append(json.dumps(record, ensure_ascii=False))
-        if options.json != "-":
-            print(_sentence(path, width, height, faces))
-        if drawing and options.json != "-":
-            print(f"  drawn: {drawing}")
-    _write_lines(options.json, lines)
+    detector = Detector.load(bundle, options.backend, options.precision, options.threads)
+    for folder in (options.draw, options.mesh_output):
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    with _json_lines(options.json) as write:
+        for path, drawing in zip(paths, _drawings(paths, options.draw), strict=True):
+            try:
+                frame = read_image(path)
+                faces = detector.detect(frame, options.score_threshold, mesh=mesh)
+                if options.mesh_output:
+                    _write_meshes(options.mesh_output, options.mesh_format or "obj", path, frame, faces)
+                if drawing:
+                    draw_faces(frame, faces, drawing)
+            except ImageError as error:
+                fail(str(error))
+                failed += 1
+                continue
+            height, width = frame.shape[:2]
+            write(_record(path, width, height, faces))
+            if options.json != "-":
+                print(_sentence(path, width, height, faces))
+            if drawing and options.json != "-":
+                print(f"  drawn: {printable(drawing)}")
     return BAD_INPUT if failed else GOOD
 
 
 def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
     from retinaface_edge.runtime.detector import Detector
+    from retinaface_edge.runtime.io.frame_source import Stream
     from retinaface_edge.runtime.video import Drawing, detect_video
 
     if len(options.images) > 1:
@@ -73,30 +81,49 @@ def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
         output = options.draw / f"{Path(source).stem if Path(source).is_file() else 'video'}.mp4"
         if output.exists() and Path(source).is_file() and output.samefile(source):
             raise ImageError(f"--draw would overwrite {source}; give another folder")
-    lines: list[str] = []
-
-    def each(index: int, faces: Faces) -> None:
-        if options.json:
-            line = json.dumps({"frame": index, "faces": _faces(faces)})
-            if options.json == "-":  # a camera may never end, and the reader waits for each frame
-                print(line, flush=True)
-            else:
-                lines.append(line)
-
-    with Detector.load(bundle, options.backend, options.precision, options.threads) as detector:
-        try:
-            drawing = Drawing(output, options.show)
-            report = detect_video(
-                detector, source, each, drawing, options.score_threshold, options.frames, options.mesh
-            )
-        except KeyboardInterrupt:  # the usual way to stop a camera: write the frames so far
-            _write_lines(options.json, lines)
-            raise
+    stream = Stream(source, options.reconnect, say)
+    with (
+        Detector.load(bundle, options.backend, options.precision, options.threads) as detector,
+        _json_lines(options.json) as write,
+    ):
+        report = detect_video(
+            detector,
+            stream,
+            lambda index, faces: write({"frame": index, "faces": _faces(faces)}),
+            Drawing(output, options.show),
+            options.score_threshold,
+            options.frames,
+            options.mesh,
+        )
+        if report.whole:
+            write({"frames": report.frames, "promised": report.promised, "ended": report.ended})
     print(report, file=sys.stderr if options.json == "-" else sys.stdout)
     if output and options.json != "-":
-        print(f"  drawn: {output}")
-    _write_lines(options.json, lines)
+        print(f"  drawn: {printable(output)}")
+    if report.ended:
+        fail(report.ended)
+        return SOURCE_ENDED
     return GOOD
+
+
+@contextmanager
+def _json_lines(target: str | None) -> Iterator[Callable[[Any], None]]:
+    """What writes one JSON line as it comes: to standard output for `-`, to the file `target`, or nowhere.
+
+    Whatever ends the run, the lines until then are in the file; the file that was there before stays if there are none.
+    """
+    if target is None:
+        yield lambda value: None
+    elif target == "-":
+        yield print_json
+    else:
+        file = GrowingFile(Path(target))
+        done = False
+        try:
+            yield lambda value: file.line(json_line(value))
+            done = True
+        finally:
+            file.close(empty=done)
 
 
 def add_detect(verbs: Verbs) -> None:
@@ -127,6 +154,9 @@ def add_detect(verbs: Verbs) -> None:
     verb.add_argument("--mesh-output", type=Path, metavar="DIR", help="write one mesh file per face")
     verb.add_argument("--mesh-format", choices=("obj", "ply", "json"), help="format of those files (default: obj)")
     verb.add_argument("--show", action="store_true", help="show a video or camera in a window")
+    verb.add_argument(
+        "--reconnect", action="store_true", help="open a camera or stream again whenever it is lost or absent"
+    )
     verb.add_argument("--frames", type=positive, help="stop a video, camera or stream after this many frames")
 
 
@@ -166,22 +196,15 @@ def _face(face: Face) -> dict[str, Any]:
 def _sentence(path: Path, width: int, height: int, faces: Faces) -> str:
     count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
     boxes = "".join(f"\n  {face.score:.3f} at " + ", ".join(f"{value:.0f}" for value in face.box) for face in faces)
-    return f"{path} ({width}x{height}): {count}{boxes}"
+    return f"{printable(path)} ({width}x{height}): {count}{boxes}"
 
 
 def _write_meshes(folder: Path, kind: str, path: Path, frame: Any, faces: Faces) -> None:
     from retinaface_edge.runtime.mesh.files import mesh_files
 
     folder.mkdir(parents=True, exist_ok=True)
+    stem = printable(path.stem).replace("\\", "_")  # the files name each other, in UTF-8 and on one line
     for index, face in enumerate(faces):
         assert face.vertices is not None
-        for name, content in mesh_files(kind, f"{path.stem}-{index}", face.vertices, frame).items():
+        for name, content in mesh_files(kind, f"{stem}-{index}", face.vertices, frame).items():
             write_whole(folder / name, content)
-
-
-def _write_lines(target: str | None, lines: Sequence[str]) -> None:
-    text = "".join(f"{line}\n" for line in lines)
-    if target == "-":
-        sys.stdout.write(text)
-    elif target:
-        write_whole(Path(target), text)

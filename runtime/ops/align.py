@@ -7,7 +7,7 @@ sense of least squares, to where they lie in the training crops.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ImageError
 from .faces import Face
@@ -22,11 +22,15 @@ TEMPLATE = np.array(
 
 
 def aligned(
-    image: NDArray[np.uint8], face: Face, size: int = TEMPLATE_SIZE, template: NDArray[np.float64] = TEMPLATE
+    image: NDArray[np.uint8],
+    face: Face | ArrayLike,
+    size: int = TEMPLATE_SIZE,
+    template: NDArray[np.float64] = TEMPLATE,
 ) -> NDArray[np.uint8]:
     """The crop of `face`, uint8 of shape (size, size, 3), or (size, size) for a grey image; channels as in `image`.
 
-    `image` is the frame that `face` was found in, uint8 of shape (h, w, 3) or (h, w). Pixels are taken by bilinear
+    `image` is the frame that `face` was found in, uint8 of shape (h, w, 3) or (h, w); its landmarks alone, (k, 2), will
+    do for the face. Pixels are taken by bilinear
     interpolation, and what lies outside the image is black. `template` (k, 2) is where the landmarks belong in a crop
     of 112 × 112: ArcFace's five points, unless others are given. Raises `ImageError` for another array, a size below 1,
     another number of landmarks than the template has, or landmarks that are all at one point.
@@ -34,7 +38,11 @@ def aligned(
     pixels = check_frame(image)
     if size < 1:
         raise ImageError(f"an aligned crop must be at least 1 pixel wide, not {size}")
-    landmarks = np.array(face.landmarks, np.float64).reshape(-1, 2)
+    points = face.landmarks if isinstance(face, Face) else face
+    try:
+        landmarks = np.asarray(points, np.float64).reshape(-1, 2)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"a crop is aligned by a face or its landmarks, (k, 2) numbers, not by {points!r}") from error
     if landmarks.shape != template.shape:
         raise ImageError(f"the template has {len(template)} points, and the face has {len(landmarks)} landmarks")
     matrix = similarity(template * (size / TEMPLATE_SIZE), landmarks)
