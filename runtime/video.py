@@ -1,4 +1,4 @@
-"""Faces in a video file, a camera or a stream, drawn live or into a video. Needs OpenCV, imported only here."""
+"""Faces in a video file, a camera or a stream, drawn live or into a video."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .detector import Detector, Times
 from .errors import BackendError, ImageError
+from .io.video import Frame, VideoSource, is_video, opencv
 from .mesh.topology import topology
 from .ops.faces import Faces
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-SCHEMES = ("rtsp://", "rtmp://", "http://", "https://", "udp://", "tcp://")
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
-DEFAULT_RATE = 25.0
 WINDOW = "retinaface-edge (q closes)"
-BOX, LANDMARK, WIRE = (118, 230, 0), (0, 214, 255), (220, 255, 120)
+__all__ = ["Drawing", "Report", "detect_video", "is_video"]
 
-Frame = NDArray[np.uint8]
+BOX, LANDMARK, WIRE = (118, 230, 0), (0, 214, 255), (220, 255, 120)
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,6 @@ class Drawing:
     show: bool = False
 
 
-def is_video(source: str) -> bool:
-    """Whether `source` names a camera (a number), a stream (a URL) or a video file, by its form alone."""
-    return source.isdecimal() or source.lower().startswith(SCHEMES) or Path(source).suffix.lower() in VIDEO_SUFFIXES
-
-
 def detect_video(
     detector: Detector,
     source: str,
@@ -76,9 +68,9 @@ def detect_video(
     wireframes. Ends with the video, after `max_frames`, or when `q` is pressed in the window. Raises `ImageError` when
     the source cannot be opened or the video not written, `BackendError` when OpenCV or its windows are missing.
     """
-    cv = _opencv()
+    cv = opencv()
     frames_seen, faces_seen, times = 0, 0, Times()
-    with closing(_Source(cv, source)) as opened:
+    with closing(VideoSource(source)) as opened:
         # detect_many reads ahead; a frame waits here until its faces come.
         waiting: deque[Frame] = deque()
         writing = closing(_Writer(cv, drawing.output, opened.rate)) if drawing.output else nullcontext()
@@ -100,31 +92,6 @@ def detect_video(
     if frames_seen == 0:
         raise ImageError(f"{source} gives no frame; check that it is a video that OpenCV can read")
     return Report(frames_seen, faces_seen, seconds, times.pre, times.inference, times.post)
-
-
-class _Source:
-    def __init__(self, cv: ModuleType, source: str) -> None:
-        if not source.isdecimal() and not source.lower().startswith(SCHEMES) and not Path(source).is_file():
-            raise ImageError(f"{source} does not exist; give a video file, a camera's index or the URL of a stream")
-        self._capture = cv.VideoCapture(int(source) if source.isdecimal() else source)
-        if not self._capture.isOpened():
-            self._capture.release()
-            kind = "camera" if source.isdecimal() else "video"
-            raise ImageError(f"{kind} {source} cannot be opened; check that it exists and that nothing else uses it")
-        rate = float(self._capture.get(cv.CAP_PROP_FPS))
-        self.rate = rate if 0.0 < rate < 1000.0 else DEFAULT_RATE
-
-    def frames(self, most: int | None) -> Iterator[Frame]:
-        count = 0
-        while most is None or count < most:
-            whole, frame = self._capture.read()
-            if not whole:
-                return
-            yield frame
-            count += 1
-
-    def close(self) -> None:
-        self._capture.release()
 
 
 class _Writer:
@@ -181,11 +148,3 @@ def _shown(cv: ModuleType, frame: Frame) -> bool:
             "this OpenCV cannot open a window; install opencv-python instead of opencv-python-headless, "
             "or write a video file"
         ) from error
-
-
-def _opencv() -> ModuleType:
-    try:
-        import cv2
-    except ImportError as error:
-        raise BackendError("video needs OpenCV; run: pip install 'retinaface-edge[video]'") from error
-    return cv2
