@@ -52,6 +52,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """A TCP port, 0 to 65535."""
+    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
+    return int(text)
+
+
 def percent(text: str) -> float:
     """A number from 0 to 100, with or without the sign: `5`, `2.5%`."""
     return _number_up_to(100.0, text.removesuffix("%"))

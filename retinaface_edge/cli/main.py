@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from retinaface_edge import __version__
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
 from .bench import add_bench
@@ -20,6 +21,7 @@ from .cost import add_cost
 from .detect import add_detect
 from .exit_codes import GOOD, INTERRUPTED, fail
 from .judge import add_judge
+from .serve import add_serve
 from .system import add_system
 from .train import add_train
 
@@ -55,9 +57,11 @@ def command_line() -> argparse.ArgumentParser:
         description="Compile a trained RetinaFace into a device bundle, and run it.",
         epilog="example: retinaface-edge build --output bundle && retinaface-edge detect bundle photo.jpg --draw out",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     add_build(verbs)
     add_detect(verbs)
+    add_serve(verbs)
     add_bench(verbs)
     add_cost(verbs)
     add_system(verbs)
