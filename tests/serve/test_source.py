@@ -72,20 +72,22 @@ def test_the_state_says_that_the_camera_is_lost_and_why() -> None:
 
 
 def test_a_slow_reader_of_a_camera_gets_the_newest_frame() -> None:
-    stop, given = threading.Event(), threading.Event()
+    stop, taken, given = threading.Event(), threading.Event(), threading.Event()
 
     class Fast(Camera):
         def frames(self, most: int | None = None) -> Iterator[np.ndarray]:
             for value in range(100):
                 yield np.full((2, 2, 3), value, np.uint8)
+                taken.wait(20)
             given.set()
             stop.wait(20)
 
     source = EndlessSource("0", stop, lambda _: Fast(0))
     frames = source.frames()
     first = int(next(frames)[0, 0, 0])
+    taken.set()
     assert given.wait(20)
-    assert first < int(next(frames)[0, 0, 0]) == 99
+    assert first == 0 and int(next(frames)[0, 0, 0]) == 99
     stop.set()
 
 
