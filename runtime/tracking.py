@@ -79,9 +79,9 @@ class Tracker:
                 track.velocity = track.velocity * LEAST_SPEED_KEPT
         # A face seen once and then not again was hardly one.
         self._tracks = [t for t in self._tracks if t.missed <= (self._patience if t.seen > 2 else 2)]
-        for column in np.flatnonzero(ids == 0):
+        for column in np.flatnonzero(ids == 0).tolist():
             ids[column] = self._next
-            self._tracks.append(_begin(self._next, faces, int(column)))
+            self._tracks.append(_begin(self._next, faces, column))
             self._next += 1
         return ids
 

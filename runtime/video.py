@@ -6,22 +6,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .detector import Detector, Times
 from .errors import BackendError, ImageError
+from .io.anonymise import anonymise
 from .io.video import Frame, VideoSource, is_video, opencv
+from .large_frames import detect_in_tiles
 from .mesh.topology import topology
 from .ops.faces import Faces
+from .tracking import Tracker
 
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
 WINDOW = "retinaface-edge (q closes)"
-__all__ = ["Drawing", "Report", "detect_video", "is_video"]
+__all__ = ["Drawing", "Looking", "Report", "Seen", "detect_video", "is_video"]
 
 BOX, LANDMARK, WIRE = (118, 230, 0), (0, 214, 255), (220, 255, 120)
 
@@ -40,50 +44,72 @@ class Report:
     def __str__(self) -> str:
         total = self.pre + self.inference + self.post
         rate = self.frames / self.seconds if self.seconds > 0 else 0.0
+        counts = f"{self.frames} frames, {self.faces} faces, {rate:.1f} frames/s"
+        if total == 0.0:  # of tiles, only the whole is timed
+            return counts
         parts = (("pre", self.pre), ("inference", self.inference), ("post", self.post))
-        shares = ", ".join(f"{name} {seconds / total if total > 0 else 0.0:.1%}" for name, seconds in parts)
-        return f"{self.frames} frames, {self.faces} faces, {rate:.1f} frames/s: {shares} of the detector's time"
+        shares = ", ".join(f"{name} {seconds / total:.1%}" for name, seconds in parts)
+        return f"{counts}: {shares} of the detector's time"
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Where frames go with their faces drawn: into the video `output`, and into a window with `show`."""
+    """Where frames go with their faces drawn: into the video `output`, and into a window with `show`.
+
+    With `blur`, faces are covered instead, so that nobody can be recognised.
+    """
 
     output: Path | None = None
     show: bool = False
+    blur: bool = False
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How faces are looked for: the least score, meshes, tiles for large frames, ids across frames."""
+
+    score_threshold: float = 0.5
+    mesh: bool = False
+    tiles: bool = False
+    track: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A frame with its faces. `seconds` is its time in the video; `ids` (n,) only where faces are tracked."""
+
+    index: int
+    seconds: float
+    frame: Frame = field(repr=False)
+    faces: Faces
+    ids: NDArray[np.int64] | None = None
 
 
 def detect_video(
     detector: Detector,
     source: str,
-    each: Callable[[int, Faces], None] = lambda index, faces: None,
+    each: Callable[[Seen], None] = lambda seen: None,
     drawing: Drawing = Drawing(),
-    score_threshold: float = 0.5,
+    looking: Looking = Looking(),
     max_frames: int | None = None,
-    mesh: bool = False,
 ) -> Report:
     """Detect faces in every frame of `source`: a video file, a camera's index such as "0", or the URL of a stream.
 
-    `each` gets the number of every frame and its faces. Frames are drawn as `drawing` says, with `mesh` faces are
-    wireframes. Ends with the video, after `max_frames`, or when `q` is pressed in the window. Raises `ImageError` when
-    the source cannot be opened or the video not written, `BackendError` when OpenCV or its windows are missing.
+    `each` gets every frame with its faces. Frames are drawn as `drawing` says, with meshes faces are wireframes. Ends
+    with the video, after `max_frames`, or when `q` is pressed in the window. Raises `ImageError` when the source cannot
+    be opened or the video not written, `BackendError` when OpenCV or its windows are missing.
     """
     cv = opencv()
     frames_seen, faces_seen, times = 0, 0, Times()
     with closing(VideoSource(source)) as opened:
-        # detect_many reads ahead; a frame waits here until its faces come.
-        waiting: deque[Frame] = deque()
         writing = closing(_Writer(cv, drawing.output, opened.rate)) if drawing.output else nullcontext()
         with writing as writer:
             begin = time.perf_counter()
-            for faces in detector.detect_many(
-                _remembered(opened.frames(max_frames), waiting), score_threshold, times=times, mesh=mesh
-            ):
-                frame = waiting.popleft()
-                each(frames_seen, faces)
-                frames_seen, faces_seen = frames_seen + 1, faces_seen + len(faces)
+            for seen in _seen(detector, opened, looking, times, max_frames):
+                each(seen)
+                frames_seen, faces_seen = frames_seen + 1, faces_seen + len(seen.faces)
                 if drawing.output or drawing.show:
-                    drawn = _drawn(cv, frame, faces)
+                    drawn = anonymise(seen.frame, seen.faces) if drawing.blur else _drawn(cv, seen)
                     if writer:
                         writer.write(drawn)
                     if drawing.show and not _shown(cv, drawn):
@@ -92,6 +118,27 @@ def detect_video(
     if frames_seen == 0:
         raise ImageError(f"{source} gives no frame; check that it is a video that OpenCV can read")
     return Report(frames_seen, faces_seen, seconds, times.pre, times.inference, times.post)
+
+
+def _seen(detector: Detector, opened: VideoSource, looking: Looking, times: Times, most: int | None) -> Iterator[Seen]:
+    # detect_many reads ahead; a frame waits here until its faces come.
+    waiting: deque[tuple[Frame, float]] = deque()
+
+    def frames() -> Iterator[Frame]:
+        for frame in opened.frames(most):
+            waiting.append((frame, opened.seconds))
+            yield frame
+
+    tracker = Tracker() if looking.track else None
+    for index, faces in enumerate(_faces(detector, frames(), looking, times)):
+        frame, seconds = waiting.popleft()
+        yield Seen(index, seconds, frame, faces, tracker.update(faces) if tracker else None)
+
+
+def _faces(detector: Detector, frames: Iterator[Frame], looking: Looking, times: Times) -> Iterator[Faces]:
+    if looking.tiles:
+        return (detect_in_tiles(detector, frame, looking.score_threshold, mesh=looking.mesh) for frame in frames)
+    return detector.detect_many(frames, looking.score_threshold, times=times, mesh=looking.mesh)
 
 
 class _Writer:
@@ -116,19 +163,15 @@ class _Writer:
             self._writer.release()
 
 
-def _remembered(frames: Iterator[Frame], waiting: deque[Frame]) -> Iterator[Frame]:
-    for frame in frames:
-        waiting.append(frame)
-        yield frame
-
-
-def _drawn(cv: ModuleType, frame: Frame, faces: Faces) -> Frame:
+def _drawn(cv: ModuleType, seen: Seen) -> Frame:
     """The frame, drawn on in place: it came from the decoder and nobody else has it."""
+    frame = seen.frame
     line = max(1, round(max(frame.shape[:2]) / 320))
-    for face in faces:
+    for index, face in enumerate(seen.faces):
         x1, y1, x2, y2 = (round(value) for value in face.box)
         cv.rectangle(frame, (x1, y1), (x2, y2), BOX, line)
-        cv.putText(frame, f"{face.score:.2f}", (x1, y1 - 2 * line), cv.FONT_HERSHEY_SIMPLEX, 0.3 + line / 5, BOX, line)
+        label = f"{face.score:.2f}" if seen.ids is None else f"#{seen.ids[index]} {face.score:.2f}"
+        cv.putText(frame, label, (x1, y1 - 2 * line), cv.FONT_HERSHEY_SIMPLEX, 0.3 + line / 5, BOX, line)
         if face.vertices is not None:
             edges = np.rint(face.vertices[topology().edges, :2]).astype(np.int32)
             cv.polylines(frame, list(edges), False, WIRE, 1)

@@ -22,10 +22,11 @@ def serve(options: argparse.Namespace) -> int:
 
     from retinaface_edge.runtime.detector import Detector
     from retinaface_edge.runtime.io.video import is_live
-    from retinaface_edge.serve.formats import About
-    from retinaface_edge.serve.pipeline import Settings
-    from retinaface_edge.serve.server import serve as run
-    from retinaface_edge.serve.site import Door
+
+    from ..serve.formats import About
+    from ..serve.pipeline import Settings
+    from ..serve.server import serve as run
+    from ..serve.site import Door
 
     if not is_live(options.source) and not Path(options.source).is_file():
         raise ImageError(f"{options.source} does not exist; give a camera's index, the URL of a stream or a video file")

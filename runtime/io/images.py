@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""By content, whatever the file's name; of an animation, its first frame."""
 MAX_PIXELS = 178_956_970
 LEAST_SIDE = 2
 """A file with a side of one pixel is a tracking pixel or a mistake, not a photograph."""
@@ -54,7 +56,7 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path if content is None else io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
+            with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as picture:
                 if min(picture.size) < LEAST_SIDE:
                     raise ImageError(f"{path} is {picture.width}x{picture.height} pixels: give a photograph")
                 if picture.width * picture.height > MAX_PIXELS:
