@@ -34,6 +34,9 @@ def add_verb(
         epilog=f"example: retinaface-edge {example}",
     )
     verb.set_defaults(run=run, verb=name, extra=extra)
+    told = verb.add_mutually_exclusive_group()
+    told.add_argument("--quiet", action="store_true", help="print results and errors only, no progress")
+    told.add_argument("-v", "--verbose", action="store_true", help="print the traceback of an error, too")
     return verb
 
 

@@ -196,4 +196,3 @@ def add_detect(verbs: Verbs) -> None:
     verb.add_argument("--mesh-format", choices=("obj", "ply", "json"), help="format of those files (default: obj)")
     verb.add_argument("--show", action="store_true", help="show a video or camera in a window")
     verb.add_argument("--frames", type=positive, help="stop a video, camera or stream after this many frames")
-    verb.add_argument("--quiet", action="store_true", help="print nothing but errors and what --json - asks for")

@@ -21,6 +21,7 @@ from .cost import add_cost
 from .detect import add_detect
 from .exit_codes import GOOD, INTERRUPTED, fail
 from .judge import add_judge
+from .progress import be_quiet
 from .serve import add_serve
 from .system import add_system
 from .train import add_train
@@ -30,9 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives its exit code."""
     parser = command_line()
     options = parser.parse_args(arguments)
+    be_quiet(options.quiet)
     try:
         return int(options.run(options))
     except RetinaFaceEdgeError as error:
+        if options.verbose:
+            traceback.print_exc()
         return fail(str(error))
     except ImportError as error:
         if not options.extra or not error.name or error.name.startswith("retinaface_edge"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from retinaface_edge.runtime.backends import installed
@@ -11,6 +13,7 @@ from retinaface_edge.runtime.io.atomic import write_whole
 
 from .arguments import Verbs, add_verb
 from .exit_codes import BAD_INPUT, GOOD
+from .outputs import write_lines
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -20,13 +23,31 @@ def verify(options: argparse.Namespace) -> int:
     key = options.key or configured_key()
     bundle = Bundle.load(options.bundle, key)
     bundle.verify()
-    print(f"{bundle.path}: {len(bundle.files)} files, all as built{f', signed by {key}' if key else ''}")
+    if options.json != "-":
+        print(f"{bundle.path}: {len(bundle.files)} files, all as built{f', signed by {key}' if key else ''}")
+    signed_by = str(key) if key else None
+    _write_json(options.json, {"bundle": str(bundle.path), "files": len(bundle.files), "signed_by": signed_by})
     return GOOD
 
 
 def inspect(options: argparse.Namespace) -> int:
     """`inspect`: print the manifest for a reader."""
     bundle = Bundle.load(options.bundle)
+    if options.json != "-":
+        _print_bundle(bundle)
+    _write_json(options.json, {"bundle": str(bundle.path), **bundle.manifest})
+    if options.sbom:
+        from retinaface_edge.runtime.bundle.sbom import sbom
+
+        write_whole(options.sbom, sbom(bundle))
+    if options.model_card:
+        from retinaface_edge.runtime.bundle.model_card import model_card
+
+        write_whole(options.model_card, model_card(bundle))
+    return GOOD
+
+
+def _print_bundle(bundle: Bundle) -> None:
     spec, provenance = bundle.spec, bundle.manifest["provenance"]
     print(f"bundle      {bundle.path} (format {bundle.manifest['format_version']})")
     print(f"input       image, uint8, 1x{spec.height}x{spec.width}x3, BGR; mean {spec.mean} inside the graph")
@@ -39,23 +60,23 @@ def inspect(options: argparse.Namespace) -> int:
     for artifact in (*bundle.artifacts, *bundle.meshes):
         for file in artifact.files:
             print(f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}")
-    if options.sbom:
-        from retinaface_edge.runtime.bundle.sbom import sbom
-
-        write_whole(options.sbom, sbom(bundle))
-    if options.model_card:
-        from retinaface_edge.runtime.bundle.model_card import model_card
-
-        write_whole(options.model_card, model_card(bundle))
-    return GOOD
 
 
 def doctor(options: argparse.Namespace) -> int:
     """`doctor`: print what this machine can run."""
-    from retinaface_edge.benchmarks.doctor import doctor_text
+    from retinaface_edge.benchmarks.doctor import doctor_lines, doctor_text
 
-    print(doctor_text())
+    if options.json != "-":
+        print(doctor_text())
+    if options.json:
+        _write_json(options.json, dict(doctor_lines()))
     return GOOD if installed() else BAD_INPUT
+
+
+def _write_json(target: str | None, content: Mapping[str, object]) -> None:
+    """Write one JSON object to a file, or to standard output for `-`."""
+    if target:
+        write_lines(target, [json.dumps(content, indent=2, ensure_ascii=False)])
 
 
 def add_system(verbs: Verbs) -> None:
@@ -65,8 +86,15 @@ def add_system(verbs: Verbs) -> None:
     verb.add_argument(
         "--key", type=Path, metavar="PUB", help="also check the signature with this Ed25519 public key (PEM)"
     )
-    add_verb(verbs, "doctor", doctor, "show what this machine can run", "doctor")
+    _add_json(verb)
+    verb = add_verb(verbs, "doctor", doctor, "show what this machine can run", "doctor")
+    _add_json(verb)
     verb = add_verb(verbs, "inspect", inspect, "show what is in a bundle", "inspect bundle")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--sbom", type=Path, metavar="FILE", help="write a bill of materials (CycloneDX 1.6, JSON)")
     verb.add_argument("--model-card", type=Path, metavar="FILE", help="write a model card (Markdown)")
+    _add_json(verb)
+
+
+def _add_json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", metavar="FILE", help="write one JSON object; - for standard output, instead of text")
