@@ -6,7 +6,6 @@ have in common: reading, writing, and the parts that say what was measured, on w
 
 from __future__ import annotations
 
-import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,16 @@ from typing import Any, Final, TypeVar, overload
 
 from retinaface_edge.runtime.artifact import ArtifactId
 from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.text import json_line
+from retinaface_edge.runtime.io.untrusted import read_json
 from retinaface_edge.runtime.records import RecordError, from_json, to_json
 
 from .errors import MeasurementError
 from .results_v1 import upgraded
 
 FORMAT_VERSION: Final = 2
+RESULT_BYTES = 1 << 29
+"""Most bytes of a result: `bench` keeps every sample, `drift` every face that differs."""
 KINDS = ("drift", "eval", "compare", "bench")
 
 A = TypeVar("A")
@@ -82,7 +85,7 @@ def network_named(networks: Sequence[MeasuredNetwork], name: str) -> MeasuredNet
 
 def write_result(path: Path, result: object) -> None:
     """Write a result as JSON, whole or not at all."""
-    write_whole(path, json.dumps(to_json(result), ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json_line(to_json(result)) + "\n")
 
 
 @overload
@@ -112,7 +115,7 @@ def read_content(path: Path, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
     Raises `MeasurementError` when the file is no such result.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, RESULT_BYTES)
     except (OSError, ValueError, RecursionError) as error:
         raise MeasurementError(f"{path} is no readable JSON ({error}); give a file that --json wrote") from error
     kind = content.get("kind") if isinstance(content, dict) else None

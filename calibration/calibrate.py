@@ -19,7 +19,8 @@ from .equalisation import equalise
 from .gptq import IMAGES, patch_products
 from .graph.onnx_graph import ACTIVATIONS, FUSED_ACTIVATIONS, attribute, name_of, only_reader, read_graph, result_of
 from .kernel_parity import STEPS, agreeing_sum
-from .observers import Observation, Observations, Progress, observe
+from .observers import Observation, Observations, observe
+from .progress import Progress
 from .range_estimators import ESTIMATORS, Range, at_candidates, before_activation, mean_extremes
 from .recipe import Recipe
 from .roles import RETINAFACE, Roles

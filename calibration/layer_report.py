@@ -19,7 +19,8 @@ from .dataset.image_set import Frame
 from .graph.onnx_graph import ACTIVATIONS, name_of, only_reader, read_graph, result_of
 from .graph.session import session
 from .kernel_parity import STEPS
-from .observers import CANDIDATE_SCORE, Progress
+from .observers import CANDIDATE_SCORE
+from .progress import Progress
 from .qdq import quantise
 
 IMAGES = 8

@@ -7,9 +7,8 @@ values; and the raw outputs at the anchors that may become faces.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,13 +20,12 @@ from retinaface_edge.runtime.spec import Contract
 
 from .dataset.image_set import ImageSet
 from .graph.session import inferred_shapes, session
+from .progress import Progress
 
 POSITIONS = 8
 """Rows and columns of the sample taken of each feature map."""
 CANDIDATE_SCORE = 0.02
 """Anchors below this score become no face at any threshold that detectors are used or evaluated with."""
-
-Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)

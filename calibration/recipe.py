@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
+from retinaface_edge.runtime.io.untrusted import read_json
 
 from .range_estimators import ESTIMATORS
 from .roles import PREFIX, Role, Roles, is_role, names_of
@@ -92,7 +93,7 @@ def read_recipe(name: str) -> Recipe:
     if name in PRESETS:
         return recipe_from_json({"name": name, **json.loads(PRESET_FILE.read_text(encoding="utf-8"))[name]}, name)
     try:
-        content = json.loads(Path(name).read_text(encoding="utf-8"))
+        content = read_json(Path(name))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{name} is no preset ({', '.join(PRESETS)}) and no readable JSON file ({error})") from error
     return recipe_from_json(content, name)

@@ -40,7 +40,6 @@ def recognised(stages: Stages, request: BuildRequest, reporter: Reporter) -> Rec
     """What the checkpoint is, and the contract that its family and the user's settings make."""
 
     def make() -> Files:
-        reporter.stage("read the checkpoint")
         read = request.checkpoint.read()
         facts = CheckpointFacts(read.family, read.title, read.digest, read.wrappings, read.terms)
         return to_files(RecognisedCheckpoint(facts, read.spec(*request.size).to_json()))

@@ -22,6 +22,7 @@ from retinaface_edge.runtime.artifact import ArtifactId
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, Artifact, Bundle, describe, serialise
 from retinaface_edge.runtime.bundle.signature import SIGNATURE
 from retinaface_edge.runtime.errors import BundleError
+from retinaface_edge.runtime.io.atomic import keep_mode
 from retinaface_edge.runtime.spec import Spec
 
 Sign = Callable[[bytes], bytes]
@@ -108,6 +109,7 @@ def write_bundle(content: Content, output: Path, sign: Sign | None = None) -> Bu
             file.write_bytes(data)
             _flush(file)
         Bundle.load(fresh).verify()
+        keep_mode(output, fresh)
         _put(fresh, output, scratch)
         _flush(output.absolute().parent)
     except OSError as error:

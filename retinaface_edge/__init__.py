@@ -1,4 +1,4 @@
-"""Compile a trained RetinaFace face detector into a device bundle, and run it.
+"""Compile a trained face detector into a device bundle, and run it.
 
 >>> from retinaface_edge import Detector
 >>> faces = Detector.load("bundle", backend="openvino", precision="int8").detect(frame)

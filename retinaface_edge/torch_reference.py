@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 from retinaface_edge.benchmarks.inference.network_under_test import NetworkUnderTest, contract_text
 from retinaface_edge.runtime.backends import Network
 from retinaface_edge.runtime.errors import BackendError
+from retinaface_edge.runtime.io.untrusted import read_file
 from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
 from retinaface_edge.runtime.spec import Spec
 
 if TYPE_CHECKING:
     from retinaface_edge.export.models.deploy import Deploy
 
+CHECKPOINT_BYTES = 1 << 30
+
 
 def checkpoint_network(path: Path, spec: Spec) -> NetworkUnderTest:
     """The checkpoint as something to measure. It travels as bytes, so another machine need not have the file."""
-    content = path.read_bytes()
+    content = read_file(path, CHECKPOINT_BYTES)
     digest = hashlib.sha256(contract_text(spec).encode() + content).hexdigest()
     return NetworkUnderTest("checkpoint fp32", spec, (content,), digest, loader=partial(_load, path.suffix))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,22 +18,28 @@ from numpy.typing import NDArray
 from .detector import Detector, Times
 from .errors import BackendError, ImageError
 from .io.anonymise import anonymise
-from .io.video import Frame, VideoSource, is_video, opencv
+from .io.atomic import keep_mode, part_of
+from .io.frame_source import DEFAULT_RATE, Frame, FrameSource, Stream, is_video, opencv
+from .io.text import address
 from .large_frames import detect_in_tiles
 from .mesh.topology import topology
 from .ops.faces import Faces
 from .tracking import Tracker
 
+__all__ = ["DEFAULT_RATE", "Drawing", "Looking", "Report", "Seen", "Stream", "detect_video", "is_video"]
+
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
 WINDOW = "retinaface-edge (q closes)"
-__all__ = ["Drawing", "Looking", "Report", "Seen", "detect_video", "is_video"]
-
 BOX, LANDMARK, WIRE = (118, 230, 0), (0, 214, 255), (220, 255, 120)
 
 
 @dataclass(frozen=True)
 class Report:
-    """How fast `frames` frames with `faces` faces went through, and the seconds of each part."""
+    """How fast `frames` frames with `faces` faces went through, and the seconds of each part.
+
+    `promised` is how many frames the source said it has, None where it does not say. `ended` says why it ended before
+    its time, None where it did not. `whole` is whether it was read to its end.
+    """
 
     frames: int
     faces: int
@@ -40,16 +47,20 @@ class Report:
     pre: float
     inference: float
     post: float
+    promised: int | None = None
+    ended: str | None = None
+    whole: bool = False
 
     def __str__(self) -> str:
         total = self.pre + self.inference + self.post
         rate = self.frames / self.seconds if self.seconds > 0 else 0.0
         counts = f"{self.frames} frames, {self.faces} faces, {rate:.1f} frames/s"
+        read = f"; read {self.frames} of {self.promised} frames" if self.whole and self.promised is not None else ""
         if total == 0.0:  # of tiles, only the whole is timed
-            return counts
+            return counts + read
         parts = (("pre", self.pre), ("inference", self.inference), ("post", self.post))
         shares = ", ".join(f"{name} {seconds / total:.1%}" for name, seconds in parts)
-        return f"{counts}: {shares} of the detector's time"
+        return f"{counts}: {shares} of the detector's time{read}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,7 @@ class Seen:
 
 def detect_video(
     detector: Detector,
-    source: str,
+    source: str | Stream,
     each: Callable[[Seen], None] = lambda seen: None,
     drawing: Drawing = Drawing(),
     looking: Looking = Looking(),
@@ -95,13 +106,16 @@ def detect_video(
 ) -> Report:
     """Detect faces in every frame of `source`: a video file, a camera's index such as "0", or the URL of a stream.
 
-    `each` gets every frame with its faces. Frames are drawn as `drawing` says, with meshes faces are wireframes. Ends
-    with the video, after `max_frames`, or when `q` is pressed in the window. Raises `ImageError` when the source cannot
-    be opened or the video not written, `BackendError` when OpenCV or its windows are missing.
+    `each` gets every frame with its faces. Frames are drawn as `drawing` says, with meshes faces are wireframes; the
+    drawn video has its name once it is whole. Ends with the video, after `max_frames`, or when `q` is pressed in the
+    window; the report tells whether the source failed or ended before its time. A `Stream` says more about a source:
+    that it is to be opened again when it is lost. Raises `ImageError` when the source cannot be opened or the video not
+    written, `BackendError` when OpenCV or its windows are missing.
     """
     cv = opencv()
-    frames_seen, faces_seen, times = 0, 0, Times()
-    with closing(VideoSource(source)) as opened:
+    stream = source if isinstance(source, Stream) else Stream(source)
+    frames_seen, faces_seen, times, stopped = 0, 0, Times(), False
+    with closing(FrameSource(cv, stream)) as opened:
         writing = closing(_Writer(cv, drawing.output, opened.rate)) if drawing.output else nullcontext()
         with writing as writer:
             begin = time.perf_counter()
@@ -113,14 +127,18 @@ def detect_video(
                     if writer:
                         writer.write(drawn)
                     if drawing.show and not _shown(cv, drawn):
+                        stopped = True
                         break
             seconds = time.perf_counter() - begin
+        promised, ended = opened.promised, None if stopped else opened.ended
     if frames_seen == 0:
-        raise ImageError(f"{source} gives no frame; check that it is a video that OpenCV can read")
-    return Report(frames_seen, faces_seen, seconds, times.pre, times.inference, times.post)
+        raise ImageError(f"{address(stream.address)} gives no frame; check that it is a video that OpenCV can read")
+    whole = not stopped and frames_seen != max_frames
+    parts = (times.pre, times.inference, times.post)
+    return Report(frames_seen, faces_seen, seconds, *parts, promised, ended, whole)
 
 
-def _seen(detector: Detector, opened: VideoSource, looking: Looking, times: Times, most: int | None) -> Iterator[Seen]:
+def _seen(detector: Detector, opened: FrameSource, looking: Looking, times: Times, most: int | None) -> Iterator[Seen]:
     # detect_many reads ahead; a frame waits here until its faces come.
     waiting: deque[tuple[Frame, float]] = deque()
 
@@ -142,25 +160,38 @@ def _faces(detector: Detector, frames: Iterator[Frame], looking: Looking, times:
 
 
 class _Writer:
-    """A video file, made when its first frame tells the size."""
+    """A video file, made when its first frame tells the size; it has its name when it is closed."""
 
     def __init__(self, cv: ModuleType, path: Path, rate: float) -> None:
         if path.suffix.lower() not in CODECS:
             raise ImageError(f"{path}: a video is written as one of {', '.join(CODECS)}; choose such a name")
         self._cv, self._path, self._rate = cv, path, rate
+        self._part = part_of(path)
+        self._size = (0, 0)
         self._writer: Any = None
+        try:
+            self._part.unlink(missing_ok=True)
+            os.close(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        except OSError as error:
+            raise ImageError(f"{path} cannot be written ({error.strerror}); give another folder") from error
 
     def write(self, frame: Frame) -> None:
+        size = (frame.shape[1], frame.shape[0])
         if self._writer is None:
             code = self._cv.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
-            self._writer = self._cv.VideoWriter(str(self._path), code, self._rate, (frame.shape[1], frame.shape[0]))
+            self._writer, self._size = self._cv.VideoWriter(str(self._part), code, self._rate, size), size
             if not self._writer.isOpened():
                 raise ImageError(f"{self._path} cannot be written; check the folder, and that this OpenCV has codecs")
-        self._writer.write(frame)
+        # A stream may come back in another size, and the writer drops such frames without a word.
+        self._writer.write(frame if size == self._size else self._cv.resize(frame, self._size))
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
+        if self._writer is None or not self._writer.isOpened():
+            self._part.unlink(missing_ok=True)
+            return
+        self._writer.release()
+        keep_mode(self._path, self._part)
+        os.replace(self._part, self._path)
 
 
 def _drawn(cv: ModuleType, seen: Seen) -> Frame:

@@ -24,13 +24,13 @@ class Targets(NamedTuple):
     """What each of n anchors of a picture should say.
 
     `label` (n,) int64: 1 positive, 0 negative, −1 neither. `box` (n, 4) and `landmark` (n, 10) are coded as the network
-    gives them; they count where `label` is 1, landmarks only where `has_landmark` (n,) is true too.
+    gives them; they count where `label` is 1, landmarks only where `visible` (n, 5) is true too.
     """
 
     label: Tensor
     box: Tensor
     landmark: Tensor
-    has_landmark: Tensor
+    visible: Tensor
 
 
 class Losses(NamedTuple):
@@ -44,9 +44,11 @@ class Losses(NamedTuple):
 
 
 def match(
-    anchors: Tensor, boxes: Tensor, landmarks: Tensor, has_landmark: Tensor, variances: tuple[float, float]
+    anchors: Tensor, boxes: Tensor, landmarks: Tensor, visible: Tensor, variances: tuple[float, float]
 ) -> Targets:
     """Targets of `anchors` (n, 3: centre x, y, size) for faces `boxes` (m, 4 corners), `landmarks` (m, 5, 2).
+
+    `visible` (m, 5) says which landmarks are known.
 
     An anchor belongs to the face it overlaps most. The anchor that overlaps a face most is positive too when the
     overlap is at least 0.3, so that a face between two sizes is not lost.
@@ -54,7 +56,8 @@ def match(
     count = len(anchors)
     if not len(boxes):
         empty = torch.zeros(count, dtype=torch.int64)
-        return Targets(empty, torch.zeros(count, 4), torch.zeros(count, 10), torch.zeros(count, dtype=torch.bool))
+        unseen = torch.zeros(count, landmarks.shape[1], dtype=torch.bool)
+        return Targets(empty, torch.zeros(count, 4), torch.zeros(count, 2 * landmarks.shape[1]), unseen)
     overlap = _iou(anchors, boxes)
     most, face = overlap.max(dim=1)
     label = torch.full((count,), -1, dtype=torch.int64)
@@ -69,7 +72,7 @@ def match(
     centre, sides = 0.5 * (chosen[:, :2] + chosen[:, 2:]), (chosen[:, 2:] - chosen[:, :2]).clamp_min(1e-3)
     box = torch.cat([(centre - anchors[:, :2]) / (variances[0] * size), (sides / size).log() / variances[1]], dim=1)
     landmark = (landmarks[face] - anchors[:, None, :2]) / (variances[0] * size[:, None])
-    return Targets(label, box, landmark.flatten(1), has_landmark[face])
+    return Targets(label, box, landmark.flatten(1), visible[face])
 
 
 def multi_task(
@@ -85,17 +88,20 @@ def multi_task(
     hardest = min(max(NEGATIVES_A_POSITIVE * count, LEAST_NEGATIVES), int(negative.sum()))
     counted = torch.cat([each[positive], each[negative].topk(hardest).values])
     classification = counted.mean()
-    pointed = positive & targets.has_landmark
-    box = _smooth(boxes[positive], targets.box[positive])
-    landmark = _smooth(landmarks[pointed], targets.landmark[pointed])
+    box = _smooth(boxes[positive], targets.box[positive], targets.box.shape[1])
+    known = (positive[:, None] & targets.visible).repeat_interleave(2, dim=1)
+    landmark = _smooth(landmarks[known], targets.landmark[known], targets.landmark.shape[1])
     dense = scores.new_zeros(()) if dense is None else dense
     total = classification + BOX_WEIGHT * box + LANDMARK_WEIGHT * landmark + DENSE_WEIGHT * dense
     return Losses(total, classification, box, landmark, dense)
 
 
-def _smooth(given: Tensor, wanted: Tensor) -> Tensor:
-    """Smooth L1 summed over an anchor's values, mean over anchors; 0 when there is none."""
-    return functional.smooth_l1_loss(given, wanted, reduction="sum") / max(len(given), 1)
+def _smooth(given: Tensor, wanted: Tensor, values: int) -> Tensor:
+    """Smooth L1, the mean over all numbers times `values`, those of an anchor; 0 when there is none.
+
+    Where every anchor has all its values, this is their sum, averaged over anchors.
+    """
+    return values * functional.smooth_l1_loss(given, wanted, reduction="sum") / max(given.numel(), 1)
 
 
 def _iou(anchors: Tensor, boxes: Tensor) -> Tensor:

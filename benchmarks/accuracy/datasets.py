@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from retinaface_edge.runtime.io.untrusted import ANNOTATION_BYTES, path_below, read_json
 
 from ..errors import MeasurementError
 
@@ -54,7 +55,7 @@ def read_boxes(path: Path) -> Dataset:
     Pictures that are not there are left out, and the note says how many. Raises `MeasurementError`.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, ANNOTATION_BYTES)
     except (OSError, ValueError, RecursionError) as error:
         raise MeasurementError(f"{path} is no readable JSON ({error})") from error
     try:
@@ -121,4 +122,4 @@ def _annotated(
     array = np.asarray(boxes, np.float64).reshape(-1, 4)
     if not np.isfinite(array).all():
         raise ValueError(f"a box of {name} is not finite")
-    return Annotated(name, folder / name, array, {FACES: np.array(counted, bool)}, landmarks)
+    return Annotated(name, path_below(folder, name), array, {FACES: np.array(counted, bool)}, landmarks)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.untrusted import ANNOTATION_BYTES, open_file, read_text
 from retinaface_edge.runtime.ops.postprocess import Faces
 
 from ..errors import MeasurementError
@@ -93,14 +94,14 @@ def read_predictions(folder: Path, names: Iterable[str]) -> tuple[dict[str, Face
 
 
 def _read(path: Path) -> Faces:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     try:
+        lines = read_text(path, errors="replace").splitlines()
         count = int(lines[1])
         values: NDArray[np.float64] = np.array([line.split() for line in lines[2 : 2 + count]], np.float64)
         values = values.reshape(count, 5)
         if not np.isfinite(values).all() or any(line.strip() for line in lines[2 + count :]):
             raise ValueError("a value is not finite, or rows are left over")
-    except (IndexError, ValueError) as error:
+    except (OSError, IndexError, ValueError) as error:
         raise MeasurementError(
             f"{path} is no WIDER FACE prediction file ({error}); it has the picture's name, the number of faces, "
             "and as many rows of x y width height score"
@@ -120,7 +121,8 @@ def _load(path: Path) -> Mapping[str, Any]:
     except ImportError as error:
         raise MeasurementError("reading .mat files needs SciPy; run: pip install 'retinaface-edge[eval]'") from error
     try:
-        content: Mapping[str, Any] = loadmat(path)
+        with open_file(path, ANNOTATION_BYTES) as file:
+            content: Mapping[str, Any] = loadmat(file)
     except (OSError, ValueError, NotImplementedError) as error:
         raise MeasurementError(
             f"{path} cannot be read as a .mat file ({error}); get the official ground truth"

@@ -11,6 +11,7 @@ from typing import Literal
 
 from retinaface_edge.runtime.artifact import Backend
 from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.untrusted import read_json
 from retinaface_edge.runtime.records import RecordError, from_json, to_json
 
 from ..errors import MeasurementError
@@ -71,7 +72,7 @@ def read_boards(path: Path) -> Mapping[str, Board]:
     if not path.exists():
         return {}
     try:
-        return from_json(Boards, json.loads(path.read_text(encoding="utf-8"))).boards
+        return from_json(Boards, read_json(path)).boards
     except (OSError, ValueError, RecordError) as error:
         raise MeasurementError(
             f"{path} is no file of calibrated boards ({error}); remove it and calibrate again"

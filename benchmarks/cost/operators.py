@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,7 @@ def read_network(model: bytes) -> Network:
             tuple(tuple(int(side) for side in graph.tensors[index].shape) for index in graph.inputs),
             tuple(types[graph.tensors[index].type].lower() for index in graph.inputs),
         )
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         raise MeasurementError(
             f"this is no TFLite file that can be counted ({error!r}); build the bundle again"
         ) from error

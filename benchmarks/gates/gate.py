@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
+from retinaface_edge.runtime.io.text import escaped, printable
+from retinaface_edge.runtime.io.untrusted import read_json
 from retinaface_edge.runtime.records import RecordError, from_json
 
 from ..errors import MeasurementError
@@ -113,7 +115,7 @@ class Outcome:
         figure = self.figure
         value = "no value" if figure.value is None else f"{figure.value:.4g}"
         against = f" against {figure.reference}" if figure.reference and figure.reference != figure.artifact else ""
-        worst = f"; worst image: {figure.worst_image}" if figure.worst_image else ""
+        worst = f"; worst image: {printable(figure.worst_image)}" if figure.worst_image else ""
         return (
             f"{figure.artifact}{against}, {figure.floor}, {figure.of}: {figure.name} is {value}, "
             f"wanted {self.rule.limits}{worst}"
@@ -125,10 +127,11 @@ def read_gate(path: Path | None) -> Gate:
     name = str(path) if path else f"the default gate ({DEFAULT})"
     try:
         if path:
-            text = path.read_text(encoding="utf-8")
+            content = read_json(path)
         else:
-            text = resources.files(__name__.rpartition(".")[0]).joinpath(DEFAULT).read_text(encoding="utf-8")
-        content = json.loads(text)
+            content = json.loads(
+                resources.files(__name__.rpartition(".")[0]).joinpath(DEFAULT).read_text(encoding="utf-8")
+            )
     except (OSError, ValueError, RecursionError) as error:
         raise MeasurementError(f"{name} is no readable JSON ({error})") from error
     try:
@@ -184,9 +187,10 @@ def junit(outcomes: Sequence[Outcome], suite: str) -> bytes:
         case = ElementTree.SubElement(
             group, "testcase", {"classname": f"{suite}.{outcome.rule.floor}", "name": f"{outcome.rule.name} [{place}]"}
         )
+        sentence = escaped(outcome.sentence)  # XML has no control characters
         if outcome.passed is False:
-            ElementTree.SubElement(case, "failure", {"message": outcome.sentence}).text = outcome.sentence
+            ElementTree.SubElement(case, "failure", {"message": sentence}).text = sentence
         elif outcome.passed is None:
-            ElementTree.SubElement(case, "skipped", {"message": outcome.sentence})
+            ElementTree.SubElement(case, "skipped", {"message": sentence})
     ElementTree.indent(root)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.io.images import find_images, read_image
+from retinaface_edge.runtime.io.untrusted import PICTURE_BYTES, read_file
 
 from ..errors import MeasurementError
 from ..results import ImageSet, SkippedImage
@@ -175,7 +176,7 @@ def measure(quantities: Sequence[Quantity[Any]], task: Task) -> Measured | Unrea
 def read_picture(name: str, path: Path) -> Picture | Unreadable:
     """The bytes of a picture file."""
     try:
-        content = path.read_bytes()
+        content = read_file(path, PICTURE_BYTES)
     except OSError as error:
         return Unreadable(name, f"{path} cannot be read ({error.strerror})")
     return Picture(name, content, hashlib.sha256(content).hexdigest())

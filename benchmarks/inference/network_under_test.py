@@ -91,7 +91,7 @@ def contract_text(spec: Spec) -> str:
 
 def digest_of(*parts: str) -> str:
     """SHA-256 over the parts, in order."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
 
 
 def _unknown(name: str, spec: Spec, files: Sequence[bytes], threads: int) -> backends.Network:

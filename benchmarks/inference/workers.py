@@ -7,16 +7,20 @@ tasks share must be picklable.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
+
+from retinaface_edge.runtime.io.text import without_credentials
 
 from ..errors import MeasurementError
 
@@ -44,6 +48,7 @@ class _Known(Generic[Outcome]):
 
 TASKS_PER_WORKER = 4
 """Tasks on their way for each worker: enough that none waits while a slow picture holds up those after it."""
+PR_SET_PDEATHSIG = 1
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -108,16 +113,20 @@ def _in_processes(
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # children read it once, as they import NumPy
     try:
-        with futures.ProcessPoolExecutor(workers, context, _begin, (function, shared)) as pool:
+        others = set(multiprocessing.active_children())
+        with futures.ProcessPoolExecutor(workers, context, _begin, (os.getpid(), function, shared)) as pool:
 
             def submit(task: Task) -> Pending[Result]:
-                with deaf_to_interrupts():  # submitting starts the workers
+                with deaf_to_signals():  # submitting starts the workers
                     return pool.submit(_work, task)
 
             try:
                 yield from _in_order(submit, tasks, known, workers * TASKS_PER_WORKER)
             except BaseException:
-                pool.shutdown(cancel_futures=True)  # waits for the tasks under way, so that no worker outlives this
+                # Nobody waits for what is under way, and a worker keeps nothing: only this process does.
+                for worker in set(multiprocessing.active_children()) - others:
+                    worker.kill()
+                pool.shutdown(cancel_futures=True)
                 raise
     except futures.process.BrokenProcessPool as error:
         raise MeasurementError(
@@ -133,12 +142,15 @@ def _in_processes(
 
 
 @contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """A process started inside never hears Ctrl-C, not even while it imports; this one hears it at the end."""
+def deaf_to_signals() -> Iterator[None]:
+    """A process started inside never hears Ctrl-C or SIGTERM, not even while it imports; this one does at the end.
+
+    Both are sent to a whole group of processes, of which this one ends the others.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
     try:
         yield
     finally:
@@ -149,8 +161,17 @@ _job: list[Any] = []
 """In a worker process: the function and what its tasks share."""
 
 
-def _begin(function: Callable[[Any, Any], Any], shared: Any) -> None:
+def _begin(parent: int, function: Callable[[Any, Any], Any], shared: Any) -> None:
+    die_with(parent)
     _job[:] = [function, shared]
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the process `parent`, which started it, ends in whatever way. On Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel knew
+        os._exit(1)
 
 
 def _work(task: Any) -> Any:
@@ -173,7 +194,7 @@ def _on_cluster(
         client = distributed.Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
         raise MeasurementError(
-            f"no Dask scheduler answers at {address} ({error}); start one, or leave --dask"
+            f"no Dask scheduler answers at {without_credentials(address)} ({error}); start one, or leave --dask"
         ) from error
     with client:
         places = sum(client.nthreads().values()) or 1

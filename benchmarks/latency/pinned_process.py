@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from ..errors import MeasurementError
-from ..inference.workers import THREAD_VARIABLES, deaf_to_interrupts
+from ..inference.workers import THREAD_VARIABLES, deaf_to_signals, die_with
 from ..linux import usable_cores
 
 Result = TypeVar("Result")
@@ -40,8 +40,8 @@ def run_pinned(function: Callable[..., Result], *arguments: object, cores: Seque
     """
     context = multiprocessing.get_context("spawn")  # forked, it would have this process's threads' locks, not threads
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_work, args=(sender, function, arguments), daemon=True)
-    with _held(cores), deaf_to_interrupts():  # this process hears them, and ends that one
+    child = context.Process(target=_work, args=(os.getpid(), sender, function, arguments), daemon=True)
+    with _held(cores), deaf_to_signals():  # this process hears them, and ends that one
         child.start()
     sender.close()
     try:
@@ -52,7 +52,7 @@ def run_pinned(function: Callable[..., Result], *arguments: object, cores: Seque
             f"the measuring process died (exit code {child.exitcode}); it may have run out of memory"
         ) from None
     finally:
-        child.terminate()
+        child.kill()  # it keeps nothing, and is deaf to SIGTERM
         child.join()
         receiver.close()
     if not good:
@@ -78,7 +78,8 @@ def _held(cores: Sequence[int]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _work(sender: Connection, function: Callable[..., Any], arguments: Sequence[object]) -> None:
+def _work(parent: int, sender: Connection, function: Callable[..., Any], arguments: Sequence[object]) -> None:
+    die_with(parent)
     try:
         outcome = (True, function(*arguments))
     except Exception as error:

@@ -59,7 +59,7 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
     if (given.drift and not given.drift.comparisons) or not all(result.results for result in given.evals):
         raise MeasurementError("a result of drift or eval compares nothing, so there is nothing to report of it")
     outcomes = outcomes_of(gate, results) if gate else []
-    page = _render(given, outcomes, gate is not None).encode()
+    page = _render(given, outcomes, gate is not None).encode(errors="backslashreplace")
     if len(page) > LARGEST_BYTES:
         raise MeasurementError(
             f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"

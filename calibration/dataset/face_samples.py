@@ -13,7 +13,7 @@ from retinaface_edge.runtime.ops.letterbox import letterbox_for
 from retinaface_edge.runtime.ops.postprocess import postprocess
 from retinaface_edge.runtime.spec import Spec
 
-from ..observers import Progress
+from ..progress import Progress
 from .image_set import CalibrationError, ImageSet
 
 LEAST_SCORE = 0.5

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import ImageError, RetinaFaceEdgeError
 from retinaface_edge.runtime.io.images import find_images, read_image
+from retinaface_edge.runtime.io.text import printable
+from retinaface_edge.runtime.io.untrusted import PICTURE_BYTES, read_file
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 from retinaface_edge.runtime.spec import Spec
 
@@ -81,7 +83,7 @@ class ImageFolder:
                 frames.append(read_image(path, content))
             except ImageError as error:
                 warn(f"skipped: {error}")
-                skipped.append(path.name)
+                skipped.append(printable(path.name))
         if digest.hexdigest() != self.digest:
             raise CalibrationError(f"{self.folder} was changed while it was read; build again when it is complete")
         return image_set(spec, frames, str(self.folder), skipped)
@@ -123,11 +125,11 @@ def image_folder(folder: Path, limit: int) -> ImageFolder:
 def _content(path: Path) -> bytes:
     """A file's bytes; none when it cannot be read, which then is no picture."""
     try:
-        return path.read_bytes()
+        return read_file(path, PICTURE_BYTES)
     except OSError:
         return b""
 
 
 def _add(digest: hashlib._Hash, path: Path, content: bytes) -> None:
-    digest.update(f"{path.name} {len(content)}\n".encode())
+    digest.update(f"{path.name} {len(content)}\n".encode(errors="surrogateescape"))
     digest.update(content)

@@ -1,11 +1,11 @@
-"""What a checkpoint is, once it is read, and the error for one that cannot be."""
+"""What a trained detector is, once its checkpoint is read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from retinaface_edge.runtime.errors import RetinaFaceEdgeError
+from .errors import MAX_BYTES, CheckpointError, some
 
 if TYPE_CHECKING:
     import onnx
@@ -15,13 +15,7 @@ if TYPE_CHECKING:
     from ..models.retinaface import RetinaFace
     from .interpretation import Interpretation
 
-MAX_BYTES = 1 << 30
-"""The largest RetinaFace in use has 250 MB."""
-NAMES_SHOWN = 8
-
-
-class CheckpointError(RetinaFaceEdgeError):
-    """A checkpoint that is not a RetinaFace this project can read."""
+__all__ = ["MAX_BYTES", "Checkpoint", "CheckpointError", "CheckpointSource", "TrainedDetector", "some"]
 
 
 class TrainedDetector(Protocol):
@@ -127,9 +121,3 @@ class Checkpoint:
     def read(self) -> Checkpoint:
         """A model in memory is its own `CheckpointSource`."""
         return self
-
-
-def some(names: list[str]) -> str:
-    """The first few of many names, for a message."""
-    more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

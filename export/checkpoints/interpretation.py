@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from retinaface_edge.runtime.spec import Colour, Mesh, Spec
 
-from .checkpoint import CheckpointError
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
+    from ..models.neck import Upsampling
     from ..models.retinaface import Architecture
 
 Anchors = tuple[tuple[int, ...], ...]
@@ -100,6 +103,42 @@ def interpretation(shape: Architecture, overrides: Overrides, name: str) -> Inte
     given_fields["anchor_sizes"] = sizes
     values = {field.name: getattr(result, field.name) for field in fields(result)}
     return Interpretation(**{**values, **{key: value for key, value in given_fields.items() if value is not None}})
+
+
+SETTINGS = "settings"
+
+
+def saved_settings(used: Interpretation, upsampling: Upsampling) -> dict[str, Any]:
+    """What a file of ours has beside its state dict: the settings that its keys do not tell, as plain values."""
+    values = {field.name: getattr(used, field.name) for field in fields(Overrides)}
+    return {SETTINGS: {**values, "colour": used.colour.value, "upsampling": upsampling.value}}
+
+
+def read_settings(loaded: object, name: str) -> tuple[Overrides, str | None]:
+    """The settings that `saved_settings` gave, and the name of the upsampling; nothing for any other file.
+
+    Raises `CheckpointError` when they are damaged.
+    """
+    saved = loaded.get(SETTINGS) if isinstance(loaded, Mapping) else None
+    if not isinstance(saved, Mapping) or "upsampling" not in saved:
+        return Overrides(), None
+    try:
+        levels = tuple(tuple(int(size) for size in level) for level in saved["anchor_sizes"])
+        mean, std, variances = (tuple(map(float, saved[key])) for key in ("mean", "std", "variances"))
+        (m1, m2, m3), (s1, s2, s3), (v1, v2) = mean, std, variances
+        if not all(map(math.isfinite, (*mean, *std, *variances))):
+            raise ValueError("a number is not finite")
+        return Overrides(levels, (m1, m2, m3), (s1, s2, s3), Colour(saved["colour"]), (v1, v2)), str(
+            saved["upsampling"]
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{name} has damaged settings beside its weights ({str(error)[:80]})") from error
+
+
+def preferred(given: Overrides, saved: Overrides) -> Overrides:
+    """What the user says, and elsewhere what the file says."""
+    said = {field.name: getattr(given, field.name) for field in fields(given)}
+    return replace(saved, **{key: value for key, value in said.items() if value is not None})
 
 
 def _default_anchors(shape: Architecture) -> Anchors | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
+
+from retinaface_edge.runtime.io.untrusted import read_file
 
 from .checkpoint import MAX_BYTES, Checkpoint, CheckpointError, CheckpointSource, TrainedDetector
 from .interpretation import Overrides
@@ -79,14 +82,14 @@ class CheckpointFile:
 
 def checkpoint_file(path: Path, overrides: Overrides | None = None) -> CheckpointFile:
     """The bytes of the file at `path`. Raises `CheckpointError` when it cannot be read, or can be no RetinaFace."""
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise CheckpointError(f"{path} {what}; give a checkpoint file (.pth, .safetensors or .onnx)")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise CheckpointError(f"{path} is larger than {MAX_BYTES:,} bytes; give a RetinaFace checkpoint")
-        content = path.read_bytes()
+        content = read_file(path, MAX_BYTES)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise CheckpointError(f"{path} is larger than {MAX_BYTES:,} bytes; give a RetinaFace checkpoint") from error
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
     kind = SUFFIXES.get(path.suffix.lower(), CheckpointFormat.PICKLE)
     return CheckpointFile(str(path), content, kind, overrides or NOTHING)

@@ -7,14 +7,16 @@ import io
 import re
 import warnings
 import zipfile
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from .assemble import assemble
+from ..models.neck import Upsampling
+from .assemble import Recognised, assemble
 from .checkpoint import MAX_BYTES, Checkpoint, CheckpointError
 from .families import recognise
-from .interpretation import Overrides, interpretation
+from .interpretation import Overrides, interpretation, preferred, read_settings
 from .wrappings import StateDict, unwrap
 
 SAVE_AGAIN = "save it again with torch.save(model.state_dict(), path)"
@@ -49,9 +51,20 @@ def _checkpoint(loaded: object, content: bytes, name: str, overrides: Overrides 
         raise CheckpointError(f"{name} holds no state dict of tensors; {SAVE_AGAIN}")
     _check_tensors(state, name)
     recognised = recognise(state.tensors, name)
+    saved, upsampling = read_settings(loaded, name)
+    if upsampling is not None:
+        recognised = _upsampled(recognised, upsampling, name)
     model = assemble(state.tensors, recognised, name)
-    settings = interpretation(model.architecture, overrides or Overrides(), name)
+    settings = interpretation(model.architecture, preferred(overrides or Overrides(), saved), name)
     return Checkpoint(model, recognised.family, hashlib.sha256(content).hexdigest(), settings, state.wrappings)
+
+
+def _upsampled(recognised: Recognised, upsampling: str, name: str) -> Recognised:
+    """The upsampling changes no shape, so a file of ours says it."""
+    if upsampling not in [known.value for known in Upsampling]:
+        raise CheckpointError(f"{name} has damaged settings beside its weights (no upsampling is {upsampling[:40]!r})")
+    shape = replace(recognised.architecture, upsampling=Upsampling(upsampling))
+    return replace(recognised, architecture=shape)
 
 
 def _loaded(content: bytes, name: str) -> object:

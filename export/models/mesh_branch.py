@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
+from retinaface_edge.runtime.io.arrays import unpacked
+from retinaface_edge.runtime.io.untrusted import parse_json, read_file
 from retinaface_edge.runtime.spec import Mesh
 
 from .mesh_graph import DeployGraphBranch, GraphBranch
@@ -88,7 +90,7 @@ def branch_file(model: nn.Module, mesh: Mesh, about: Mapping[str, Any], kind: st
 def read_branch(path: Path) -> Branch:
     """Read what `branch_file` gave, or the `.npz` of earlier versions. Raises `BranchError` for anything else."""
     try:
-        content = path.read_bytes()
+        content = read_file(path, LARGEST_BYTES)
         meta, arrays = (_read_npz if zipfile.is_zipfile(io.BytesIO(content)) else _read_safetensors)(content)
         mesh = Mesh(channels=int(meta["channels"]), vertices=int(meta["vertices"]))
         if mesh.channels > MOST:
@@ -110,15 +112,11 @@ def read_branch(path: Path) -> Branch:
 def _read_safetensors(content: bytes) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
     from safetensors.numpy import load
 
-    if len(content) > LARGEST_BYTES:
-        raise ValueError(f"it has more than {LARGEST_BYTES:,} bytes")
     arrays = load(content)  # checks the header, and that its offsets lie inside the file
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return json.loads(header["__metadata__"][META]), arrays
+    header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return parse_json(header["__metadata__"][META].encode()), arrays
 
 
 def _read_npz(content: bytes) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
-    if sum(entry.file_size for entry in zipfile.ZipFile(io.BytesIO(content)).infolist()) > LARGEST_BYTES:
-        raise ValueError(f"it unpacks to more than {LARGEST_BYTES:,} bytes")
-    archive = np.load(io.BytesIO(content), allow_pickle=False)
-    return json.loads(bytes(archive[NPZ_META]).decode()), archive
+    arrays = unpacked(content, LARGEST_BYTES)
+    return parse_json(bytes(arrays[NPZ_META])), arrays

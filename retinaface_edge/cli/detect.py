@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +15,15 @@ from numpy.typing import NDArray
 from retinaface_edge.runtime.backends import BACKENDS
 from retinaface_edge.runtime.bundle.bundle import PRECISIONS, Bundle
 from retinaface_edge.runtime.errors import ImageError
+from retinaface_edge.runtime.io.atomic import GrowingFile
+from retinaface_edge.runtime.io.text import json_line, printable
 from retinaface_edge.runtime.ops.faces import Faces
 
 from .arguments import Verbs, add_verb, positive, share
-from .exit_codes import BAD_INPUT, GOOD, fail
-from .outputs import (
-    FaceTable,
-    json_line,
-    names_of,
-    sentence,
-    write_blurred,
-    write_crops,
-    write_lines,
-    write_meshes,
-)
+from .exit_codes import BAD_INPUT, GOOD, SOURCE_ENDED, fail
+from .outputs import FaceTable, names_of, record, sentence, write_blurred, write_crops, write_meshes
+from .process.streams import print_json
+from .progress import say
 
 if TYPE_CHECKING:
     from retinaface_edge.runtime.detector import Detector
@@ -35,8 +32,8 @@ if TYPE_CHECKING:
 def detect(options: argparse.Namespace) -> int:
     """`detect`: the faces of pictures, or of a video, a camera or a stream."""
     from retinaface_edge.runtime.detector import Detector
+    from retinaface_edge.runtime.io.frame_source import is_video
     from retinaface_edge.runtime.io.picture_files import picture_files
-    from retinaface_edge.runtime.video import is_video
 
     bundle = Bundle.load(options.bundle)
     if options.mesh_format and not options.mesh_output:
@@ -61,30 +58,30 @@ def _detect_pictures(options: argparse.Namespace, detector: Detector, paths: lis
 
     mesh = options.mesh or options.mesh_output is not None
     table = FaceTable(detector.spec.landmarks, ["image"])
-    lines, failed = [], 0
-    for path, name in zip(paths, names_of(paths), strict=True):
-        try:
-            frame = read_image(path)
-            height, width = frame.shape[:2]
-            if options.tiles:
-                faces = detect_in_tiles(detector, frame, options.score_threshold, mesh=mesh)
-            else:
-                faces = detector.detect(frame, options.score_threshold, mesh=mesh)
-            faces = faces.clipped(width, height) if options.clip else faces
-            _write_pictures(options, path, name, frame, faces)
-        except ImageError as error:
-            fail(str(error))
-            failed += 1
-            continue
-        table.add([path], faces)
-        lines.append(json_line({"image": str(path), "width": width, "height": height}, faces))
-        if options.json != "-" and not options.quiet:
-            print(sentence(path, width, height, faces))
-            if options.draw:
-                print(f"  drawn: {options.draw / name}.png")
+    failed = 0
+    with _json_lines(options.json) as write:
+        for path, name in zip(paths, names_of(paths), strict=True):
+            try:
+                frame = read_image(path)
+                height, width = frame.shape[:2]
+                if options.tiles:
+                    faces = detect_in_tiles(detector, frame, options.score_threshold, mesh=mesh)
+                else:
+                    faces = detector.detect(frame, options.score_threshold, mesh=mesh)
+                faces = faces.clipped(width, height) if options.clip else faces
+                _write_pictures(options, path, name, frame, faces)
+            except ImageError as error:
+                fail(str(error))
+                failed += 1
+                continue
+            table.add([printable(path)], faces)
+            write(record({"image": str(path), "width": width, "height": height}, faces))
+            if options.json != "-" and not options.quiet:
+                print(sentence(path, width, height, faces))
+                if options.draw:
+                    print(f"  drawn: {printable(options.draw / name)}.png")
     if options.csv:
         table.write(options.csv)
-    write_lines(options.json, lines)
     return BAD_INPUT if failed else GOOD
 
 
@@ -103,48 +100,43 @@ def _write_pictures(options: argparse.Namespace, path: Path, name: str, frame: N
 
 def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
     from retinaface_edge.runtime.detector import Detector
+    from retinaface_edge.runtime.io.frame_source import Stream
     from retinaface_edge.runtime.video import Drawing, Looking, Seen, detect_video
 
     if len(options.images) > 1:
         raise ImageError("give one video, camera or stream at a time; run detect once for each")
-    source, output = options.images[0], _video_output(options)
-    lines: list[str] = []
+    stream, output = Stream(options.images[0], options.reconnect, say), _video_output(options)
     table = FaceTable(bundle.spec.landmarks, ["frame", "time"])
-
-    def each(seen: Seen) -> None:
-        height, width = seen.frame.shape[:2]
-        faces = seen.faces.clipped(width, height) if options.clip else seen.faces
-        if options.crops:
-            write_crops(options.crops, f"{seen.index:06}", seen.frame, faces)
-        if options.csv:
-            table.add([seen.index, round(seen.seconds, 3)], faces, seen.ids)
-        if options.json:
-            place = {"frame": seen.index, "time": round(seen.seconds, 3), "width": width, "height": height}
-            line = json_line(place, faces, seen.ids)
-            if options.json == "-":  # a camera may never end, and the reader waits for each frame
-                print(line, flush=True)
-            else:
-                lines.append(line)
-
-    def write() -> None:
-        if options.json != "-":
-            write_lines(options.json, lines)
-        if options.csv:
-            table.write(options.csv)
-
     drawing = Drawing(output, options.show, blur=options.blur is not None)
     looking = Looking(options.score_threshold, options.mesh, options.tiles, options.track)
-    with Detector.load(bundle, options.backend, options.precision, options.threads) as detector:
-        try:
-            report = detect_video(detector, source, each, drawing, looking, options.frames)
-        except KeyboardInterrupt:  # the usual way to stop a camera: write the frames so far
-            write()
-            raise
+    with (
+        Detector.load(bundle, options.backend, options.precision, options.threads) as detector,
+        _json_lines(options.json) as write,
+        ExitStack() as last,
+    ):
+        if options.csv:  # a camera is stopped by Ctrl-C: the faces so far are written then
+            last.callback(table.write, options.csv)
+
+        def each(seen: Seen) -> None:
+            height, width = seen.frame.shape[:2]
+            faces = seen.faces.clipped(width, height) if options.clip else seen.faces
+            if options.crops:
+                write_crops(options.crops, f"{seen.index:06}", seen.frame, faces)
+            if options.csv:
+                table.add([seen.index, round(seen.seconds, 3)], faces, seen.ids)
+            place = {"frame": seen.index, "time": round(seen.seconds, 3), "width": width, "height": height}
+            write(record(place, faces, seen.ids))
+
+        report = detect_video(detector, stream, each, drawing, looking, options.frames)
+        if report.whole:
+            write({"frames": report.frames, "promised": report.promised, "ended": report.ended})
     if not options.quiet:
         print(report, file=sys.stderr if options.json == "-" else sys.stdout)
         if output and options.json != "-":
-            print(f"  drawn: {output}")
-    write()
+            print(f"  drawn: {printable(output)}")
+    if report.ended:
+        fail(report.ended)
+        return SOURCE_ENDED
     return GOOD
 
 
@@ -159,6 +151,26 @@ def _video_output(options: argparse.Namespace) -> Path | None:
     if output.exists() and Path(source).is_file() and output.samefile(source):
         raise ImageError(f"{'--draw' if options.draw else '--blur'} would overwrite {source}; give another folder")
     return output
+
+
+@contextmanager
+def _json_lines(target: str | None) -> Iterator[Callable[[Any], None]]:
+    """What writes one JSON line as it comes: to standard output for `-`, to the file `target`, or nowhere.
+
+    Whatever ends the run, the lines until then are in the file; the file that was there before stays if there are none.
+    """
+    if target is None:
+        yield lambda value: None
+    elif target == "-":
+        yield print_json
+    else:
+        file = GrowingFile(Path(target))
+        done = False
+        try:
+            yield lambda value: file.line(json_line(value))
+            done = True
+        finally:
+            file.close(empty=done)
 
 
 def add_detect(verbs: Verbs) -> None:
@@ -195,4 +207,7 @@ def add_detect(verbs: Verbs) -> None:
     verb.add_argument("--mesh-output", type=Path, metavar="DIR", help="write one mesh file per face")
     verb.add_argument("--mesh-format", choices=("obj", "ply", "json"), help="format of those files (default: obj)")
     verb.add_argument("--show", action="store_true", help="show a video or camera in a window")
+    verb.add_argument(
+        "--reconnect", action="store_true", help="open a camera or stream again whenever it is lost or absent"
+    )
     verb.add_argument("--frames", type=positive, help="stop a video, camera or stream after this many frames")

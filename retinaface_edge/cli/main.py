@@ -19,8 +19,10 @@ from .build import add_build
 from .completion import add_completion
 from .cost import add_cost
 from .detect import add_detect
-from .exit_codes import GOOD, INTERRUPTED, fail
+from .exit_codes import GOOD, INTERRUPTED, TERMINATED, fail, fail_internally
 from .judge import add_judge
+from .process.streams import guarded_streams
+from .process.termination import Terminated, heeding_termination
 from .progress import be_quiet
 from .serve import add_serve
 from .system import add_system
@@ -29,18 +31,24 @@ from .train import add_train
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives its exit code."""
-    parser = command_line()
-    options = parser.parse_args(arguments)
+    with guarded_streams(), heeding_termination():
+        return _run(command_line().parse_args(arguments))
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run what was asked for; every exception becomes one line and its exit code."""
     be_quiet(options.quiet)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()  # a full disk is told here, and not as Python ends
+        return code
     except RetinaFaceEdgeError as error:
         if options.verbose:
             traceback.print_exc()
         return fail(str(error))
     except ImportError as error:
         if not options.extra or not error.name or error.name.startswith("retinaface_edge"):
-            raise
+            return fail_internally(error)
         return fail(f"{options.verb} needs {error.name}; run: pip install 'retinaface-edge[{options.extra}]'")
     except BrokenPipeError:  # the reader of our output has closed it, for instance `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,8 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(f"{where}{error.strerror or error}")
     except KeyboardInterrupt as interrupt:
         traceback.clear_frames(interrupt.__traceback__)  # ends generators and with them worker processes
-        print("retinaface-edge: interrupted; nothing was left half-written", file=sys.stderr)
-        return INTERRUPTED
+        code, word = (TERMINATED, "terminated") if isinstance(interrupt, Terminated) else (INTERRUPTED, "interrupted")
+        print(f"retinaface-edge: {word}; nothing was left half-written", file=sys.stderr)
+        return code
+    except MemoryError as error:
+        traceback.clear_frames(error.__traceback__)
+        return fail("there is not enough memory; give smaller input or fewer --workers")
+    except Exception as error:
+        return fail_internally(error)
 
 
 def command_line() -> argparse.ArgumentParser:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.text import printable
 from retinaface_edge.runtime.ops.faces import Faces, column_names
 
 Ids = NDArray[np.int64] | None
@@ -38,16 +37,16 @@ class FaceTable:
         write_whole(path, self._text.getvalue())
 
 
-def json_line(place: Mapping[str, Any], faces: Faces, ids: Ids = None) -> str:
-    """One line: what the frame is, and its faces."""
-    return json.dumps({**place, "faces": _records(faces, ids)}, ensure_ascii=False)
+def record(place: Mapping[str, Any], faces: Faces, ids: Ids = None) -> dict[str, Any]:
+    """What a JSON line says: which frame it is, and its faces."""
+    return {**place, "faces": _records(faces, ids)}
 
 
 def sentence(path: Path, width: int, height: int, faces: Faces) -> str:
     """One line about a picture, and one per face."""
     count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
     boxes = "".join(f"\n  {face.score:.3f} at " + ", ".join(f"{value:.0f}" for value in face.box) for face in faces)
-    return f"{path} ({width}x{height}): {count}{boxes}"
+    return f"{printable(path)} ({width}x{height}): {count}{boxes}"
 
 
 def write_crops(folder: Path, name: str, frame: NDArray[np.uint8], faces: Faces) -> None:
@@ -67,9 +66,10 @@ def write_meshes(folder: Path, kind: str, path: Path, frame: NDArray[np.uint8], 
     from retinaface_edge.runtime.mesh.files import mesh_files
 
     folder.mkdir(parents=True, exist_ok=True)
+    stem = printable(path.stem).replace("\\", "_")  # the files name each other, in UTF-8 and on one line
     for index, face in enumerate(faces):
         assert face.vertices is not None
-        for name, content in mesh_files(kind, f"{path.stem}-{index}", face.vertices, frame).items():
+        for name, content in mesh_files(kind, f"{stem}-{index}", face.vertices, frame).items():
             write_whole(folder / name, content)
 
 
@@ -99,15 +99,6 @@ def names_of(paths: Sequence[Path]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
-
-
-def write_lines(target: str | None, lines: Sequence[str]) -> None:
-    """Write lines to a file, or to standard output for `-`."""
-    text = "".join(f"{line}\n" for line in lines)
-    if target == "-":
-        sys.stdout.write(text)
-    elif target:
-        write_whole(Path(target), text)
 
 
 def _records(faces: Faces, ids: Ids) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
+from .process.streams import unescaped
+
 WIDTH = 30
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -45,7 +47,7 @@ def bar(items: Iterable[Any], total: int = 0) -> Iterator[Any]:
         text = f"  {done}/{total}, {left:.0f} s left"
         if terminal:
             filled = WIDTH * done // total
-            sys.stderr.write(
+            unescaped(sys.stderr).write(
                 f"\r  [{'#' * filled}{'.' * (WIDTH - filled)}]{text}\x1b[K{chr(10) if done == total else ''}"
             )
             sys.stderr.flush()

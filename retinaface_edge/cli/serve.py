@@ -21,14 +21,14 @@ def serve(options: argparse.Namespace) -> int:
     import aiohttp  # noqa: F401  # said before the bundle is read, if it is missing
 
     from retinaface_edge.runtime.detector import Detector
-    from retinaface_edge.runtime.io.video import is_live
+    from retinaface_edge.runtime.io.frame_source import Stream
 
     from ..serve.formats import About
     from ..serve.pipeline import Settings
     from ..serve.server import serve as run
     from ..serve.site import Door
 
-    if not is_live(options.source) and not Path(options.source).is_file():
+    if not Stream(options.source).live and not Path(options.source).is_file():
         raise ImageError(f"{options.source} does not exist; give a camera's index, the URL of a stream or a video file")
     bundle = Bundle.load(options.bundle)
     door = Door(options.host, options.port, options.token or os.environ.get(TOKEN) or None)

@@ -9,22 +9,29 @@ from pathlib import Path
 
 from retinaface_edge.runtime.backends import installed
 from retinaface_edge.runtime.bundle.bundle import Bundle
+from retinaface_edge.runtime.errors import BundleError
 from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.text import printable
 
 from .arguments import Verbs, add_verb
 from .exit_codes import BAD_INPUT, GOOD
-from .outputs import write_lines
+from .process.streams import print_json
 
 
 def verify(options: argparse.Namespace) -> int:
     """`verify`: check that every byte is as it was built."""
-    from retinaface_edge.runtime.bundle.signature import configured_key
+    from retinaface_edge.runtime.bundle.signature import SIGNATURE, check_form, configured_key
 
     key = options.key or configured_key()
     bundle = Bundle.load(options.bundle, key)
     bundle.verify()
+    if key:
+        signed = f", signed by {key}"
+    else:
+        there = check_form(bundle.path / SIGNATURE)
+        signed = "; the signature was not checked, for want of --key" if there else "; not signed"
     if options.json != "-":
-        print(f"{bundle.path}: {len(bundle.files)} files, all as built{f', signed by {key}' if key else ''}")
+        print(f"{bundle.path}: {len(bundle.files)} files, all as built{signed}")
     signed_by = str(key) if key else None
     _write_json(options.json, {"bundle": str(bundle.path), "files": len(bundle.files), "signed_by": signed_by})
     return GOOD
@@ -48,18 +55,21 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def _print_bundle(bundle: Bundle) -> None:
-    spec, provenance = bundle.spec, bundle.manifest["provenance"]
+    spec, provenance = bundle.spec, bundle.manifest.get("provenance")
     print(f"bundle      {bundle.path} (format {bundle.manifest['format_version']})")
     print(f"input       image, uint8, 1x{spec.height}x{spec.width}x3, BGR; mean {spec.mean} inside the graph")
     print(f"anchors     {len(spec.anchors):,}: strides {spec.strides}, sizes {spec.anchor_sizes}")
     print("outputs     " + ", ".join(f"{output.name} {output.shape[1:]}" for output in spec.outputs))
     for key in ("checkpoint", "calibration", "tools"):
-        values = provenance[key]
-        print(f"{key:11} " + ", ".join(f"{name} {value}" for name, value in values.items() if value != []))
+        values = provenance.get(key) if isinstance(provenance, dict) else None
+        if not isinstance(values, dict):
+            raise BundleError(f"the manifest of {bundle.path} does not say where it came from ({key}); build it again")
+        print(printable(f"{key:11} " + ", ".join(f"{name} {value}" for name, value in values.items() if value != [])))
     print("artifacts")
     for artifact in (*bundle.artifacts, *bundle.meshes):
         for file in artifact.files:
-            print(f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}")
+            text = f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}"
+            print(printable(text))
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -75,8 +85,10 @@ def doctor(options: argparse.Namespace) -> int:
 
 def _write_json(target: str | None, content: Mapping[str, object]) -> None:
     """Write one JSON object to a file, or to standard output for `-`."""
-    if target:
-        write_lines(target, [json.dumps(content, indent=2, ensure_ascii=False)])
+    if target == "-":
+        print_json(content)
+    elif target:
+        write_whole(Path(target), json.dumps(content, indent=2) + "\n")
 
 
 def add_system(verbs: Verbs) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from retinaface_edge.runtime.detector import Detector, Times
-from retinaface_edge.runtime.io.video import Frame
+from retinaface_edge.runtime.io.frame_source import Frame
 from retinaface_edge.runtime.ops.faces import Faces
 
 from .source import EndlessSource

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from retinaface_edge.runtime.io.video import opencv
+from retinaface_edge.runtime.io.frame_source import opencv
 
 from .access import COOKIE, allowed, own_name
 from .formats import About, metrics, moment_json

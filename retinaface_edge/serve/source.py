@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from retinaface_edge.runtime.errors import ImageError
-from retinaface_edge.runtime.io.video import Frame, VideoSource, is_live
+from retinaface_edge.runtime.io.frame_source import Frame, FrameSource, Stream, opencv
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before the first and the longest wait to reconnect; each wait is twice the one before."""
@@ -19,7 +19,7 @@ GIVE_UP_AFTER = 3
 
 
 class Opened(Protocol):
-    """What an opened source must have; `VideoSource` does."""
+    """What an opened source must have; `FrameSource` does."""
 
     rate: float
 
@@ -28,6 +28,11 @@ class Opened(Protocol):
 
     def close(self) -> None:
         """Let go of it."""
+
+
+def open_source(source: str) -> Opened:
+    """Open a source by OpenCV. Raises `ImageError`, and `BackendError` when OpenCV is missing."""
+    return FrameSource(opencv(), Stream(source))
 
 
 @dataclass
@@ -48,10 +53,10 @@ class EndlessSource:
     played at all.
     """
 
-    def __init__(self, source: str, stop: threading.Event, opener: Callable[[str], Opened] = VideoSource) -> None:
+    def __init__(self, source: str, stop: threading.Event, opener: Callable[[str], Opened] = open_source) -> None:
         self.state = SourceState()
         self._source, self._stop, self._open = source, stop, opener
-        self._live = is_live(source)
+        self._live = Stream(source).live
 
     def frames(self) -> Iterator[Frame]:
         """The frames."""

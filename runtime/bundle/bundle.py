@@ -6,16 +6,19 @@ that any changed byte in a bundle is found.
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ..artifact import ArtifactId, Backend, Precision
 from ..errors import BundleError, SpecError
+from ..io.untrusted import parse_json, read_file
 from ..spec import Spec
-from .signature import SIGNATURE, check_signature, configured_key
+from .signature import SIGNATURE, check_form, check_signature, configured_key
 
 FORMAT_VERSIONS = (1, 2)
 """That this version reads; which one a bundle has depends on its contract (`Spec.format_version`)."""
@@ -23,6 +26,8 @@ MANIFEST = "manifest.json"
 DEVICE = "device.json"
 """What one machine prefers (`artifact_choice.py`): the only file in a bundle that is not of the build."""
 PRECISIONS = tuple(precision.value for precision in Precision)
+MANIFEST_BYTES, FILE_BYTES = 1 << 24, 1 << 30
+"""Most bytes of a manifest and of any other file: more is an attempt on the memory of who reads it."""
 
 
 class File(NamedTuple):
@@ -88,7 +93,7 @@ class Bundle:
         if not folder.is_dir():
             raise BundleError(f"{folder} is not a folder; give the folder that `retinaface-edge build` wrote")
         try:
-            text = (folder / MANIFEST).read_bytes()
+            text = read_file(folder / MANIFEST, MANIFEST_BYTES, links=False)
         except OSError as error:
             raise BundleError(
                 f"{folder} holds no readable {MANIFEST}, so it is not a bundle ({error.strerror})"
@@ -130,23 +135,50 @@ class Bundle:
     def read(self, file: File) -> bytes:
         """The bytes of one file, checked against its size and digest. Raises `BundleError` when they differ."""
         try:
-            content = (self.path / file.path).read_bytes()
+            content = read_file(self.path / file.path, file.bytes, links=False)
         except OSError as error:
+            if error.errno == errno.EFBIG:
+                raise self._changed(file) from error
             raise BundleError(
                 f"{self.path / file.path} cannot be read ({error.strerror}); build the bundle again"
             ) from error
         if len(content) != file.bytes or _sha256(content) != file.sha256:
-            raise BundleError(f"{self.path / file.path} was changed after the build; build the bundle again")
+            raise self._changed(file)
         return content
 
     def verify(self) -> None:
-        """Check every file, and that there is no other. Raises `BundleError` at the first that is wrong."""
+        """Check every file, that the artifacts are of these files, and that the folder holds nothing else.
+
+        Every entry counts, folders and links too. Raises `BundleError` at the first that is wrong.
+        """
+        for artifact in (*self.artifacts, *self.meshes):
+            for file in artifact.files:
+                if file not in self.files:
+                    raise BundleError(
+                        f"the manifest of {self.path} describes {file.path} of {artifact.name} otherwise than in its "
+                        "list of files; build the bundle again"
+                    )
         for file in self.files:
             self.read(file)
-        listed = {file.path for file in self.files} | {MANIFEST, SIGNATURE, DEVICE}
-        present = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
-        if unknown := sorted(present - listed):
-            raise BundleError(f"{self.path} holds a file that its manifest does not list: {unknown[0]}; remove it")
+        paths = [PurePosixPath(path) for path in (*(file.path for file in self.files), MANIFEST, SIGNATURE, DEVICE)]
+        listed = {path.as_posix() for path in paths} | {parent.as_posix() for path in paths for parent in path.parents}
+        if unknown := sorted(set(_entries(self.path)) - listed):
+            raise BundleError(f"{self.path} holds what its manifest does not list: {unknown[0]}; remove it")
+        check_form(self.path / SIGNATURE)
+
+    def _changed(self, file: File) -> BundleError:
+        return BundleError(f"{self.path / file.path} was changed after the build; build the bundle again")
+
+
+def _entries(folder: Path) -> Iterator[str]:
+    """Every entry below the folder, by its path from there. No link is followed. Raises `BundleError`."""
+
+    def failed(error: OSError) -> None:
+        raise BundleError(f"{error.filename} cannot be read ({error.strerror}), so it is not known what it holds")
+
+    for place, folders, files in os.walk(folder, onerror=failed):
+        for name in (*folders, *files):
+            yield (Path(place) / name).relative_to(folder).as_posix()
 
 
 def describe(path: str, content: bytes) -> File:
@@ -172,7 +204,7 @@ def _sha256(content: bytes) -> str:
 
 def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
     try:
-        manifest = json.loads(text)
+        manifest = parse_json(text)
         whole = isinstance(manifest, dict) and serialise(manifest) == text
     except (ValueError, RecursionError):
         manifest, whole = {}, False
@@ -198,4 +230,7 @@ def _file(fields: Mapping[str, Any]) -> File:
     path = PurePosixPath(fields["path"])
     if path.is_absolute() or ".." in path.parts or not {"\\", "\0"}.isdisjoint(str(path)):
         raise ValueError(f"the path {str(path)!r} leaves the bundle")
-    return File(str(path), int(fields["bytes"]), str(fields["sha256"]))
+    size = int(fields["bytes"])
+    if not 0 <= size <= FILE_BYTES:
+        raise ValueError(f"{path} has {size:,} bytes; more than {FILE_BYTES:,} are refused")
+    return File(str(path), size, str(fields["sha256"]))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import BundleError
+from ..io.untrusted import KEY_BYTES, read_file
 
 SIGNATURE = "manifest.sig"
 KEY_VARIABLE = "RETINAFACE_EDGE_KEY"
@@ -52,14 +53,25 @@ def check_signature(manifest: bytes, signature: Path, key: Path) -> None:
         raise BundleError(f"{key} is no public key in PEM form; make it by: {_PUBLIC}") from error
     if not isinstance(public, Ed25519PublicKey):
         raise BundleError(f"{key} is no Ed25519 public key; make it by: {_PUBLIC}")
-    if not signature.is_file():
+    if not os.path.lexists(signature):
         raise BundleError(f"{signature.parent} is not signed; build it with --sign, or load it without a key")
     try:
-        public.verify(_read(signature), manifest)
+        public.verify(_read(signature, links=False), manifest)
     except InvalidSignature as error:
         raise BundleError(
             f"the signature of {signature.parent} is not by the key {key}; get the bundle from its maker"
         ) from error
+
+
+def check_form(signature: Path) -> bool:
+    """Whether there is a file `signature`. Raises `BundleError` when it can be no signature, whatever the key."""
+    if not os.path.lexists(signature):
+        return False
+    if (size := len(_read(signature, links=False))) != BYTES:
+        raise BundleError(
+            f"{signature} is no signature: it has {size:,} bytes and not {BYTES}; get the bundle from its maker"
+        )
+    return True
 
 
 _MAKE = "make one by: openssl genpkey -algorithm ed25519 -out key.pem"
@@ -73,8 +85,8 @@ def _need_cryptography() -> None:
         raise BundleError("signatures need cryptography; run: pip install 'retinaface-edge[sign]'") from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, links: bool = True) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, KEY_BYTES, links)
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror})") from error

@@ -15,10 +15,12 @@ from ..backends import installed
 from ..bundle.bundle import DEVICE, Artifact, Bundle
 from ..errors import BackendError, BundleError
 from ..io.atomic import write_whole
+from ..io.untrusted import read_json
 from ..records import RecordError, from_json, to_json
 from .targets import choose_target, this_processor
 
 FORMAT_VERSION = 1
+DEVICE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def default_artifact(bundle: Bundle, backend: str | None = None, precision: str 
 def read_pick(bundle: Bundle) -> Artifact | None:
     """What was picked for this kind of processor, if anything was and its backend is installed."""
     try:
-        stored = from_json(Pick, json.loads((bundle.path / DEVICE).read_text(encoding="utf-8")), DEVICE)
+        stored = from_json(Pick, read_json(bundle.path / DEVICE, DEVICE_BYTES, links=False), DEVICE)
         if stored.format_version != FORMAT_VERSION or stored.processor != _identity():
             return None
         artifact = bundle.artifact(stored.backend.value, stored.precision.value)

@@ -8,16 +8,20 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
+from .untrusted import PICTURE_BYTES, open_file
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """By content, whatever the file's name; of an animation, its first frame."""
 MAX_PIXELS = 178_956_970
+MAX_SCANS = 100
+"""Of a progressive JPEG. Encoders write about ten; each one costs a pass over the whole picture."""
 LEAST_SIDE = 2
 """A file with a side of one pixel is a tracking pixel or a mistake, not a photograph."""
 
@@ -56,9 +60,14 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as picture:
+            with (
+                io.BytesIO(content) if content is not None else open_file(path, PICTURE_BYTES) as file,
+                Image.open(file, formats=FORMATS) as picture,
+            ):
                 if min(picture.size) < LEAST_SIDE:
                     raise ImageError(f"{path} is {picture.width}x{picture.height} pixels: give a photograph")
+                if picture.format == "JPEG" and _scans(file) > MAX_SCANS:
+                    raise ImageError(f"{path} is a JPEG of more than {MAX_SCANS} scans, which none but an attack has")
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ImageError(
                         f"{path} has {picture.width}x{picture.height} pixels, more than {MAX_PIXELS} are refused"
@@ -68,7 +77,19 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"{path} cannot be read as a picture ({error}); give a whole JPEG or PNG file") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path} cannot be read as a picture ({reason}); give a whole JPEG or PNG file") from error
+
+
+def _scans(file: BinaryIO) -> int:
+    """Start-of-scan markers in a JPEG. In compressed data 0xFF is never followed by their 0xDA."""
+    place, count, last = file.tell(), 0, b""
+    file.seek(0)
+    while chunk := file.read(1 << 20):
+        count += (last + chunk).count(b"\xff\xda")
+        last = chunk[-1:]
+    file.seek(place)
+    return count
 
 
 def _bgr(picture: object) -> NDArray[np.uint8]:

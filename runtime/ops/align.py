@@ -27,18 +27,22 @@ def aligned(
     size: int = TEMPLATE_SIZE,
     template: NDArray[np.float64] = TEMPLATE,
 ) -> NDArray[np.uint8]:
-    """The crop of a face: uint8 of shape (size, size, 3), or (size, size) for a grey image; channels as in `image`.
+    """The crop of `face`, uint8 of shape (size, size, 3), or (size, size) for a grey image; channels as in `image`.
 
-    `face` is a `Face`, or its landmarks as an array (k, 2). `image` is the frame that it was found in, uint8 of shape
-    (h, w, 3) or (h, w). Pixels are taken by bilinear interpolation, and what lies outside the image is black.
-    `template` (k, 2) is where the landmarks belong in a crop of 112 × 112: ArcFace's five points, unless others are
-    given. Raises `ImageError` for another array, a size below 1, another number of landmarks than the template has, or
-    landmarks that are all at one point.
+    `image` is the frame that `face` was found in, uint8 of shape (h, w, 3) or (h, w); its landmarks alone, (k, 2), will
+    do for the face. Pixels are taken by bilinear
+    interpolation, and what lies outside the image is black. `template` (k, 2) is where the landmarks belong in a crop
+    of 112 × 112: ArcFace's five points, unless others are given. Raises `ImageError` for another array, a size below 1,
+    another number of landmarks than the template has, or landmarks that are all at one point.
     """
     pixels = check_frame(image)
     if size < 1:
         raise ImageError(f"an aligned crop must be at least 1 pixel wide, not {size}")
-    landmarks = _points(face.landmarks if isinstance(face, Face) else face)
+    points = face.landmarks if isinstance(face, Face) else face
+    try:
+        landmarks = np.asarray(points, np.float64).reshape(-1, 2)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"a crop is aligned by a face or its landmarks, (k, 2) numbers, not by {points!r}") from error
     if landmarks.shape != template.shape:
         raise ImageError(f"the template has {len(template)} points, and the face has {len(landmarks)} landmarks")
     matrix = similarity(template * (size / TEMPLATE_SIZE), landmarks)
@@ -46,13 +50,6 @@ def aligned(
     return _sample(
         pixels, matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2], matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
     )
-
-
-def _points(landmarks: ArrayLike) -> NDArray[np.float64]:
-    try:
-        return np.array(landmarks, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError) as error:
-        raise ImageError("to align takes a face, or its landmarks as an array of shape (k, 2)") from error
 
 
 def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:

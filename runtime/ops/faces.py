@@ -89,7 +89,9 @@ class Faces:
 
     def table(self) -> NDArray[np.float64]:
         """(n, 5 + 2 k), in the order of `column_names`."""
-        return np.column_stack([self.scores, self.boxes, self.landmarks.reshape(len(self), -1)])
+        return np.column_stack(
+            [self.scores, self.boxes, self.landmarks.reshape(len(self), 2 * self.landmarks.shape[1])]
+        )
 
     def _repr_html_(self) -> str:
         """What a notebook shows: one row per face."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,9 +111,13 @@ def decode_boxes(spec: Spec, anchor: NDArray[np.intp], box: NDArray[np.float64])
 
 
 def check_thresholds(score_threshold: float, iou_threshold: float, bounds: Bounds = UNBOUNDED) -> None:
-    """Raise `ThresholdError` unless both are in 0…1, and bounds are 1 or more."""
+    """Raise `ThresholdError` unless both are numbers in 0…1, and bounds are 1 or more."""
     for name, value in (("score", score_threshold), ("IoU", iou_threshold)):
-        if not 0.0 <= value <= 1.0:
+        try:
+            number = float(value) if isinstance(value, SupportsFloat) else -1.0
+        except (TypeError, ValueError):  # an array of several numbers
+            number = -1.0
+        if not 0.0 <= number <= 1.0:
             raise ThresholdError(f"the {name} threshold must be between 0 and 1, not {value!r}")
     for name, most in zip(("candidates", "faces"), bounds, strict=True):
         if most is not None and (not isinstance(most, int) or most < 1):

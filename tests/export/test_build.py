@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import pytest
 from conftest import ROOT
-from trust.kills import kill_builds
+from robustness.trust.kills import kill_builds
 
 from retinaface_edge.calibration.dataset.image_set import CalibrationError, image_folder
 from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes, scenes

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from oracles.backends import by_onnxruntime, decibels
 from oracles.scrfd import SIZES, export, small, trained_like
-from retinaface_edge.export.checkpoints.onnx_detector import OnnxDetector
-from retinaface_edge.export.checkpoints.scrfd import read_scrfd
-from retinaface_edge.export.checkpoints.yunet import read_yunet
 
+from retinaface_edge.export.checkpoints.detectors.onnx_detector import OnnxDetector
+from retinaface_edge.export.checkpoints.detectors.scrfd import read_scrfd
+from retinaface_edge.export.checkpoints.detectors.yunet import read_yunet
 from retinaface_edge.export.graph.detector_graph import read_detector_graph
 from retinaface_edge.export.lower.openvino import lower_openvino
 from retinaface_edge.export.lower.tflite import lower_tflite

@@ -42,6 +42,13 @@ def test_a_table_has_a_column_for_each_number(monkeypatch: pytest.MonkeyPatch) -
     assert values.shape == (2, len(columns)) and values[1, 7] == FACES.landmarks[1, 1, 0]
 
 
+def test_a_frame_without_faces_has_an_empty_table() -> None:
+    for landmarks in (0, 5):
+        none = Faces(np.zeros(0), np.zeros((0, 4)), np.zeros((0, landmarks, 2)))
+        assert none.table().shape == (0, 5 + 2 * landmarks) and none.to_dict() == []
+        assert "0 faces" in none._repr_html_()
+
+
 def test_a_notebook_shows_every_face() -> None:
     shown = FACES._repr_html_()
     assert "2 faces" in shown and shown.count("<tr>") == 3 and "0.900" in shown

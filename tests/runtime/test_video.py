@@ -14,7 +14,7 @@ from scipy import ndimage
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError
-from retinaface_edge.runtime.video import Drawing, Looking, Seen, detect_video, is_video
+from retinaface_edge.runtime.video import Drawing, Looking, Report, Seen, detect_video, is_video
 
 cv2 = pytest.importorskip("cv2", reason="the extra `video` is not installed")
 FRAMES = 7
@@ -173,11 +173,11 @@ def test_json_on_standard_output_comes_frame_by_frame(
 ) -> None:
     lines: list[int] = []
 
-    def seen(detector: Detector, source: str, each: Callable[[Seen], None], *_: object) -> str:
+    def seen(detector: Detector, source: str, each: Callable[[Seen], None], *_: object) -> Report:
         for index in range(2):
             each(Seen(index, 0.0, portrait(), detector.detect(portrait())))
             lines.append(len(capsys.readouterr().out.splitlines()))
-        return "2 frames"
+        return Report(2, 2, 1.0, 0.1, 0.1, 0.1)
 
     monkeypatch.setattr("retinaface_edge.runtime.video.detect_video", seen)
     assert main(["detect", str(bundle.path), str(clip), "--json", "-"]) == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from retinaface_edge.runtime import ImageError
-from retinaface_edge.runtime.io.video import is_video
+from retinaface_edge.runtime.io.frame_source import is_video
 from retinaface_edge.serve.source import LONGEST_DELAY, EndlessSource
 
 

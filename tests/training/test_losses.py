@@ -32,7 +32,7 @@ def test_terms_are_what_a_calculation_by_hand_gives() -> None:
     boxes[0] = torch.tensor([0.5, -0.5, 2.0, 0.0])
     landmarks[0, 0] = 3.0
     boxes[6] = 100.0  # neither positive nor negative: no part of any term
-    targets = Targets(label, torch.zeros(7, 4), torch.zeros(7, 10), label == 1)
+    targets = Targets(label, torch.zeros(7, 4), torch.zeros(7, 10), (label == 1)[:, None].expand(-1, 5))
     losses = multi_task(scores, boxes, landmarks, targets, torch.tensor(7.0))
     # One positive, so three negatives: those with logit differences 1, 0 and -1.
     terms = [math.log1p(math.exp(-2.0)), *(math.log1p(math.exp(d)) for d in (1.0, 0.0, -1.0))]
@@ -45,9 +45,11 @@ def test_terms_are_what_a_calculation_by_hand_gives() -> None:
 
 def test_a_face_without_landmarks_and_a_picture_without_faces_count_where_they_can() -> None:
     landmarks = torch.full((3, 10), 5.0)
-    targets = Targets(torch.tensor([1, 0, 0]), torch.zeros(3, 4), torch.zeros(3, 10), torch.zeros(3, dtype=torch.bool))
+    targets = Targets(
+        torch.tensor([1, 0, 0]), torch.zeros(3, 4), torch.zeros(3, 10), torch.zeros(3, 5, dtype=torch.bool)
+    )
     assert float(multi_task(torch.zeros(3, 2), torch.zeros(3, 4), landmarks, targets).landmark) == 0.0
-    empty = match(ANCHORS, torch.zeros(0, 4), torch.zeros(0, 5, 2), torch.zeros(0, dtype=torch.bool), SPEC.variances)
+    empty = match(ANCHORS, torch.zeros(0, 4), torch.zeros(0, 5, 2), torch.zeros(0, 5, dtype=torch.bool), SPEC.variances)
     count = len(ANCHORS)
     losses = multi_task(torch.zeros(count, 2), torch.zeros(count, 4), torch.zeros(count, 10), empty)
     assert float(losses.total) == pytest.approx(math.log(2.0), rel=1e-5)
@@ -64,7 +66,7 @@ def test_matching_follows_the_thresholds_and_its_code_decodes_to_the_face(seed: 
         ANCHORS,
         torch.from_numpy(boxes).float(),
         torch.from_numpy(points).float(),
-        torch.ones(count, dtype=torch.bool),
+        torch.ones(count, 5, dtype=torch.bool),
         SPEC.variances,
     )
     corners = np.concatenate(

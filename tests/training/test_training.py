@@ -24,6 +24,7 @@ from retinaface_edge.runtime.mesh.branch import head_pose
 from retinaface_edge.runtime.mesh.topology import topology
 from retinaface_edge.runtime.ops.letterbox import letterbox_for
 from retinaface_edge.runtime.spec import Mesh
+from retinaface_edge.training.errors import TrainingError
 from retinaface_edge.training.finetune import train
 from retinaface_edge.training.label_files import Annotated, read_labels
 from retinaface_edge.training.losses import Losses
@@ -31,9 +32,10 @@ from retinaface_edge.training.mesh import augment, samples
 from retinaface_edge.training.mesh.augment import Photograph, canvas
 from retinaface_edge.training.mesh.fit import accuracy, move_boxes
 from retinaface_edge.training.mesh.fit import train as train_branch
-from retinaface_edge.training.mesh.samples import Samples
+from retinaface_edge.training.mesh.samples import Canvases, Samples
 from retinaface_edge.training.mesh.teacher import Teacher, TeacherError
-from retinaface_edge.training.mesh.teacher_labels import TrainingError, read_arrays, write_arrays
+from retinaface_edge.training.mesh.teacher_labels import read_arrays, write_arrays
+from retinaface_edge.training.request import Silent, TrainRequest
 
 
 def photograph() -> Photograph:
@@ -115,7 +117,7 @@ def test_views_are_taken_from_the_cache_and_are_the_same(tmp_path: Path) -> None
 
     def views(cache: Path | None, networks: list[backends.Network], canvases: int = 5) -> Samples:
         with mock.patch.object(samples, "CHUNK", 2):
-            return samples.training_samples(photographs, spec, networks, canvases, 0, iter, cache, "key")
+            return samples.training_samples(photographs, spec, networks, Canvases(canvases, 0, cache, "key"), iter)
 
     class NoNetwork:
         grids = network.grids
@@ -224,22 +226,45 @@ def test_bad_labels_are_one_clear_line(
     assert not (tmp_path / "m.pth").exists()
 
 
+class Recorder(Silent):
+    """Keeps the loss of every step."""
+
+    def __init__(self) -> None:
+        self.totals: list[float] = []
+
+    def losses(self, step: int, losses: Losses) -> None:
+        self.totals.append(float(losses.total))
+
+
 class KilledError(Exception):
     """Stands for the kill."""
 
 
-def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch_norm_steps", [0, 5])
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, batch_norm_steps: int) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "label.txt").write_text(label_text())
-    pictures, spec = read_labels(tmp_path / "label.txt"), Spec(96, 64)
+    pictures = read_labels(tmp_path / "label.txt")
 
     def run(state: str, steps: int, seed: int = 0, kill_at: int = -1) -> dict[str, torch.Tensor]:
-        def report(step: int, losses: Losses) -> None:
-            if step == kill_at:
-                raise KilledError
+        class Killer(Silent):
+            def losses(self, step: int, losses: Losses) -> None:
+                if step == kill_at:
+                    raise KilledError
 
-        options = {"steps": steps, "batch": 2, "rate": 1e-3, "seed": seed, "device": "cpu", "save_every": 2}
-        return train(demo_checkpoint(), pictures, spec, tmp_path / state, report=report, **options).state_dict()  # type: ignore[arg-type]
+        request = TrainRequest(
+            demo_checkpoint(),
+            pictures,
+            (96, 64),
+            tmp_path / state,
+            steps,
+            2,
+            1e-3,
+            seed,
+            batch_norm_steps,
+            save_every=2,
+        )
+        return train(request, Killer()).state_dict()
 
     whole = run("whole", 6)
     with pytest.raises(KilledError):
@@ -257,21 +282,12 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
 def test_the_loss_falls_on_annotated_photographs_and_the_result_is_a_checkpoint(shared: Path, tmp_path: Path) -> None:
     pictures: list[Annotated] = read_labels(shared / "landmarks" / "landmarks.json")
     assert sum(len(picture.boxes) for picture in pictures) == 112
-    totals: list[float] = []
-    model = train(
-        demo_checkpoint(),
-        pictures[:2],
-        Spec(320, 256),
-        tmp_path / "state",
-        steps=12,
-        batch=2,
-        rate=3e-4,
-        seed=0,
-        device="cpu",
-        augment=False,
-        report=lambda step, losses: totals.append(float(losses.total)),
+    request = TrainRequest(
+        demo_checkpoint(), pictures[:2], (320, 256), tmp_path / "state", steps=12, batch=2, rate=3e-4, augment=False
     )
-    assert np.mean(totals[-3:]) < 0.75 * totals[0]
+    recorder = Recorder()
+    model = train(request, recorder)
+    assert np.mean(recorder.totals[-3:]) < 0.75 * recorder.totals[0]
     torch.save(model.state_dict(), tmp_path / "model.pth")
     assert read_checkpoint(tmp_path / "model.pth").family == "retinaface-edge"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
+import onnx
+
 from retinaface_edge.export.graph.export import to_onnx
 from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.export.models.mesh_graph import GraphBranch
@@ -17,11 +18,12 @@ from retinaface_edge.runtime.detector import Detector
 from retinaface_edge.runtime.io.images import find_images
 from retinaface_edge.runtime.spec import Mesh, Spec
 
+from ..request import MeshTrainRequest, Reporter, Silent
 from .fit import accuracy, train
-from .int8_features import int8_forms
-from .samples import Pictured, Samples, pictured_samples, training_samples, validation_samples
+from .int8_features import Files, int8_forms
+from .samples import Canvases, Pictured, Samples, pictured_samples, training_samples, validation_samples
 from .teacher import Teacher
-from .teacher_labels import TrainingError, label, labels_key
+from .teacher_labels import Labelled, label, labels_key
 
 BACKEND = "onnxruntime"
 PICTURED_CANVASES = 400
@@ -29,114 +31,115 @@ VERSION = 1
 """Of the augmentation: views in the cache that another one drew are not taken."""
 
 
-def learn_mesh(
-    checkpoint: Checkpoint,
-    images: Sequence[Path],
-    teacher_file: Path,
-    *,
-    cache: Path | None,
-    canvases: int,
-    epochs: int,
-    seed: int,
-    threads: int,
-    decoder: str = LinearBranch.kind,
-    stage: Callable[[str], None] = lambda text: None,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> tuple[LinearBranch | GraphBranch, Mesh, dict[str, Any]]:
-    """A branch for the frozen detector of `checkpoint`, its contract, and what to know about it.
+@dataclass(frozen=True, eq=False)
+class TrainedBranch:
+    """A branch in evaluation mode, its contract, and what `branch_file` is to write about it."""
+
+    model: LinearBranch | GraphBranch
+    mesh: Mesh
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Extracted:
+    """Samples to learn from, samples of photographs kept back, faces with pictures, and where they come from.
+
+    Only a graph decoder has a use for `pictured`.
+    """
+
+    training: Samples
+    validation: Samples
+    pictured: Pictured | None
+    about: Mapping[str, Any]
+
+
+def learn_mesh(request: MeshTrainRequest, reporter: Reporter | None = None) -> TrainedBranch:
+    """Train the branch.
 
     Raises a `RetinaFaceEdgeError` when the checkpoint, the photographs or the teacher cannot be used.
     """
-    teacher = Teacher(teacher_file)
-    samples, unseen, pictured, about = extract(
-        checkpoint, images, teacher, cache, canvases, seed, threads, decoder, stage=stage, progress=progress
-    )
-    mesh = Mesh(channels=checkpoint.model.channels)
-    stage(f"train on {len(samples):,} views of faces, {epochs} epochs")
-    branch = train(samples, mesh, epochs, seed, decoder, progress, pictured)
-    return (
-        branch,
-        mesh,
-        {
-            **about,
-            "epochs": epochs,
-            "views": len(samples),
-            "validation": accuracy(branch, unseen).to_json(),
-        },
-    )
+    reporter = reporter or Silent()
+    mesh = Mesh(channels=request.checkpoint.model.channels)
+    extracted = extract(request, Teacher(request.teacher), reporter)
+    samples = extracted.training
+    reporter.stage(f"train on {len(samples):,} views of faces, {request.epochs} epochs")
+    branch = train(samples, mesh, request.epochs, request.seed, request.decoder, reporter.progress, extracted.pictured)
+    about = {
+        **extracted.about,
+        "epochs": request.epochs,
+        "views": len(samples),
+        "validation": accuracy(branch, extracted.validation).to_json(),
+    }
+    return TrainedBranch(branch, mesh, about)
 
 
-def extract(
-    checkpoint: Checkpoint,
-    images: Sequence[Path],
-    teacher: Teacher,
-    cache: Path | None,
-    canvases: int,
-    seed: int,
-    threads: int,
-    decoder: str = LinearBranch.kind,
-    *,
-    stage: Callable[[str], None] = lambda text: None,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> tuple[Samples, Samples, Pictured | None, dict[str, Any]]:
-    """Samples to learn from, samples of photographs kept back, faces with pictures, and where they come from.
-
-    Only a graph decoder has a use for pictures.
-    """
-    spec = Spec(mesh=Mesh(channels=checkpoint.model.channels))
-    stage("export the detector")
-    model = to_onnx(Deploy(checkpoint.model, spec).eval(), spec.with_features)
-    content = [model.SerializeToString(deterministic=True)]
-    paths = find_images(list(images))
-    stage(f"find and label faces in {len(paths):,} photographs")
-    key = labels_key(checkpoint.digest, teacher.digest)
-    folder = None if cache is None else cache / "teacher"
-    with Detector(spec, backends.load(BACKEND, spec, content, threads)) as detector:
-        labelled = label(paths, detector, teacher, folder, key, progress)
-    faces = [sum(len(photograph.sizes) for photograph in side) for side in (labelled.training, labelled.validation)]
-    stage(
-        f"{faces[0]:,} faces in {len(labelled.training):,} photographs to learn from, {faces[1]:,} in "
-        f"{len(labelled.validation):,} to validate on"
-    )
-    if canvases < 1:
-        raise TrainingError(f"training needs at least one canvas, not {canvases}")
-    stage("quantise the detector: half of what the branch learns is as INT8 sees it")
+def extract(request: MeshTrainRequest, teacher: Teacher, reporter: Reporter) -> Extracted:
+    """Label the photographs, and describe the faces in them and on augmented canvases."""
+    # The checkpoint's own settings, at the usual input size.
+    spec = request.checkpoint.spec(Spec.width, Spec.height, Mesh(channels=request.checkpoint.model.channels))
+    reporter.stage("export the detector")
+    model = to_onnx(Deploy(request.checkpoint.model, spec).eval(), spec.with_features)
+    labelled = _labelled(request, spec, model, teacher, reporter)
+    reporter.stage("quantise the detector: half of what the branch learns is as INT8 sees it")
     forms = int8_forms(model, spec, labelled.training)
-    files = [(BACKEND, content), forms[0], (BACKEND, content), forms[1]]
-    networks = [backends.load(backend, spec.with_features, form, threads) for backend, form in files]
+    fp32: Files = (BACKEND, _serialised(model))
+    files = [fp32, forms[0], fp32, forms[1]]
+    networks = [backends.load(backend, spec.with_features, form, request.threads) for backend, form in files]
     network = networks[0]
-    stage(f"describe faces on {canvases:,} augmented canvases")
+    reporter.stage(f"describe faces on {request.canvases:,} augmented canvases")
     digest = hashlib.sha256(b"".join(part for _, form in files for part in form)).hexdigest()
     seen = hashlib.sha256("".join(photograph.digest for photograph in labelled.training).encode()).hexdigest()
-    samples = training_samples(
-        labelled.training,
-        spec,
-        networks,
-        canvases,
-        seed,
-        progress,
-        None if cache is None else cache / "views",
-        f"views {VERSION} {teacher.digest} {digest} {seen}",
-    )
+    key = f"views {VERSION} {teacher.digest} {digest} {seen}"
+    canvases = Canvases(request.canvases, request.seed, request.cache and request.cache / "views", key)
+    samples = training_samples(labelled.training, spec, networks, canvases, reporter.progress)
     pictured = None
-    if decoder == GraphBranch.kind:
-        pictured = pictured_samples(labelled.training, spec, network, min(canvases, PICTURED_CANVASES), seed)
+    if request.decoder == GraphBranch.kind:
+        count = min(request.canvases, PICTURED_CANVASES)
+        pictured = pictured_samples(labelled.training, spec, network, count, request.seed)
     unseen = validation_samples(labelled.validation, spec, network)
-    names = sorted(photograph.name for photograph in (*labelled.training, *labelled.validation))
-    return (
-        samples,
-        unseen,
-        pictured,
-        {
-            "checkpoint": checkpoint.digest,
-            "teacher": teacher.digest,
-            "photographs": {
-                "training": len(labelled.training),
-                "validation": len(labelled.validation),
-                "faces": faces,
-                "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
-            },
-            "canvases": canvases,
-            "seed": seed,
-        },
+    return Extracted(samples, unseen, pictured, _about(request, labelled, teacher))
+
+
+def _labelled(
+    request: MeshTrainRequest, spec: Spec, model: onnx.ModelProto, teacher: Teacher, reporter: Reporter
+) -> Labelled:
+    """The photographs with the faces that the detector finds and the meshes that the teacher sees."""
+    paths = find_images(list(request.images))
+    reporter.stage(f"find and label faces in {len(paths):,} photographs")
+    key = labels_key(request.checkpoint.digest, teacher.digest)
+    folder = request.cache and request.cache / "teacher"
+    with Detector(spec, backends.load(BACKEND, spec, _serialised(model), request.threads)) as detector:
+        labelled = label(paths, detector, teacher, folder, key, reporter.progress)
+    training, validation = _faces(labelled)
+    reporter.stage(
+        f"{training:,} faces in {len(labelled.training):,} photographs to learn from, {validation:,} in "
+        f"{len(labelled.validation):,} to validate on"
     )
+    return labelled
+
+
+def _serialised(model: onnx.ModelProto) -> list[bytes]:
+    return [model.SerializeToString(deterministic=True)]
+
+
+def _faces(labelled: Labelled) -> tuple[int, int]:
+    training, validation = (
+        sum(len(photograph.sizes) for photograph in side) for side in (labelled.training, labelled.validation)
+    )
+    return training, validation
+
+
+def _about(request: MeshTrainRequest, labelled: Labelled, teacher: Teacher) -> dict[str, Any]:
+    names = sorted(photograph.name for photograph in (*labelled.training, *labelled.validation))
+    return {
+        "checkpoint": request.checkpoint.digest,
+        "teacher": teacher.digest,
+        "photographs": {
+            "training": len(labelled.training),
+            "validation": len(labelled.validation),
+            "faces": list(_faces(labelled)),
+            "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        },
+        "canvases": request.canvases,
+        "seed": request.seed,
+    }

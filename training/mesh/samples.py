@@ -24,8 +24,9 @@ from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 from retinaface_edge.runtime.ops.postprocess import Faces, postprocess
 from retinaface_edge.runtime.spec import VERTICES, Spec
 
+from ..errors import TrainingError
 from .augment import Canvas, Photograph, canvas
-from .teacher_labels import Progress, TrainingError, read_arrays, write_arrays
+from .teacher_labels import Progress, read_arrays, write_arrays
 
 VIEWS = 3
 """Most samples taken of one face of one canvas: its best candidate, and others at random."""
@@ -62,31 +63,46 @@ class Pictured:
     pictures: NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class Canvases:
+    """How many augmented canvases to draw, from which seed, and where to keep what was seen on them.
+
+    One file for `CHUNK` canvases is kept in the folder `cache`, so that an interrupted run goes on where it stopped.
+    `key` must differ between photographs and between networks. Without `cache` nothing is kept.
+    """
+
+    count: int
+    seed: int
+    cache: Path | None = None
+    key: str = ""
+
+    def entry(self, start: int) -> Path | None:
+        """The file of the chunk of canvases that begins with number `start`."""
+        if self.cache is None:
+            return None
+        count = min(CHUNK, self.count - start)
+        name = hashlib.sha256(f"{self.key} {self.seed} {start} {count}".encode()).hexdigest()
+        return self.cache / f"{name}.npz"
+
+
 def training_samples(
     photographs: Sequence[Photograph],
     spec: Spec,
     networks: Sequence[Network],
-    canvases: int,
-    seed: int,
+    canvases: Canvases,
     progress: Progress,
-    cache: Path | None = None,
-    key: str = "",
 ) -> Samples:
-    """Samples of `canvases` augmented canvases; the same for the same photographs, networks and seed.
-
-    The networks take turns. What was seen is kept in `cache`, one file for `CHUNK` canvases under `key`, which must
-    tell photographs and networks apart, so that a run that was interrupted goes on where it stopped.
-    """
-    starts = range(0, canvases, CHUNK)
+    """Samples of augmented canvases; the same for the same photographs, networks and seed. The networks take turns."""
+    starts = range(0, canvases.count, CHUNK)
     chunks: list[_Rows] = []
     with ThreadPoolExecutor(1, "canvas") as pool:  # the next canvas is drawn while the network runs
 
         def views(start: int) -> Iterator[_Rows]:
             def draw(index: int) -> tuple[np.random.Generator, Canvas]:
-                random = np.random.default_rng((seed, index))
+                random = np.random.default_rng((canvases.seed, index))
                 return random, canvas(photographs, spec.width, spec.height, random)
 
-            end = min(start + CHUNK, canvases)
+            end = min(start + CHUNK, canvases.count)
             ahead = pool.submit(draw, start)
             for index in range(start, end):
                 random, drawn = ahead.result()
@@ -95,9 +111,7 @@ def training_samples(
                 yield from _of_canvas(spec, networks[index % len(networks)], drawn, random)
 
         for start in progress(starts):
-            count = min(CHUNK, canvases - start)
-            name = hashlib.sha256(f"{key} {seed} {start} {count}".encode()).hexdigest()
-            chunks.append(_kept(None if cache is None else cache / f"{name}.npz", partial(views, start)))
+            chunks.append(_kept(canvases.entry(start), partial(views, start)))
     return _joined(chunks)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
+from retinaface_edge.runtime.io.untrusted import read_file
 from retinaface_edge.runtime.mesh.topology import topology
 from retinaface_edge.runtime.ops.postprocess import Face
 from retinaface_edge.runtime.spec import VERTICES
@@ -26,6 +27,7 @@ FIRST_MARGIN, NEXT_MARGIN = 1.3, 1.5
 """The crop's side over the detector's box, then over the extent of the vertices that were found in it."""
 LEAST_LOGIT = 2.0
 """Below this the teacher itself does not trust that it sees a face."""
+TEACHER_BYTES = 64 << 20
 NEXT_STEP = "give MediaPipe's face_landmark.tflite"
 
 
@@ -55,7 +57,7 @@ class Teacher:
 
     def __init__(self, path: Path) -> None:
         try:
-            content = path.read_bytes()
+            content = read_file(path, TEACHER_BYTES)
         except OSError as error:
             raise TeacherError(f"the teacher {path} cannot be read ({error.strerror}); {NEXT_STEP}") from error
         self.digest = hashlib.sha256(content).hexdigest()

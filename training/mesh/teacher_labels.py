@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.detector import Detector
-from retinaface_edge.runtime.errors import ImageError, RetinaFaceEdgeError
+from retinaface_edge.runtime.errors import ImageError
+from retinaface_edge.runtime.io.arrays import packed, unpacked
 from retinaface_edge.runtime.io.atomic import write_whole
 from retinaface_edge.runtime.io.images import read_image
+from retinaface_edge.runtime.io.untrusted import PICTURE_BYTES, read_file
 from retinaface_edge.runtime.spec import VERTICES
 
+from ..errors import TrainingError
 from .augment import Photograph
 from .teacher import LEAST_LOGIT, Teacher
 
@@ -28,13 +29,10 @@ if TYPE_CHECKING:
 LEAST_FACE = 40.0
 """Pixels of the photograph; the teacher's crop of a smaller face is a blur."""
 VALIDATION_PART = 8
+ARRAYS_BYTES = 1 << 30
 """Every eighth photograph, by its digest, is kept for validation."""
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
-
-
-class TrainingError(RetinaFaceEdgeError):
-    """Photographs or settings from which nothing can be learnt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +56,7 @@ def label(
     skipped = []
     for path in progress(paths):
         try:
-            content = path.read_bytes()
+            content = read_file(path, PICTURE_BYTES)
             frame = read_image(path, content)
         except (ImageError, OSError):
             skipped.append(path.name)
@@ -85,10 +83,8 @@ def labels_key(checkpoint_digest: str, teacher_digest: str) -> str:
 
 def write_arrays(entry: Path, **arrays: NDArray[Any]) -> None:
     """Write the arrays as one `.npz`, whole or not at all; the folder is made."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     entry.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(entry, buffer.getvalue())
+    write_whole(entry, packed(arrays))
 
 
 def read_arrays(entry: Path | None, *names: str) -> list[NDArray[Any]] | None:
@@ -96,9 +92,9 @@ def read_arrays(entry: Path | None, *names: str) -> list[NDArray[Any]] | None:
     if entry is None:
         return None
     try:
-        with np.load(entry, allow_pickle=False) as known:
-            return [known[name] for name in names]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        known = unpacked(read_file(entry, ARRAYS_BYTES, links=False), ARRAYS_BYTES)
+        return [known[name] for name in names]
+    except (OSError, ValueError, KeyError):
         return None
 
 
