@@ -9,12 +9,21 @@ from retinaface_edge.runtime.host.targets import Budget
 from retinaface_edge.runtime.records import schema
 
 from .accuracy.result import CompareResult, EvalResult
+from .choose.result import ChooseResult
 from .drift.result import DriftResult
 from .gates.gate import Gate
+from .identity.result import VerificationResult
 from .latency.result import BenchResult
 from .results import kind_of
 
-RESULTS: tuple[type[object], ...] = (DriftResult, EvalResult, CompareResult, BenchResult)
+RESULTS: tuple[type[object], ...] = (
+    DriftResult,
+    EvalResult,
+    VerificationResult,
+    CompareResult,
+    BenchResult,
+    ChooseResult,
+)
 
 
 def result_schemas() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -25,8 +25,12 @@ NUDGES = (1e-7, 2e-7, 4e-7, 8e-7, 1.6e-6, 3.2e-6)
 """How far above an exact half a sum may be put: a few float32 roundings, and far less than one unit of the sum."""
 TRIES = 64
 SUM_TRIES = 200
-PAIRS_LEFT = 2
-"""Of 65,536: so few pairs are met about once in many images, and are not worth another scale."""
+FEWER_STEPS = (4096, 2048, 1024)
+"""How many steps of a sum make one of the result, at most, where none was found near what the weights need.
+
+Float32 holds 255 times as many to better than a step. With 4,096, rounding the weights of a 3×3×64 convolution moves
+its result by a tenth of a step.
+"""
 
 
 def weight_scales(least: NDArray[np.float32], source: float, result: float) -> NDArray[np.float32]:
@@ -35,13 +39,28 @@ def weight_scales(least: NDArray[np.float32], source: float, result: float) -> N
     `least` (channels,) float32 are the scales that the weights need, `source` and `result` the scales of what is read
     and written. A sum then counts 1/n steps of the result, n an even whole number, less a nudge: halves are sums of
     their own, a nudge above the half for every kernel, and no other sum is close enough to be rounded up twice. Since n
-    is some hundred, scales grow by a few per mille. A channel for which nothing was found keeps `least`.
+    is some hundred, scales grow by a few per mille. Where n is so large that nothing is found, as in channels of nearly
+    no weight, it is made smaller (`FEWER_STEPS`). A channel for which that finds nothing either keeps `least`.
     """
     given, wanted = np.float64(np.float32(source)), np.float64(np.float32(result))
     factor = given * least.astype(np.float64) / wanted
     scales = least.copy()
     open_channels = np.flatnonzero(factor <= 0.25)
     parts = 2 * np.floor(0.5 / factor).astype(np.int64)
+    for most in (None, *FEWER_STEPS):
+        if most is not None:
+            parts[open_channels] = np.minimum(parts[open_channels] - 2 * TRIES, most)
+        found = _agreeing_scales(parts[open_channels], given, wanted)
+        settled = ~np.isnan(found)
+        scales[open_channels[settled]] = found[settled]
+        open_channels = open_channels[~settled]
+    return scales
+
+
+def _agreeing_scales(parts: NDArray[np.int64], given: np.float64, wanted: np.float64) -> NDArray[np.float32]:
+    """For each channel the smallest scale found on which kernels agree, from 1/`parts` of the result's on; or NaN."""
+    scales, parts = np.full(len(parts), np.nan, np.float32), parts.copy()
+    open_channels = np.flatnonzero(parts >= 4)
     for _ in range(TRIES):
         for nudge in NUDGES:
             scale = (wanted / (given * parts[open_channels]) * (1.0 + nudge)).astype(np.float32)
@@ -100,12 +119,10 @@ def agreeing_sum(first: QuantParams, second: QuantParams, result: QuantParams) -
     """Parameters for an addition's result on which kernels add alike: `result`, or one of a slightly larger scale.
 
     All 65,536 pairs of integers are tried, so what agrees here agrees on every image. Steps of 1e-4 shift the sums that
-    are near halves; a dozen of them are enough nearly always. `result` stays where it differs on `PAIRS_LEFT` pairs at
-    most, and where nothing was found.
+    are near halves; a dozen of them are enough nearly always. Not even one pair is left: a large network meets it on
+    every image, and then all later layers see other values. `result` stays where nothing was found.
     """
-    if _pairs_that_differ(first, second, result) <= PAIRS_LEFT:
-        return result
-    for step in range(1, SUM_TRIES):
+    for step in range(SUM_TRIES):
         candidate = replace(result, scale=float(np.float32(result.scale * (1.0 + 1e-4 * step))))
         if not _pairs_that_differ(first, second, candidate):
             return candidate

@@ -69,6 +69,7 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> Bundle:
         {artifact: tuple(compiled) for artifact, compiled in artifacts.items()},
         _provenance(request, facts, network, int8),
         {artifact: tuple(compiled) for artifact, compiled in meshes.items()},
+        request.release,
     )
     return write_bundle(content, request.output, request.sign)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from retinaface_edge.calibration.dataset.image_set import ImageSource
 from retinaface_edge.calibration.recipe import Recipe
+from retinaface_edge.runtime.bundle.release import Release
 
 from .bundle_writer import Sign
 from .checkpoints.source import CheckpointSource
@@ -25,7 +26,7 @@ class BuildRequest:
 
     With `max_drift`, a percentage, as many layers stay float as that drift of the INT8 faces asks for. With `branch`,
     the bundle has a dense branch. `self_check` stops a build whose detector is implausible. `cache` is the folder of
-    finished stages; None keeps none. `sign` signs the manifest.
+    finished stages; None keeps none. `sign` signs the manifest, which states the `release`.
     """
 
     checkpoint: CheckpointSource
@@ -40,6 +41,7 @@ class BuildRequest:
     checkpoint_licence: str | None = None
     self_check: bool = True
     sign: Sign | None = None
+    release: Release | None = None
 
 
 class Reporter(Protocol):

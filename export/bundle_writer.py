@@ -20,6 +20,7 @@ from typing import Any
 
 from retinaface_edge.runtime.artifact import ArtifactId
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, Artifact, Bundle, describe, serialise
+from retinaface_edge.runtime.bundle.release import RELEASE, Release
 from retinaface_edge.runtime.bundle.signature import SIGNATURE
 from retinaface_edge.runtime.errors import BundleError
 from retinaface_edge.runtime.io.atomic import keep_mode
@@ -44,6 +45,7 @@ class Content:
     artifacts: Mapping[ArtifactId, Sequence[str]]
     provenance: Mapping[str, Any]
     meshes: Mapping[ArtifactId, Sequence[str]] = field(default_factory=dict)
+    release: Release | None = None
 
 
 def check_output(output: Path, replace: bool) -> None:
@@ -196,5 +198,6 @@ def _manifest(content: Content) -> bytes:
             **({"meshes": meshes} if meshes else {}),
             "files": [files[path]._asdict() for path in sorted(files)],
             "provenance": content.provenance,
+            **({RELEASE: content.release.to_json()} if content.release else {}),
         }
     )

@@ -1,7 +1,8 @@
 """Content-addressed cache of build stages: what has the same inputs, options and versions is made once.
 
 A stage is known by its key and gives files by name. An entry is a folder named by the key, written beside its place and
-renamed whole, and its bytes are checked when it is read.
+renamed whole. Its list of digests is bound to the key by a secret of this user (`sealed.py`), so that what is read is
+what a build of this user stored under this key; anything else is made again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from retinaface_edge.runtime.io.sealed import PRIVATE_FOLDER, seal, unseal
+from retinaface_edge.runtime.io.untrusted import read_file
+
 Files = Mapping[str, bytes]
 
 ROOMS = ("runtime", "calibration", "export")
@@ -27,6 +31,8 @@ ROOMS = ("runtime", "calibration", "export")
 
 ENTRIES_KEPT = 200
 SCRATCH = ".new-"
+LIST = "digests"
+LIST_BYTES, FILE_BYTES = 1 << 20, 1 << 31
 
 
 def default_folder() -> Path:
@@ -96,27 +102,32 @@ class Stages:
 def read_entry(folder: Path, key: str) -> dict[str, bytes] | None:
     """The files of an entry by name; None when there is none, or it does not have the bytes that were stored."""
     try:
-        digests = json.loads((folder / key / "digests.json").read_text(encoding="utf-8"))
-        files = {name: (folder / key / name).read_bytes() for name in digests}
-        whole = all(digest_of(data) == digests[name] for name, data in files.items())
-    except (OSError, ValueError, TypeError):
+        listed = unseal(key, read_file(folder / key / LIST, LIST_BYTES, links=False))
+        if listed is None:
+            return None
+        digests = json.loads(listed)
+        files = {name: read_file(folder / key / name, FILE_BYTES, links=False) for name in digests}
+    except OSError:
+        return None
+    if any(digest_of(data) != digests[name] for name, data in files.items()):
         return None
     with suppress(OSError):
         os.utime(folder / key)
-    return files if whole else None
+    return files
 
 
 def write_entry(folder: Path, key: str, files: Files) -> None:
     """Store an entry. A cache that cannot be written is no error: the next build is slower, that is all."""
     digests = {name: digest_of(data) for name, data in files.items()}
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+        listed = seal(key, json.dumps(digests, sort_keys=True).encode())
+        folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
         _prune(folder)
         scratch = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
         try:
-            for name, data in {**files, "digests.json": json.dumps(digests).encode()}.items():
+            for name, data in {**files, LIST: listed}.items():
                 (scratch / name).write_bytes(data)
-            shutil.rmtree(folder / key, ignore_errors=True)
+            _remove(folder / key)
             scratch.rename(folder / key)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -124,12 +135,19 @@ def write_entry(folder: Path, key: str, files: Files) -> None:
 
 def _prune(folder: Path) -> None:
     """Remove what has not been used for longest, and what builds that were killed left a day ago."""
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.lstat().st_mtime, reverse=True)
     finished = [entry for entry in entries if not entry.name.startswith(SCRATCH)]
     yesterday = time.time() - 24 * 3600
-    abandoned = [entry for entry in entries if entry.name.startswith(SCRATCH) and entry.stat().st_mtime < yesterday]
+    abandoned = [entry for entry in entries if entry.name.startswith(SCRATCH) and entry.lstat().st_mtime < yesterday]
     for entry in (*finished[ENTRIES_KEPT:], *abandoned):
+        _remove(entry)
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
         shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 @cache

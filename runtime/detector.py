@@ -65,7 +65,8 @@ class Detector:
         self._featured: backends.Network | None = None
         self._dense: DenseBranch | None = None
         self._workspace = _Workspace(spec)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = False
 
     @classmethod
     def load(
@@ -135,7 +136,7 @@ class Detector:
         """
         check_thresholds(score_threshold, iou_threshold, bounds)
         pixels = check_frame(frame)
-        with self._lock:
+        with self._turn():
             network, dense = self._open(mesh)
             outputs = network.run(self._workspace.borrow(pixels, rgb))
             selection = Selection(score_threshold, iou_threshold, bounds)
@@ -202,10 +203,25 @@ class Detector:
 
     def _run(self, workspace: _Workspace, mesh: bool) -> float:
         """Run the network and keep its outputs, which another call may overwrite. Gives the seconds it took."""
-        with self._lock:
+        with self._turn():
             begin = time.perf_counter()
             workspace.keep(self._open(mesh)[0].run(workspace.image))
             return time.perf_counter() - begin
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One call at a time has the network. A signal handler that calls in the middle of another is refused.
+
+        It runs in the thread that it interrupts: with a lock that knows no threads, it would wait for itself.
+        """
+        with self._lock:
+            if self._busy:
+                raise BackendError("this detector is in the middle of a frame; a signal handler needs one of its own")
+            try:
+                self._busy = True
+                yield
+            finally:
+                self._busy = False
 
     def _open(self, mesh: bool) -> tuple[backends.Network, DenseBranch | None]:
         """The network to run, and the dense branch if meshes are wanted."""

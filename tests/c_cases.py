@@ -145,7 +145,8 @@ def compile_driver(spec: Spec, folder: Path, compiler: str, *flags: str, standar
         (folder / name).write_bytes(content)
     binary = folder / "driver"
     language = ["-x", "c++" if "++" in standard else "c", f"-std={standard}"]
-    command = [compiler, *language, *WARNINGS, *flags, f"-I{folder}", str(DRIVER), "-lm", "-o", str(binary)]
+    linked = [] if "-fsyntax-only" in flags else ["-lm", "-o", str(binary)]  # clang warns of what it does not use
+    command = [compiler, *language, *WARNINGS, *flags, f"-I{folder}", str(DRIVER), *linked]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return binary

@@ -1,9 +1,9 @@
 """Gates: rules that a result must meet, as data; and the JUnit report of those that it did not.
 
-A gate file is JSON: `{"format_version": 1, "rules": [...]}`. A rule names a floor and one of its figures
-(`figures.KNOWN`) and one or both of `at_least` and `at_most`. It may be limited to some artifacts, references and parts
-(`of`) by shell patterns.
-Rules on `missed` and `invented` faces may count only those from `least_size` (input pixels) and `least_score` on.
+A gate file is JSON: `{"format_version": 1, "needs": {...}, "rules": [...]}`. `needs` says how much input a verdict
+takes (`sufficiency.py`). A rule names a floor and one of its figures (`figures.KNOWN`) and one or both of `at_least`
+and `at_most`. It may be limited to some artifacts, references and parts (`of`) by shell patterns. Rules on `missed` and
+`invented` faces may count only those from `least_size` (input pixels) and `least_score` on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ EXAMPLE = (
 class Rule:
     """One demand on one figure, for the artifacts, references and parts that the patterns match.
 
-    Raises `ValueError` when it demands nothing, or a figure that its floor does not have.
+    An `optional` rule may match nothing that was measured, for instance in a bundle without its artifact. Raises
+    `ValueError` when it demands nothing, or a figure that its floor does not have.
     """
 
     floor: Floor
@@ -50,6 +51,7 @@ class Rule:
     least_size: float | None = None
     least_score: float | None = None
     why: str = ""
+    optional: bool = False
 
     def __post_init__(self) -> None:
         if self.figure not in KNOWN[self.floor]:
@@ -85,11 +87,25 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """How much input a verdict takes: pictures, faces on them, and the share of pictures that may be unreadable."""
+
+    images: int = 1
+    faces: int = 1
+    unreadable_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if min(self.images, self.faces) < 0 or not 0.0 <= self.unreadable_share <= 1.0:
+            raise ValueError("it needs 0 or more images and faces, and a share between 0 and 1")
+
+
+@dataclass(frozen=True)
 class Gate:
-    """A gate file: the rules, at least one."""
+    """A gate file: the rules, at least one, and the input that they need."""
 
     format_version: Literal[1]
     rules: tuple[Rule, ...]
+    needs: Needs = Needs()
 
     def __post_init__(self) -> None:
         if not self.rules:
@@ -174,11 +190,19 @@ def failures(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.passed is False]
 
 
-def junit(outcomes: Sequence[Outcome], suite: str) -> bytes:
-    """A JUnit XML report: one test case per rule and figure; what had no value is skipped."""
-    failed = failures(outcomes)
+def junit(outcomes: Sequence[Outcome], suite: str, shortfalls: Sequence[str] = ()) -> bytes:
+    """A JUnit XML report: one test case per rule and figure; what had no value is skipped.
+
+    Each of `shortfalls`, why this is no verdict (`sufficiency.py`), is a test case that failed.
+    """
+    failed = [*failures(outcomes), *shortfalls]
     skipped = sum(outcome.passed is None for outcome in outcomes)
-    counts = {"tests": str(len(outcomes)), "failures": str(len(failed)), "errors": "0", "skipped": str(skipped)}
+    counts = {
+        "tests": str(len(outcomes) + len(shortfalls)),
+        "failures": str(len(failed)),
+        "errors": "0",
+        "skipped": str(skipped),
+    }
     root = ElementTree.Element("testsuites", counts)
     group = ElementTree.SubElement(root, "testsuite", {"name": suite, **counts})
     for outcome in outcomes:
@@ -192,5 +216,8 @@ def junit(outcomes: Sequence[Outcome], suite: str) -> bytes:
             ElementTree.SubElement(case, "failure", {"message": sentence}).text = sentence
         elif outcome.passed is None:
             ElementTree.SubElement(case, "skipped", {"message": sentence})
+    for reason in shortfalls:
+        case = ElementTree.SubElement(group, "testcase", {"classname": f"{suite}.input", "name": "not judged"})
+        ElementTree.SubElement(case, "failure", {"message": escaped(reason)}).text = escaped(reason)
     ElementTree.indent(root)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"

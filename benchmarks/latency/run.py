@@ -73,7 +73,7 @@ def bench(plan: BenchPlan, stage: Stage = lambda text: None, progress: Progress 
         environment=environment(),
         bundle=BundleOrigin(bundle.manifest["digest"], bundle.manifest.get("provenance", {})),
         input_px=(bundle.spec.width, bundle.spec.height),
-        frames=FrameSet(len(frames), width, height, _digest(frames)),
+        frames=FrameSet(len(frames), width, height, digest_of_frames(frames)),
         run=RunSummary(plan.length.name, len(measured.yardstick), measured.use.seconds),
         machine=machine,
         machine_use=measured.use,
@@ -103,7 +103,8 @@ def _meshes(plan: BenchPlan, measured: Measurements, stage: Stage) -> list[MeshC
     return run_pinned(mesh_costs, plan.bundle.path, artifacts, frame, len(plan.cores), rounds, cores=plan.cores)
 
 
-def _digest(frames: Sequence[Frame]) -> str:
+def digest_of_frames(frames: Sequence[Frame]) -> str:
+    """SHA-256 over the frames' shapes and pixels."""
     digest = hashlib.sha256()
     for frame in frames:
         digest.update(repr(frame.shape).encode())

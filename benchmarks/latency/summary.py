@@ -35,7 +35,7 @@ class Conditions:
 
 def summarise(runner: Runner, measured: Measurements, cold_start: ColdStart, conditions: Conditions) -> RunnerResult:
     """The result of one runner."""
-    latency = _latency(measured.times[runner.name], measured.work[runner.name])
+    latency = latency_of(measured.times[runner.name], measured.work[runner.name])
     precision = measured.precisions.get(runner.name, runner.precision)
     # Of one core's time, what others took is left out; several cores' times would add up.
     seconds = (latency.cpu_inference_ms if conditions.cores == 1 else latency.inference_ms) / 1e3
@@ -76,7 +76,7 @@ def warnings_of(machine: Machine, measured: Measurements, runners: Sequence[Runn
         yield f"p90 is more than {SPREAD:g} times p50, which a quiet machine stays below: {'; '.join(spread)}"
 
 
-def _latency(times: NDArray[np.float64], work: NDArray[np.float64]) -> Latency:
+def latency_of(times: NDArray[np.float64], work: NDArray[np.float64]) -> Latency:
     """From seconds (rounds, 3), by the wall clock and in processor time."""
     calls = times.sum(axis=1)
     phases = np.median(times, axis=0) * 1e3

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
+from retinaface_edge.runtime.bundle.provenance import facts
 from retinaface_edge.runtime.io.atomic import write_whole
 
 from ..accuracy.result import EvalResult
 from ..drift.result import DriftResult
 from ..errors import MeasurementError
 from ..gates.gate import Gate, Outcome, failures, outcomes_of
+from ..gates.sufficiency import shortfalls
 from ..latency.result import BenchResult
 from . import tables
+from .identity_pictures import identity_pictures
 from .mesh_pictures import mesh_pictures
 from .result_plots import drift_plots, eval_plots, latency_plots, set_name
 from .worst_images import worst_pictures
@@ -59,7 +62,10 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
     if (given.drift and not given.drift.comparisons) or not all(result.results for result in given.evals):
         raise MeasurementError("a result of drift or eval compares nothing, so there is nothing to report of it")
     outcomes = outcomes_of(gate, results) if gate else []
-    page = _render(given, outcomes, gate is not None).encode(errors="backslashreplace")
+    lacking = []
+    for result in results if gate and outcomes else ():
+        lacking += shortfalls(gate, result, outcomes_of(gate, [result])) if gate else []
+    page = _render(given, outcomes, lacking, gate is not None).encode(errors="backslashreplace")
     if len(page) > LARGEST_BYTES:
         raise MeasurementError(
             f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"
@@ -68,9 +74,10 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
     return len(page)
 
 
-def _render(given: ReportInput, outcomes: Sequence[Outcome], gated: bool) -> str:
+def _render(given: ReportInput, outcomes: Sequence[Outcome], lacking: Sequence[str], gated: bool) -> str:
     jinja2 = _jinja2()
     bundle, drift, evals, bench, images = given.bundle, given.drift, given.evals, given.bench, given.images
+    floor = drift.identity if drift else None
     colours = {artifact.name: index for index, artifact in enumerate(bundle.artifacts)}
     plots = [
         *(drift_plots(drift, colours) if drift else ()),
@@ -82,11 +89,12 @@ def _render(given: ReportInput, outcomes: Sequence[Outcome], gated: bool) -> str
     )
     return str(
         environment.get_template(TEMPLATE).render(
-            title=f"RetinaFace bundle {bundle.path.absolute().name}",
+            title=f"{facts(bundle).architecture} bundle {bundle.path.absolute().name}",
             style=_template(STYLE),
             gated=gated,
             judged=sum(outcome.passed is not None for outcome in outcomes),
             failed=failures(outcomes),
+            lacking=lacking,
             summary=tables.summary(bundle, drift, evals, bench),
             plots=plots,
             pictures=list(worst_pictures(drift, images)) if drift and images else [],
@@ -96,6 +104,8 @@ def _render(given: ReportInput, outcomes: Sequence[Outcome], gated: bool) -> str
             by_size=tables.by_size(drift) if drift else None,
             meshes=tables.meshes(drift.meshes, bench.meshes if bench else ()) if drift and drift.meshes else None,
             faces=list(mesh_pictures(drift.meshes, images)) if drift and images else [],
+            identity=tables.identity(floor) if floor else None,
+            crops=list(identity_pictures(floor, images)) if floor and images else [],
             recalls=[(set_name(result), tables.recall(result)) for result in evals],
             provenance=list(tables.provenance(bundle, drift, evals, bench)),
         )

@@ -6,7 +6,7 @@ Colours are classes (`c0` to `c7`) that the style sheet defines, one set for lig
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -18,6 +18,10 @@ ROW_HEIGHT, BAR_HEIGHT = 42.0, 14.0
 TICKS = 6
 LETTER = 10.0
 """Width of a letter, about, on a narrow screen, where they are largest."""
+SMALL_LETTER = 6.5
+"""The same in a file of its own, which is shown as large as it is drawn."""
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#000")
+"""Okabe and Ito's palette, as in the style sheet."""
 ANCHOR_END = ' text-anchor="end"'
 
 
@@ -87,6 +91,49 @@ def scatter_plot(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
                 f"{escape(point.name)}</text>"
             )
     return _figure(title, [*_grid(x, y), *body], series)
+
+
+def front_plot(
+    title: str,
+    x: Axis,
+    y: Axis,
+    points: Sequence[Series],
+    front: Series,
+    labels: Mapping[str, str],
+    key: Sequence[Series],
+) -> str:
+    """A standalone SVG file: one point per series, `labels` by the names of some, and a line through the front.
+
+    Labels stand below and above their points in turns, since points of a front may lie close together.
+    """
+    path = " ".join(f"{_x(x, a):.1f},{_y(y, b):.1f}" for a, b in front.points)
+    body = [*_grid(x, y), f'<polyline points="{path}" class="front"/>']
+    turns = list(labels)
+    for point in points:
+        ((a, b),) = point.points
+        px, py, label = _x(x, a), _y(y, b), labels.get(point.name)
+        body.append(
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{4 if label is None else 6}" class="{_colour(point.colour)}">'
+            f"<title>{escape(point.name)}: {a:.4g}, {b:.4g}</title></circle>"
+        )
+        if label is not None:
+            left = px + 9 + SMALL_LETTER * len(label) > WIDTH - RIGHT
+            at, end = (px - 9, ANCHOR_END) if left else (px + 9, "")
+            down = -8 if turns.index(point.name) % 2 else 14
+            body.append(f'<text x="{at:.1f}" y="{py + down:.1f}"{end}>{escape(label)}</text>')
+    for row, entry in enumerate(key):
+        at = HEIGHT + ROW_HEIGHT / 2 * row
+        body.append(f'<circle cx="{LEFT:g}" cy="{at + 4:g}" r="5" class="{_colour(entry.colour)}"/>')
+        body.append(f'<text x="{LEFT + 12:g}" y="{at + 8:g}">{escape(entry.name)}</text>')
+    height = HEIGHT + ROW_HEIGHT / 2 * len(key)
+    colours = "".join(f".c{index}{{fill:{colour}}}" for index, colour in enumerate(PALETTE))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -24 {WIDTH:g} {height + 24:g}">'
+        f"<title>{escape(title)}</title><style>text{{font:12px system-ui,sans-serif;fill:#333}}"
+        f".grid{{stroke:#e2e2e2}}.front{{fill:none;stroke:#767676;stroke-dasharray:6 4}}{colours}</style>"
+        f'<rect y="-24" width="{WIDTH:g}" height="{height + 24:g}" fill="#fff"/>'
+        f'<text x="{LEFT:g}" y="-6">{escape(title)}</text>{"".join(body)}</svg>\n'
+    )
 
 
 def bar_plot(title: str, groups: Sequence[str], y: Axis, series: Sequence[Series]) -> str:

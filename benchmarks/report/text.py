@@ -87,12 +87,14 @@ def compare_text(result: CompareResult) -> str:
     return "\n".join([f"{result.images.count} pictures in both", *result.notes, *table([header, *rows])])
 
 
-def gate_text(outcomes: Sequence[Outcome]) -> str:
-    """Every failure in a sentence, then the count."""
+def gate_text(outcomes: Sequence[Outcome], shortfalls: Sequence[str] = ()) -> str:
+    """Every failure in a sentence, why the rest is no verdict if it is none, then the count."""
     failed = failures(outcomes)
     judged = sum(outcome.passed is not None for outcome in outcomes)
     lines = [f"FAILED {outcome.rule.name}: {outcome.sentence}" for outcome in failed]
-    return "\n".join([*lines, f"gate: {judged - len(failed)} of {judged} checks passed"])
+    lines += [f"NOT JUDGED {reason}" for reason in shortfalls]
+    verdict = f", and {len(shortfalls)} not judged: this gate has not passed" if shortfalls else ""
+    return "\n".join([*lines, f"gate: {judged - len(failed)} of {judged} checks passed{verdict}"])
 
 
 def candidates(comparison: Comparison) -> list[TensorDrift]:

@@ -14,10 +14,11 @@ set -euo pipefail
 out=${OUT:-out}
 : "${PHOTOS:?set PHOTOS to a folder of photographs for the gate}"
 
-options=(--output "$out/bundle" --cache "$out/cache" --log "$out/build.json" --force)
+options=(--output "$out/bundle" --log "$out/build.json" --force)
 if [ -n "${CHECKPOINT:-}" ]; then options+=(--checkpoint "$CHECKPOINT"); fi
 if [ -n "${CALIBRATION:-}" ]; then options+=(--calibration "$CALIBRATION"); fi
-if [ -n "${SIGNING_KEY:-}" ]; then options+=(--sign "$SIGNING_KEY"); fi
+# A signature is for what this build made: it uses no stages that an earlier run left.
+if [ -n "${SIGNING_KEY:-}" ]; then options+=(--sign "$SIGNING_KEY" --no-cache); else options+=(--cache "$out/cache"); fi
 
 mkdir -p "$out"
 # shellcheck disable=SC2086  # several options in one variable

@@ -123,8 +123,12 @@ def _check_tensors(state: StateDict, name: str) -> None:
 
 
 def _unusable(value: Tensor) -> str:
+    if value.is_nested:
+        return "a nested"
     if value.layout is not torch.strided:
         return "a sparse"
     if value.is_meta:
         return "an empty (meta)"
+    if value.is_floating_point() and value.element_size() == 1:
+        return "an 8-bit float"
     return "a complex" if value.is_complex() else ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -40,6 +42,26 @@ def add_verb(
     return verb
 
 
+OUTPUT_FILES = ("json", "markdown", "junit", "log", "sbom", "model_card")
+VERBS_WITH_AN_OUTPUT_FILE = {"report": "output", "train-mesh": "output", "build": "report"}
+
+
+def unwritable_output(options: argparse.Namespace) -> str | None:
+    """Why a file that the options name can not be written, told before minutes are spent on what it will hold."""
+    names = [*OUTPUT_FILES, VERBS_WITH_AN_OUTPUT_FILE.get(options.verb, "")]
+    for target in (getattr(options, name, None) for name in names if name):
+        if not isinstance(target, Path):
+            continue
+        parent = target.absolute().parent
+        if not parent.is_dir():
+            return f"{target} cannot be written: there is no folder {target.parent}; make it first"
+        if target.is_dir():
+            return f"{target} cannot be written: it is a directory; give a file"
+        if not os.access(target if target.exists() else parent, os.W_OK):
+            return f"{target} cannot be written: permission denied; give another file"
+    return None
+
+
 def size(text: str) -> tuple[int, int]:
     """The size of a network input or frame: `640x480` is (640, 480)."""
     width, separator, height = text.lower().partition("x")
@@ -60,6 +82,14 @@ def port(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
     return int(text)
+
+
+def milliseconds(text: str) -> float:
+    """A number above 0."""
+    (value,) = _numbers(text, 1)
+    if value <= 0.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds above 0")
+    return value
 
 
 def percent(text: str) -> float:
@@ -101,8 +131,12 @@ def _numbers(text: str, count: int) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers with commas between them")
+        raise argparse.ArgumentTypeError(f"{text!r} is not {_count(count)}")
     return numbers
+
+
+def _count(count: int) -> str:
+    return "a number" if count == 1 else f"{count} numbers with commas between them"
 
 
 def _number_up_to(most: float, text: str) -> float:

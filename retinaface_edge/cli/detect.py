@@ -93,7 +93,7 @@ def _write_pictures(options: argparse.Namespace, path: Path, name: str, frame: N
     if options.blur:
         write_blurred(options.blur / f"{name}.png", frame, faces)
     if options.draw:
-        from retinaface_edge.runtime.io.draw import draw_faces
+        from retinaface_edge.runtime.draw import draw_faces
 
         draw_faces(frame, faces, options.draw / f"{name}.png")
 

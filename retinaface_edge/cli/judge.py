@@ -1,27 +1,33 @@
-"""The verbs that measure the quality of bundles: `drift`, `eval`, `compare` and `report`."""
+"""The verbs that measure the quality of bundles: `drift`, `eval` and `report`."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
-from retinaface_edge.runtime.io.atomic import write_whole
 from retinaface_edge.runtime.ops.postprocess import Faces
 
 from .arguments import Verbs, add_verb, positive, share
-from .exit_codes import FAILED, GOOD
+from .compare import add_compare
+from .exit_codes import GOOD
+from .measuring import (
+    add_gate,
+    add_measuring,
+    add_recogniser,
+    add_set,
+    execution,
+    finish,
+    gate_of,
+    origin,
+    recogniser_of,
+)
 
 if TYPE_CHECKING:
-    from retinaface_edge.benchmarks.accuracy.compare import Comparable
-    from retinaface_edge.benchmarks.accuracy.result import EvalResult
-    from retinaface_edge.benchmarks.drift.result import DriftResult
-    from retinaface_edge.benchmarks.inference.measurement import Execution
-    from retinaface_edge.benchmarks.results import BundleOrigin
+    from retinaface_edge.benchmarks.gates.gate import Gate
+    from retinaface_edge.benchmarks.identity.crops import Recogniser
 
 
 def drift(options: argparse.Namespace) -> int:
@@ -29,11 +35,14 @@ def drift(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.drift.layer_metrics import layer_drift
     from retinaface_edge.benchmarks.drift.mesh_metrics import mesh_drift
     from retinaface_edge.benchmarks.drift.run import drift
+    from retinaface_edge.benchmarks.identity.drift import ChosenFaces, identity_drift
     from retinaface_edge.benchmarks.inference.measurement import read_set
     from retinaface_edge.benchmarks.inference.network_under_test import REFERENCE, networks_of
+    from retinaface_edge.benchmarks.report.identity_text import identity_text
     from retinaface_edge.benchmarks.report.mesh_text import mesh_text
     from retinaface_edge.benchmarks.report.text import drift_text
 
+    gate = gate_of(options)
     bundle = Bundle.load(options.bundle)
     networks = networks_of(bundle, [*(options.artifact or ["*"]), str(REFERENCE)])
     if options.checkpoint:
@@ -41,24 +50,29 @@ def drift(options: argparse.Namespace) -> int:
 
         networks.append(checkpoint_network(options.checkpoint, bundle.spec))
     files = read_set(options.images, options.limit)
-    with _execution(options) as execution:
-        result = drift(
-            networks, files, execution, every_pair=options.every_pair, score_threshold=options.score_threshold
-        )
+    recogniser = recogniser_of(options)
+    with execution(options) as how:
+        result = drift(networks, files, how, every_pair=options.every_pair, score_threshold=options.score_threshold)
         if options.layers:
             (reference,) = networks_of(bundle, [str(REFERENCE)])
-            result = replace(result, layers=layer_drift(reference, networks, files, execution))
+            result = replace(result, layers=layer_drift(reference, networks, files, how))
         if bundle.meshes:
-            result = replace(result, meshes=mesh_drift(bundle, files, execution))
-    result = replace(result, bundle=_origin(bundle))
+            result = replace(result, meshes=mesh_drift(bundle, files, how))
+        if recogniser:
+            faces = ChosenFaces(options.least_identity_score, options.least_identity_face, options.score_threshold)
+            floor = identity_drift(recogniser, networks, files, how, faces, options.keep_embeddings)
+            result = replace(result, identity=floor)
+    result = replace(result, bundle=origin(bundle))
     print(drift_text(result))
     if result.meshes:
         print(f"\n{mesh_text(result.meshes)}")
-    return _finish(options, result, "drift")
+    if result.identity:
+        print(f"\n{identity_text(result.identity)}")
+    return finish(options, result, "drift", gate)
 
 
 def eval_(options: argparse.Namespace) -> int:
-    """`eval`: measure accuracy on an annotated set, of a bundle or of a detector's prediction files."""
+    """`eval`: measure accuracy on an annotated set or on labelled pairs, of a bundle or of prediction files."""
     from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
     from retinaface_edge.benchmarks.accuracy.run import evaluate, evaluate_files
     from retinaface_edge.benchmarks.accuracy.wider_files import read_wider, write_predictions
@@ -66,8 +80,16 @@ def eval_(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.inference.network_under_test import networks_of
     from retinaface_edge.benchmarks.report.text import eval_text
 
+    gate = gate_of(options)
     if (options.bundle is None) == (options.predictions is None):
         raise MeasurementError("give a bundle, or --predictions with the folder of a detector's text files")
+    recogniser = recogniser_of(options)
+    if (options.pairs is None) != (recogniser is None):
+        raise MeasurementError(
+            "--pairs and --embedder go together: the labelled pairs, and what tells their faces apart"
+        )
+    if recogniser:
+        return _verify(options, recogniser, gate)
     if options.predictions:
         if not options.widerface:
             raise MeasurementError("--predictions needs --widerface, the ground truth that they are compared with")
@@ -81,42 +103,40 @@ def eval_(options: argparse.Namespace) -> int:
             if folder:
                 write_predictions(folder / artifact.replace(" ", "-"), picture, faces)
 
-        with _execution(options) as execution:
+        with execution(options) as how:
             result = evaluate(
                 networks_of(bundle, options.artifact or ["*"]),
                 dataset,
-                execution,
+                how,
                 scale=options.scale,
                 score_threshold=options.score_threshold,
                 least_face_px=options.least_face,
                 each=write,
             )
-        result = replace(result, bundle=_origin(bundle))
+        result = replace(result, bundle=origin(bundle))
     print(eval_text(result))
-    return _finish(options, result, "eval")
+    return finish(options, result, "eval", gate)
 
 
-def compare(options: argparse.Namespace) -> int:
-    """`compare`: find what changed between two bundles or results beyond noise."""
-    from retinaface_edge.benchmarks.accuracy.compare import compare_results
+def _verify(options: argparse.Namespace, recogniser: Recogniser, gate: Gate | None) -> int:
+    """`eval --pairs`: verification on labelled pairs."""
     from retinaface_edge.benchmarks.errors import MeasurementError
-    from retinaface_edge.benchmarks.report.text import compare_text
-    from retinaface_edge.benchmarks.results import write_result
+    from retinaface_edge.benchmarks.identity.pairs import read_pairs
+    from retinaface_edge.benchmarks.identity.verify import LabelledPairs, VerificationProtocol, verify
+    from retinaface_edge.benchmarks.inference.network_under_test import networks_of
+    from retinaface_edge.benchmarks.report.identity_text import verification_text
 
-    bundles = [path.is_dir() for path in (options.a, options.b)]
-    if any(bundles):
-        if not all(bundles):
-            raise MeasurementError("compare takes two bundles or two result files, not one of each")
-        if not (options.widerface or options.boxes):
-            raise MeasurementError("to compare bundles, give an annotated set: --widerface or --boxes")
-        a, b = (_evaluated(options, path) for path in (options.a, options.b))
-    else:
-        a, b = (_comparable(path) for path in (options.a, options.b))
-    result = compare_results(a, b)
-    print(compare_text(result))
-    if options.json:
-        write_result(options.json, result)
-    return GOOD
+    if options.bundle is None or options.write_predictions:
+        raise MeasurementError("--pairs needs a bundle, and has nothing to do with prediction files")
+    labelled = LabelledPairs(options.pairs.name, read_pairs(options.pairs))
+    bundle = Bundle.load(options.bundle)
+    protocol = VerificationProtocol(options.face, options.score_threshold, options.scale)
+    with execution(options) as how:
+        networks = networks_of(bundle, options.artifact or ["*"])
+        result = verify(recogniser, networks, labelled, how, protocol, options.keep_embeddings)
+    result = replace(result, bundle=origin(bundle))
+    print(verification_text(result))
+    return finish(options, result, "verification", gate)
 
 
 def report(options: argparse.Namespace) -> int:
@@ -142,10 +162,10 @@ def report(options: argparse.Namespace) -> int:
 
 
 def add_judge(verbs: Verbs) -> None:
-    """Add the four verbs and their arguments."""
+    """Add the verbs, and `compare` and their arguments."""
     _add_drift(verbs)
     _add_eval(verbs)
-    _add_compare(verbs)
+    add_compare(verbs)
     _add_report(verbs)
 
 
@@ -158,29 +178,46 @@ def _add_drift(verbs: Verbs) -> None:
     verb.add_argument("--checkpoint", type=Path, metavar="FILE", help="also compare with this checkpoint in PyTorch")
     verb.add_argument("--layers", action="store_true", help="show the error that each layer introduces")
     verb.add_argument("--every-pair", action="store_true", help="compare all artifacts with each other")
-    _add_measuring(verb)
-    _add_gate(verb)
+    add_recogniser(verb)
+    verb.add_argument(
+        "--least-identity-score",
+        type=share,
+        default=0.8,
+        metavar="X",
+        help="with --embedder: faces of this score and more (default: 0.8)",
+    )
+    verb.add_argument(
+        "--least-identity-face",
+        type=positive,
+        default=48,
+        metavar="PX",
+        help="with --embedder: faces whose longer side in the picture is this and more (default: 48)",
+    )
+    add_measuring(verb)
+    add_gate(verb)
 
 
 def _add_eval(verbs: Verbs) -> None:
     summary, example = "measure accuracy on an annotated set", "eval bundle --widerface WIDER"
     verb = add_verb(verbs, "eval", eval_, summary, example, extra="eval")
     verb.add_argument("bundle", type=Path, nargs="?")
-    _add_set(verb, required=True)
+    add_set(verb, required=True).add_argument(
+        "--pairs",
+        type=Path,
+        metavar="FILE",
+        help="labelled pairs: a CSV file with the columns first,second,same[,fold]",
+    )
+    verb.add_argument(
+        "--face",
+        choices=("largest", "highest score"),
+        default="largest",
+        help="with --pairs: the face that stands for a picture (default: %(default)s)",
+    )
+    add_recogniser(verb)
     verb.add_argument("--predictions", type=Path, metavar="DIR", help="evaluate these text files instead of a bundle")
     verb.add_argument("--write-predictions", type=Path, metavar="DIR", help="write the text files of every artifact")
-    _add_measuring(verb)
-    _add_gate(verb)
-
-
-def _add_compare(verbs: Verbs) -> None:
-    summary, example = "show what changed between two bundles or results", "compare a.json b.json"
-    verb = add_verb(verbs, "compare", compare, summary, example, extra="eval")
-    verb.add_argument("a", type=Path, help="a bundle, or a result of drift or eval")
-    verb.add_argument("b", type=Path, help="the one to compare it with")
-    _add_set(verb, required=False)
-    _add_running(verb)
-    verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    add_measuring(verb)
+    add_gate(verb)
 
 
 def _add_report(verbs: Verbs) -> None:
@@ -195,107 +232,3 @@ def _add_report(verbs: Verbs) -> None:
         "--gate", type=Path, metavar="FILE", help="a gate file to judge by, or none (default: the built-in one)"
     )
     verb.add_argument("--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")
-
-
-def _add_set(verb: argparse.ArgumentParser, required: bool) -> None:
-    group = verb.add_mutually_exclusive_group(required=required)
-    group.add_argument("--widerface", type=Path, metavar="DIR", help="WIDER FACE: WIDER_val and ground_truth")
-    group.add_argument("--boxes", type=Path, metavar="FILE", help="boxes as a plain list or in COCO's format (JSON)")
-    verb.add_argument("--scale", default="vga", help="vga, original, multi-scale or input (default: %(default)s)")
-    verb.add_argument(
-        "--least-face",
-        type=positive,
-        default=10,
-        metavar="PX",
-        help="count faces of this size and larger (default: 10)",
-    )
-
-
-def _add_measuring(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--artifact", action="append", metavar="PATTERN", help="only these artifacts, for instance '* int8'"
-    )
-    verb.add_argument(
-        "--score-threshold", type=share, default=0.5, help="lowest score of a face (default: %(default)s)"
-    )
-    verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
-    _add_running(verb)
-
-
-def _add_running(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)")
-    verb.add_argument("--dask", metavar="ADDRESS", help="run on this Dask cluster instead")
-    verb.add_argument(
-        "--cache", type=Path, metavar="DIR", help="cache of results (default: in the user's cache folder)"
-    )
-    verb.add_argument("--no-cache", action="store_true", help="measure everything again, and cache nothing")
-
-
-def _add_gate(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--gate", metavar="FILE", default="default", help="a gate file, default, or none (default: %(default)s)"
-    )
-    verb.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome of the gate as JUnit XML")
-
-
-def _finish(options: argparse.Namespace, result: DriftResult | EvalResult, suite: str) -> int:
-    """Write what was asked for and judge; gives the exit code."""
-    from retinaface_edge.benchmarks.gates.gate import apply_gate, failures, junit, read_gate
-    from retinaface_edge.benchmarks.report.text import gate_text
-    from retinaface_edge.benchmarks.results import write_result
-
-    if options.json:
-        write_result(options.json, result)
-    if options.gate == "none":
-        return GOOD
-    outcomes = apply_gate(read_gate(None if options.gate == "default" else Path(options.gate)), result)
-    if options.junit:
-        write_whole(options.junit, junit(outcomes, suite))
-    print(gate_text(outcomes))
-    return FAILED if failures(outcomes) else GOOD
-
-
-def _evaluated(options: argparse.Namespace, path: Path) -> Comparable:
-    from retinaface_edge.benchmarks.accuracy.compare import comparable
-    from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
-    from retinaface_edge.benchmarks.accuracy.run import evaluate
-    from retinaface_edge.benchmarks.accuracy.wider_files import read_wider
-    from retinaface_edge.benchmarks.inference.network_under_test import networks_of
-
-    dataset = read_wider(options.widerface) if options.widerface else read_boxes(options.boxes)
-    networks = networks_of(Bundle.load(path))
-    with _execution(options) as execution:
-        result = evaluate(networks, dataset, execution, scale=options.scale, least_face_px=options.least_face)
-    return comparable(result)
-
-
-def _comparable(path: Path) -> Comparable:
-    """A result file of `drift` or `eval`, to be compared."""
-    from retinaface_edge.benchmarks.accuracy import compare as accuracy
-    from retinaface_edge.benchmarks.accuracy.result import EvalResult
-    from retinaface_edge.benchmarks.drift import comparable as drift
-    from retinaface_edge.benchmarks.drift.result import DriftResult
-    from retinaface_edge.benchmarks.results import read_result
-
-    result = read_result(path, DriftResult, EvalResult)
-    return drift.comparable(result) if isinstance(result, DriftResult) else accuracy.comparable(result)
-
-
-@contextmanager
-def _execution(options: argparse.Namespace) -> Iterator[Execution]:
-    from retinaface_edge.benchmarks.inference.measurement import Execution
-    from retinaface_edge.benchmarks.inference.result_cache import ResultCache, default_folder
-
-    from .progress import bar
-
-    if options.no_cache:
-        yield Execution(None, options.workers, options.dask, bar)
-        return
-    with ResultCache(options.cache or default_folder()) as cache:
-        yield Execution(cache, options.workers, options.dask, bar)
-
-
-def _origin(bundle: Bundle) -> BundleOrigin:
-    from retinaface_edge.benchmarks.results import BundleOrigin
-
-    return BundleOrigin(bundle.manifest["digest"], bundle.manifest.get("provenance", {}))

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from retinaface_edge import __version__
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
+from .arguments import unwritable_output
 from .bench import add_bench
 from .build import add_build
+from .choose import add_choose
 from .completion import add_completion
 from .cost import add_cost
 from .detect import add_detect
@@ -39,6 +41,8 @@ def _run(options: argparse.Namespace) -> int:
     """Run what was asked for; every exception becomes one line and its exit code."""
     be_quiet(options.quiet)
     try:
+        if (problem := unwritable_output(options)) is not None:
+            return fail(problem)
         code = int(options.run(options))
         sys.stdout.flush()  # a full disk is told here, and not as Python ends
         return code
@@ -81,6 +85,7 @@ def command_line() -> argparse.ArgumentParser:
     add_detect(verbs)
     add_serve(verbs)
     add_bench(verbs)
+    add_choose(verbs)
     add_cost(verbs)
     add_system(verbs)
     add_completion(verbs, parser)

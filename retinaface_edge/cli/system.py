@@ -8,25 +8,36 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from retinaface_edge.runtime.backends import installed
-from retinaface_edge.runtime.bundle.bundle import Bundle
+from retinaface_edge.runtime.bundle.bundle import MANIFEST, Bundle
 from retinaface_edge.runtime.errors import BundleError
 from retinaface_edge.runtime.io.atomic import write_whole
 from retinaface_edge.runtime.io.text import printable
 
-from .arguments import Verbs, add_verb
+from .arguments import Verbs, add_verb, positive
 from .exit_codes import BAD_INPUT, GOOD
 from .process.streams import print_json
 
 
 def verify(options: argparse.Namespace) -> int:
     """`verify`: check that every byte is as it was built."""
-    from retinaface_edge.runtime.bundle.signature import SIGNATURE, check_form, configured_key
+    from retinaface_edge.runtime.bundle.release import keep_least_version, release_of
+    from retinaface_edge.runtime.bundle.signature import SIGNATURE, check_form, check_signature, configured_keys
 
-    key = options.key or configured_key()
-    bundle = Bundle.load(options.bundle, key)
+    keys = tuple(options.key or ()) or configured_keys()
+    if options.min_version and not keys:
+        raise BundleError("--min-version is for signed bundles; give --key too")
+    bundle = Bundle.load(options.bundle, keys)
     bundle.verify()
-    if key:
-        signed = f", signed by {key}"
+    release = release_of(bundle.manifest)
+    if options.min_version:
+        if release is None or release.version < options.min_version:
+            has = "no version" if release is None else f"version {release.version}"
+            raise BundleError(f"{bundle.path} has {has}, and --min-version is {options.min_version}")
+        keep_least_version(options.min_version)
+    if keys:
+        key = check_signature((bundle.path / MANIFEST).read_bytes(), bundle.path / SIGNATURE, *keys)
+        version = f", version {release.version}" if release else ""
+        signed = f", signed by {key}{version}"
     else:
         there = check_form(bundle.path / SIGNATURE)
         signed = "; the signature was not checked, for want of --key" if there else "; not signed"
@@ -96,7 +107,14 @@ def add_system(verbs: Verbs) -> None:
     verb = add_verb(verbs, "verify", verify, "check every byte of a bundle", "verify bundle")
     verb.add_argument("bundle", type=Path)
     verb.add_argument(
-        "--key", type=Path, metavar="PUB", help="also check the signature with this Ed25519 public key (PEM)"
+        "--key",
+        type=Path,
+        action="append",
+        metavar="PUB",
+        help="also check the signature with this Ed25519 public key (PEM); give several to accept any of them",
+    )
+    verb.add_argument(
+        "--min-version", type=positive, metavar="N", help="refuse older releases, here and in every load from now on"
     )
     _add_json(verb)
     verb = add_verb(verbs, "doctor", doctor, "show what this machine can run", "doctor")

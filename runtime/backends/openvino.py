@@ -1,12 +1,11 @@
 """OpenVINO, CPU.
 
-With a folder in the environment variable `RETINAFACE_EDGE_CACHE`, the compiled model is kept there; reading it takes a
-quarter of the time that compiling takes.
+With a folder in the environment variable `RETINAFACE_EDGE_CACHE`, the compiled model is kept there
+(`openvino_cache.py`); reading it takes a quarter of the time that compiling takes.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,8 @@ from ..contract import Contract
 from ..errors import BackendError
 from ..ops.quantization import QuantParams, RawOutput
 from . import Network, check_output
+from .openvino_cache import compiled
 
-CACHE = "RETINAFACE_EDGE_CACHE"
 GRIDS = "grids"
 """Where the IR's runtime information has the scale and zero point of each output that gives integers."""
 
@@ -42,19 +41,18 @@ class _OpenVino:
             # On some CPUs the plugin would choose bf16 or fp16 by itself: other figures than were checked.
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        if cache := os.environ.get(CACHE):
-            options["CACHE_DIR"] = cache
         core = openvino.Core()
         network = core.read_model(model, weights)
         asked = {output.name for output in spec.outputs}
         for result in network.get_results():
             if not asked & result.output(0).get_names():  # features for a dense branch that nobody asked for
                 network.remove_result(result)
-        compiled = core.compile_model(network, "CPU", options)
-        ports = [compiled.output(output.name) for output in spec.outputs]
+        decisive = [model, weights, *sorted(asked), openvino.__version__]
+        ready = compiled(core, decisive, options, lambda: core.compile_model(network, "CPU", options))
+        ports = [ready.output(output.name) for output in spec.outputs]
         for index, port in enumerate(ports):
             check_output(spec, index, tuple(port.shape))
-        self._request = compiled.create_infer_request()
+        self._request = ready.create_infer_request()
         self._tensors = [self._request.get_tensor(port) for port in ports]
         self._outputs = [tensor.data for tensor in self._tensors]
         self._tensor = openvino.Tensor

@@ -18,7 +18,8 @@ from ..artifact import ArtifactId, Backend, Precision
 from ..errors import BundleError, SpecError
 from ..io.untrusted import parse_json, read_file
 from ..spec import Spec
-from .signature import SIGNATURE, check_form, check_signature, configured_key
+from .release import check_release, release_of
+from .signature import SIGNATURE, check_form, check_signature, configured_keys
 
 FORMAT_VERSIONS = (1, 2)
 """That this version reads; which one a bundle has depends on its contract (`Spec.format_version`)."""
@@ -83,14 +84,15 @@ class Bundle:
     """The dense branch's networks, where the bundle has one."""
 
     @classmethod
-    def load(cls, path: str | Path, key: Path | None = None) -> Bundle:
+    def load(cls, path: str | Path, key: Path | Sequence[Path] | None = None) -> Bundle:
         """Read the manifest of the bundle in folder `path`.
 
-        With `key`, or a key configured by the environment (`signature.py`), the manifest must be signed by it. Raises
-        `BundleError` when the manifest is missing, damaged or not signed by the key.
+        With `key`, one or several, or keys configured by the environment (`signature.py`), the manifest must be signed
+        by one of them, and its release must not be over or older than this device accepts (`release.py`). Raises
+        `BundleError` when it is not, or when the manifest is missing or damaged.
         """
         folder = Path(path)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # False, too, when the disk does not answer
             raise BundleError(f"{folder} is not a folder; give the folder that `retinaface-edge build` wrote")
         try:
             text = read_file(folder / MANIFEST, MANIFEST_BYTES, links=False)
@@ -98,10 +100,13 @@ class Bundle:
             raise BundleError(
                 f"{folder} holds no readable {MANIFEST}, so it is not a bundle ({error.strerror})"
             ) from error
-        if key := key or configured_key():
-            check_signature(text, folder / SIGNATURE, key)
+        keys = (key,) if isinstance(key, Path) else tuple(key or ()) or configured_keys()
+        if keys:
+            check_signature(text, folder / SIGNATURE, *keys)
         manifest = _parse(text, folder)
         try:
+            if keys:
+                check_release(release_of(manifest), str(folder))
             return cls(
                 path=folder,
                 spec=Spec.from_json(manifest["spec"]),

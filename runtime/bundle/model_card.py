@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .bundle import Bundle
-from .provenance import facts
+from .provenance import facts, task
 
 
 def model_card(bundle: Bundle) -> str:
@@ -14,13 +14,13 @@ def model_card(bundle: Bundle) -> str:
         for artifact in bundle.artifacts
     )
     tools = "\n".join(f"| {name} | {version} | {licence} |" for name, (version, licence) in known.tools.items())
-    return f"""# Model card: RetinaFace, MobileNetV1 x{known.width:g}
+    return f"""# Model card: {known.detector}
 
 ## Model
-- Single-stage face detector with five landmarks (RetinaFace, arXiv 1905.00641), {len(spec.anchors):,} anchors at
-  strides {", ".join(map(str, spec.strides))}.
-- Input: one uint8 BGR image, 1x{spec.height}x{spec.width}x3; the mean is subtracted inside the graph.
-- Output: faces, each with a score, a box and five points, in pixels of the original picture.
+- Single-stage network for {task(spec)} ({known.architecture}), {len(spec.anchors):,} anchors at strides
+  {", ".join(map(str, spec.strides))}.
+- Input: one uint8 BGR image, 1x{spec.height}x{spec.width}x3; what else pixels need happens inside the graph.
+- Output: faces, each with a score, a box and {spec.landmarks or "no"} points, in pixels of the original picture.
 - Licence of the weights: {known.licence}.
 
 ## Made from

@@ -6,21 +6,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import BundleError
+from ..spec import Spec
 from .bundle import Bundle
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Digests are SHA-256 in hexadecimal; `digest` is the manifest's own. `tools` maps names to version and licence."""
+    """Digests are SHA-256 in hexadecimal; `digest` is the manifest's own. `tools` maps names to version and licence.
+
+    `family` is whose checkpoint it was. A detector that is a family of its own, such as SCRFD, is its own `backbone`.
+    """
 
     digest: str
     checkpoint: str
     family: str
-    width: float
+    backbone: str
     licence: str
     calibration: str
     images: int
     tools: Mapping[str, tuple[str, str]]
+
+    @property
+    def detector(self) -> str:
+        """What it is called, for instance `RetinaFace, MobileNetV1 x0.25` or `SCRFD`."""
+        return self.family if self.family == self.backbone else f"RetinaFace, {self.backbone}"
+
+    @property
+    def architecture(self) -> str:
+        """The detector's name alone, `RetinaFace` or `SCRFD`."""
+        return self.detector.partition(",")[0]
 
 
 def facts(bundle: Bundle) -> Facts:
@@ -33,7 +47,7 @@ def facts(bundle: Bundle) -> Facts:
             digest=str(bundle.manifest["digest"]),
             checkpoint=str(checkpoint["sha256"]),
             family=str(checkpoint["family"]),
-            width=float(checkpoint["width"]),
+            backbone=str(checkpoint["backbone"]) if "backbone" in checkpoint else _by_width(checkpoint["width"]),
             licence=str(checkpoint["licence"]),
             calibration=str(calibration["sha256"]),
             images=int(calibration["images"]),
@@ -43,3 +57,14 @@ def facts(bundle: Bundle) -> Facts:
         raise BundleError(
             f"the manifest of {bundle.path} does not say where it came from ({error!r}); build it again"
         ) from error
+
+
+def task(spec: Spec) -> str:
+    """What a detector of this contract does, in a few words."""
+    points = {0: "", 5: " with five landmarks"}.get(spec.landmarks, f" with {spec.landmarks} landmarks")
+    return f"face detection{points}"
+
+
+def _by_width(width: float) -> str:
+    """The backbone as manifests had it before there were several."""
+    return f"MobileNetV1 x{float(width):g}"

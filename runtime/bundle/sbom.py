@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 from .bundle import Artifact, Bundle, File
-from .provenance import Facts, facts
+from .provenance import Facts, facts, task
 
 NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 """RFC 9562's namespace for URLs."""
@@ -33,18 +33,18 @@ def sbom(bundle: Bundle) -> str:
                 "bom-ref": "bundle",
                 "name": "retinaface-edge-bundle",
                 "version": known.digest[:12],
-                "description": f"RetinaFace face detector for {bundle.spec.width}x{bundle.spec.height} input",
+                "description": f"{known.architecture} face detector for {bundle.spec.width}x{bundle.spec.height} input",
                 "licenses": [_licence(known.licence)],
                 "properties": [{"name": "retinaface-edge:manifest-digest", "value": known.digest}],
             },
         },
         "components": [
-            *(_artifact(artifact, known) for artifact in bundle.artifacts),
+            *(_artifact(artifact, bundle, known) for artifact in bundle.artifacts),
             *(_file(file) for file in others),
             {
                 "type": "machine-learning-model",
                 "bom-ref": CHECKPOINT,
-                "name": f"RetinaFace checkpoint ({known.family})",
+                "name": f"checkpoint of {known.detector} ({known.family})",
                 "hashes": [_hash(known.checkpoint)],
                 "licenses": [_licence(known.licence)],
             },
@@ -69,7 +69,7 @@ def sbom(bundle: Bundle) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _artifact(artifact: Artifact, known: Facts) -> dict[str, Any]:
+def _artifact(artifact: Artifact, bundle: Bundle, known: Facts) -> dict[str, Any]:
     return {
         "type": "machine-learning-model",
         "bom-ref": _reference(artifact),
@@ -79,11 +79,11 @@ def _artifact(artifact: Artifact, known: Facts) -> dict[str, Any]:
         "modelCard": {
             "modelParameters": {
                 "approach": {"type": "supervised"},
-                "task": "face detection with five landmarks",
-                "architectureFamily": "RetinaFace",
-                "modelArchitecture": f"MobileNetV1 x{known.width:g}, {artifact.precision}",
+                "task": task(bundle.spec),
+                "architectureFamily": known.architecture,
+                "modelArchitecture": f"{known.backbone}, {artifact.precision}",
                 "inputs": [{"format": "uint8 BGR image, NHWC"}],
-                "outputs": [{"format": "raw scores, boxes and landmarks by stride, NHWC"}],
+                "outputs": [{"format": f"raw {', '.join(head.name for head in bundle.spec.heads)} by stride, NHWC"}],
             }
         },
     }

@@ -1,7 +1,8 @@
 """Ed25519 signatures (RFC 8032) of a bundle's manifest, whose digests cover every other file.
 
 The signature is 64 bytes in `manifest.sig` beside the manifest. A key is configured by the caller, or for every load of
-a process by the environment variable `RETINAFACE_EDGE_KEY`; then a bundle that it did not sign is not loaded. Needs the
+a process by the environment variable `RETINAFACE_EDGE_KEY`; then a bundle that it did not sign is not loaded. There may
+be several keys, so that a new one can be trusted before the old one is given up. Needs the
 package `cryptography`, imported only when there is a key.
 """
 
@@ -10,19 +11,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import BundleError
 from ..io.untrusted import KEY_BYTES, read_file
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 SIGNATURE = "manifest.sig"
 KEY_VARIABLE = "RETINAFACE_EDGE_KEY"
 BYTES = 64
 
 
-def configured_key() -> Path | None:
-    """The public key that the environment names, if any."""
+def configured_keys() -> tuple[Path, ...]:
+    """The public keys that the environment names, separated as in PATH. Raises `BundleError` for an empty variable.
+
+    That is a variable that was not filled in, and not the wish that nothing be checked.
+    """
     name = os.environ.get(KEY_VARIABLE)
-    return Path(name) if name else None
+    if name is None:
+        return ()
+    names = [name] if os.path.lexists(name) else name.split(os.pathsep)
+    if not all(part.strip() for part in names):
+        raise BundleError(f"{KEY_VARIABLE} is set but empty, or names an empty path; give it the public key's path")
+    return tuple(map(Path, names))
 
 
 def signer(key: Path) -> Callable[[bytes], bytes]:
@@ -40,27 +53,39 @@ def signer(key: Path) -> Callable[[bytes], bytes]:
     return private.sign
 
 
-def check_signature(manifest: bytes, signature: Path, key: Path) -> None:
-    """Raise `BundleError` unless the file `signature` signs the bytes `manifest` by the PEM public key in `key`."""
+def check_signature(manifest: bytes, signature: Path, *keys: Path) -> Path:
+    """The one of the PEM public keys `keys` by which the file `signature` signs the bytes `manifest`.
+
+    Raises `BundleError` when it is none of them, or one cannot be read.
+    """
     _need_cryptography()
     from cryptography.exceptions import InvalidSignature
+
+    public = [_public_key(key) for key in keys]
+    if not os.path.lexists(signature):
+        raise BundleError(f"{signature.parent} is not signed; build it with --sign, or load it without a key")
+    signed = _read(signature, links=False)
+    for path, key in zip(keys, public, strict=True):
+        try:
+            key.verify(signed, manifest)
+            return path
+        except InvalidSignature:
+            continue
+    names = " or ".join(map(str, keys))
+    raise BundleError(f"the signature of {signature.parent} is not by the key {names}; get the bundle from its maker")
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        public = load_pem_public_key(_read(key))
+        public = load_pem_public_key(_read(path))
     except ValueError as error:
-        raise BundleError(f"{key} is no public key in PEM form; make it by: {_PUBLIC}") from error
+        raise BundleError(f"{path} is no public key in PEM form; make it by: {_PUBLIC}") from error
     if not isinstance(public, Ed25519PublicKey):
-        raise BundleError(f"{key} is no Ed25519 public key; make it by: {_PUBLIC}")
-    if not os.path.lexists(signature):
-        raise BundleError(f"{signature.parent} is not signed; build it with --sign, or load it without a key")
-    try:
-        public.verify(_read(signature, links=False), manifest)
-    except InvalidSignature as error:
-        raise BundleError(
-            f"the signature of {signature.parent} is not by the key {key}; get the bundle from its maker"
-        ) from error
+        raise BundleError(f"{path} is no Ed25519 public key; make it by: {_PUBLIC}")
+    return public
 
 
 def check_form(signature: Path) -> bool:

@@ -1,1 +1,1 @@
-"""Files in and out: pictures, video, drawings, atomic writes."""
+"""Files in and out: foreign files, pictures, frames, text, caches, atomic writes."""

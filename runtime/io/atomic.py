@@ -10,11 +10,12 @@ from pathlib import Path
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Write a file so that it is there whole or not at all.
 
-    A new file has the mode that the umask leaves, an old one keeps its own. A link stays one, and what is no file,
-    such as `/dev/null`, is written to. Odd bytes of names in text are escaped, as JSON reads them. Raises `OSError`.
+    A new file has the mode that the umask leaves of `mode`, an old one keeps its own. A link stays one, and what is no
+    file, such as `/dev/null`, is written to. Odd bytes of names in text are escaped, as JSON reads them. Raises
+    `OSError`.
     """
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     path = Path(os.path.realpath(path))
@@ -22,7 +23,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         path.write_bytes(data)
         return
     scratch = scratch_beside(path)
-    handle = os.open(scratch, FLAGS, 0o666)
+    handle = os.open(scratch, FLAGS, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

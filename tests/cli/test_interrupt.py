@@ -17,8 +17,8 @@ from PIL import Image
 
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
 from retinaface_edge.runtime import Bundle
+from retinaface_edge.runtime.draw import draw_faces
 from retinaface_edge.runtime.io.atomic import write_whole
-from retinaface_edge.runtime.io.draw import draw_faces
 from retinaface_edge.runtime.ops.postprocess import Faces
 
 

@@ -152,3 +152,25 @@ def test_a_name_as_long_as_names_may_be_is_written(tmp_path: Path) -> None:
         write_whole(tmp_path / name, "x")
         assert [path.name for path in tmp_path.iterdir()] == [name]
         (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["drift", "BUNDLE", "--images", "none", "--json", "FILE"],
+        ["drift", "BUNDLE", "--images", "none", "--junit", "FILE"],
+        ["eval", "BUNDLE", "--boxes", "none", "--json", "FILE"],
+        ["inspect", "BUNDLE", "--sbom", "FILE"],
+        ["build", "--output", "out", "--checkpoint", "none", "--report", "FILE"],
+        ["build", "--output", "out", "--checkpoint", "none", "--log", "FILE"],
+        ["report", "BUNDLE", "--output", "FILE"],
+        ["train-mesh", "--images", "none", "--teacher", "none", "--output", "FILE"],
+    ],
+)
+def test_where_a_result_goes_is_tried_before_the_work(
+    arguments: list[str], bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {"BUNDLE": str(bundle.path)}
+    for file, why in ((tmp_path / "none" / "x", "there is no folder"), (tmp_path, "it is a directory")):
+        assert main([words.get(word, str(file) if word == "FILE" else word) for word in arguments]) == 2
+        assert why in capsys.readouterr().err

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import psutil
@@ -50,16 +49,15 @@ def detector(bundle: Bundle) -> Detector:
 class Server(ThreadingHTTPServer):
     """A camera that sends pictures as MJPEG: `frames` for each caller in turn, then it hangs up."""
 
-    turns: ClassVar[list[int]] = []
-    calls = 0
+    turns: tuple[int, ...] = ()
 
 
 class Camera(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.calls += 1
-        frames = self.server.turns.pop(0) if self.server.turns else 0
+        frames, *left = self.server.turns or (0,)
+        self.server.turns = tuple(left)
         self.send_response(200 if frames else 503)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
@@ -107,7 +105,7 @@ def test_half_a_video_is_no_success_and_what_came_is_kept(
 
 
 def test_a_stream_that_dies_is_no_success(bundle: Bundle, camera: Server, tmp_path: Path) -> None:
-    camera.turns = [5]
+    camera.turns = (5,)
     target = tmp_path / "faces.jsonl"
     assert main(["detect", str(bundle.path), url(camera), "--json", str(target)]) == SOURCE_ENDED
     *frames, end = [json.loads(line) for line in target.read_text().splitlines()]
@@ -122,7 +120,7 @@ def test_a_lost_stream_is_opened_again_with_longer_and_longer_pauses(
     """It is absent twice, comes, dies, is absent twice, and comes back: the pauses begin anew after each frame."""
     pauses: list[float] = []
     monkeypatch.setattr(frame_source.time, "sleep", pauses.append)
-    camera.turns = [0, 0, 5, 0, 0, 40]
+    camera.turns = (0, 0, 5, 0, 0, 40)
     said: list[str] = []
     report = detect_video(detector, Stream(url(camera), reconnect=True, warn=said.append), max_frames=20)
     assert report.frames == 20

@@ -261,3 +261,38 @@ def test_a_compiled_model_is_kept_and_computes_the_same(
             assert same(detector.detect(frames[1]), expected)
         kept.append({file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()})
     assert kept[0] == kept[1] != {}, "the second start reads what the first one wrote"
+
+
+def test_a_signal_handler_in_the_middle_of_a_frame_is_refused_and_the_frame_is_finished(
+    bundle: Bundle, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in the thread that it interrupts, which would wait for itself for ever."""
+    import signal
+
+    with Detector.load(bundle, "tflite", "int8") as detector:
+        expected = detector.detect(frames[1])
+        network = detector._network
+        assert network is not None
+        run, said = network.run, []
+
+        def handler(*_: object) -> None:
+            try:
+                detector.detect(frames[1])
+            except BackendError as error:
+                said.append(str(error))
+
+        def interrupted(image: np.ndarray) -> object:
+            signal.raise_signal(signal.SIGUSR1)
+            return run(image)
+
+        before = signal.signal(signal.SIGUSR1, handler)
+        monkeypatch.setattr(network, "run", interrupted)
+        try:
+            assert same(detector.detect(frames[1]), expected)
+            assert same(next(iter(detector.detect_many(frames[1:2]))), expected)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+            monkeypatch.undo()
+        assert len(said) >= 1
+        assert "in the middle of a frame" in said[0]
+        assert same(detector.detect(frames[1]), expected)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from retinaface_edge.runtime import Faces, ImageError
-from retinaface_edge.runtime.io.draw import draw_faces
+from retinaface_edge.runtime.draw import draw_faces
 
 GREEN, RED, YELLOW, BLUE = (0, 230, 118), (255, 82, 82), (255, 214, 0), (64, 156, 255)
 POINTS = np.array([[[130.0, 120], [170, 120], [150, 140], [135, 160], [165, 160]]])

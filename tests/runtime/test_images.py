@@ -69,3 +69,17 @@ def test_without_pillow_it_is_said_what_to_install(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImageError, match="pip install pillow"):
         read_image(tmp_path / "a.png")
+
+
+def test_a_jpeg_of_hundreds_of_scans_is_refused_and_a_progressive_one_is_read(tmp_path: Path) -> None:
+    """Each scan costs a pass over the whole picture, and a few bytes."""
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path, progressive=True)
+    assert read_image(path).shape == (64, 64, 3)
+    content = path.read_bytes()
+    last = content.rindex(b"\xff\xda")
+    path.write_bytes(content[:-2] + content[last:-2] * 2000 + content[-2:])
+    with pytest.raises(ImageError, match=r"a\.jpg is a JPEG of more than 100 scans"):
+        read_image(path)
+    with pytest.raises(ImageError, match="scans"):
+        read_image(path, path.read_bytes())

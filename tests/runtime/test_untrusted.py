@@ -245,3 +245,14 @@ def stored(shape: bytes, data: bytes) -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("value", ["", " ", "\t"])
+def test_a_key_that_is_set_but_empty_does_not_switch_checking_off(
+    value: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETINAFACE_EDGE_KEY", value)
+    with pytest.raises(BundleError, match="set but empty"):
+        Bundle.load(copy)
+    monkeypatch.delenv("RETINAFACE_EDGE_KEY")
+    Bundle.load(copy)

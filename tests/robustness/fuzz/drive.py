@@ -23,6 +23,8 @@ SHARES = {
     "manifest": 6, "spec": 10, "gate": 10, "recipe": 10, "boxes": 10, "result": 10, "picture": 10, "frame": 10,
     "outputs": 8, "lowering": 6, "onnx-checkpoint": 6, "pickled-checkpoint": 2, "state-keys": 2,
     "branch": 4, "labels": 8, "teacher": 1, "vertices": 1,
+    "any-file": 6, "json": 10, "text": 10, "arrays": 6, "release": 6, "stage": 2, "row": 1, "device": 3, "entries": 2,
+    "inspect": 4,
 }  # fmt: skip
 SECONDS_FOR_ONE = 20
 LONGEST = 2048

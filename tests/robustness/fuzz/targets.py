@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 from edits import as_json, edited
+from files import EDITS, FILE_TARGETS, bundle_targets
 from graphs import GRIDS, others, residual
 from onnx import TensorProto, helper
 from PIL import Image
@@ -40,14 +41,29 @@ from retinaface_edge.runtime.mesh.files import FORMATS, mesh_files
 from retinaface_edge.runtime.ops.align import aligned
 from retinaface_edge.runtime.ops.letterbox import letterbox_for
 from retinaface_edge.runtime.ops.postprocess import Grid, postprocess
-from retinaface_edge.runtime.spec import Mesh
+from retinaface_edge.runtime.spec import BoxCoding, Colour, Mesh, ScoreCoding
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 MEMORY = Path("/dev/shm")
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 SMALL = Spec(64, 64)
+DISTANCES = Spec(
+    64,
+    64,
+    mean=(127.5,) * 3,
+    std=(128,) * 3,
+    colour=Colour.RGB,
+    variances=(1, 1),
+    origin=0.0,
+    box_coding=BoxCoding.DISTANCES,
+)
+FACE_OBJECT = Spec(
+    64, 64, anchor_sizes=((8,), (16,), (32,)), variances=(1, 1), score=ScoreCoding.FACE_OBJECT, landmarks=0
+)
 DENSE = Spec(64, 64, mesh=Mesh(channels=4, batch=2, vertices=468))
+CONTRACTS = (SMALL, DENSE, DISTANCES, FACE_OBJECT)
+"""Points of the contract that published detectors have: one of each coding."""
 
 
 def _written(name: str, content: bytes) -> Path:
@@ -99,7 +115,7 @@ def manifest(data: bytes) -> None:
 
 def spec(data: bytes) -> None:
     """`Spec.from_json`, and what is worked out from a spec that it accepts."""
-    changed = edited((DENSE if len(data) % 2 else SMALL).to_json(), data)
+    changed = edited(CONTRACTS[len(data) % len(CONTRACTS)].to_json(), data)
     read = Spec.from_json(changed)
     assert len(read.anchors) == read.level_bounds[-1]
     assert all(min(output.shape) >= 1 for output in (*read.outputs, *read.features))
@@ -212,16 +228,18 @@ def outputs(data: bytes) -> None:
     raw = np.frombuffer(body + bytes(-len(body) % 4), np.float32 if head[0] % 3 == 0 else np.uint8)
     if kind is np.int8:
         raw = raw.view(np.int8)
-    values = [_filled(np.roll(raw, i), output.shape).astype(kind) for i, output in enumerate(SMALL.outputs)]
+    contract = CONTRACTS[head[0] // 3 % len(CONTRACTS)]
+    values = [_filled(np.roll(raw, i), output.shape).astype(kind) for i, output in enumerate(contract.outputs)]
     scale = 1.0 if kind is np.float32 else (1 + head[1]) / 64
     grids = [Grid(scale, 0 if kind is np.float32 else head[2] - 128)] * len(values)
     width, height = 1 + head[3] * 7, 1 + head[4] * 7
     with np.errstate(all="ignore"):
-        faces = postprocess(SMALL, values, grids, letterbox_for(SMALL, width, height), head[5] / 255, head[6] / 255)
+        placement = letterbox_for(contract, width, height)
+        faces = postprocess(contract, values, grids, placement, head[5] / 255, head[6] / 255)
     for array in (faces.scores, faces.boxes, faces.landmarks):
         assert np.isfinite(array).all()
     assert (np.diff(faces.scores) <= 0).all()
-    if len(faces) and head[7] % 4 == 0:
+    if len(faces) and contract.landmarks == 5 and head[7] % 4 == 0:
         aligned(np.zeros((height, width, 3), np.uint8), faces[0])
 
 
@@ -506,4 +524,6 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "labels": (labels, [*_EDITS, b"\1" + json.dumps(_LABELS).encode(), b"\3# picture.png\n1 2 3 4 " + b"1 2 0 " * 5]),
     "teacher": (teacher, [*_EDITS, b"\1" + _tiny_tflite()]),
     "vertices": (vertices, [*_EDITS, bytes(range(256)), np.linspace(0, 64, 60, dtype=np.float32).tobytes()]),
+    **FILE_TARGETS,
+    **{name: (target, EDITS) for name, target in bundle_targets(FOLDER / "bundle", _MANIFEST).items()},
 }

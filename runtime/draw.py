@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageError
-from ..mesh.topology import topology
-from ..ops.postprocess import Faces
-from .atomic import write_whole
+from .errors import ImageError
+from .io.atomic import write_whole
+from .mesh.topology import topology
+from .ops.postprocess import Faces
 
 BOX = (0, 230, 118)
 WIRE = (120, 255, 220)

@@ -1,0 +1,1 @@
+"""The choice among bundles: which detector, backend and precision suit this machine."""
