@@ -148,14 +148,16 @@ def test_the_page_says_when_the_server_is_gone(bundle: Bundle, clip: Path, tmp_p
 
 
 def test_programs_get_the_faces_that_the_detector_finds(server: Server, bundle: Bundle, clip: Path) -> None:
-    frame = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG).read()[1]  # decoders differ by a few grey levels
-    expected = Detector.load(bundle).detect(frame)
+    capture, detector = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG), Detector.load(bundle)
+    frames = [capture.read()[1] for _ in range(5)]  # which differ a little: the video is compressed
     content = json.loads(server.get("faces.json")[1])
     assert (content["width"], content["height"]) == (640, 480)
-    np.testing.assert_allclose([face["box"] for face in content["faces"]], expected.boxes, atol=0.01)
-    np.testing.assert_allclose([face["landmarks"] for face in content["faces"]], expected.landmarks, atol=0.01)
+    found = [np.array([face[key] for face in content["faces"]]) for key in ("box", "landmarks")]
+    expected = [(faces.boxes, faces.landmarks) for faces in map(detector.detect, frames)]
+    assert any(np.allclose(found[0], boxes, atol=0.01) and np.allclose(found[1], points, atol=0.01)
+               for boxes, points in expected)  # fmt: skip
     still = cv2.imdecode(np.frombuffer(server.get("still.jpg")[1], np.uint8), cv2.IMREAD_COLOR)
-    assert np.abs(still.astype(int) - frame).mean() < 4
+    assert np.abs(still.astype(int) - frames[0]).mean() < 4
 
 
 def test_events_come_frame_after_frame(server: Server) -> None:
