@@ -15,14 +15,14 @@ from retinaface_edge import __version__
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
 from .arguments import unwritable_output
-from .bench import add_bench
 from .build import add_build
-from .choose import add_choose
 from .completion import add_completion
-from .cost import add_cost
 from .detect import add_detect
 from .exit_codes import GOOD, INTERRUPTED, TERMINATED, fail, fail_internally
-from .judge import add_judge
+from .measure.bench import add_bench
+from .measure.choose import add_choose
+from .measure.cost import add_cost
+from .measure.judge import add_judge
 from .process.streams import guarded_streams
 from .process.termination import Terminated, heeding_termination
 from .progress import be_quiet

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.io.atomic import write_whole
 
-from .arguments import positive, share
-from .exit_codes import FAILED, GOOD
+from ..arguments import positive, share
+from ..exit_codes import FAILED, GOOD
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.accuracy.result import EvalResult
@@ -109,7 +109,7 @@ def execution(options: argparse.Namespace) -> Iterator[Execution]:
     from retinaface_edge.benchmarks.inference.measurement import Execution
     from retinaface_edge.benchmarks.inference.result_cache import ResultCache, default_folder
 
-    from .progress import bar
+    from ..progress import bar
 
     if options.no_cache:
         yield Execution(None, options.workers, options.dask, bar)

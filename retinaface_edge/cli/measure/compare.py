@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
 
-from .arguments import Verbs, add_verb
-from .exit_codes import GOOD
-from .measuring import add_running, add_set, execution
+from ..arguments import Verbs, add_verb
+from ..exit_codes import GOOD
+from .options import add_running, add_set, execution
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.accuracy.compare import Comparable

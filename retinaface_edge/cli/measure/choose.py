@@ -11,9 +11,9 @@ from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.host.targets import BUDGETS, choose_target, read_budget, this_processor
 from retinaface_edge.runtime.io.atomic import write_whole
 
-from .arguments import Verbs, add_verb, milliseconds, positive, size
-from .exit_codes import FAILED, GOOD
-from .measuring import add_running, execution
+from ..arguments import Verbs, add_verb, milliseconds, positive, size
+from ..exit_codes import FAILED, GOOD
+from .options import add_running, execution
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.accuracy.datasets import Dataset
@@ -35,7 +35,7 @@ def choose(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.results import write_result
     from retinaface_edge.runtime.host.artifact_choice import store_pick
 
-    from .progress import bar, say
+    from ..progress import bar, say
 
     # Everything that can be wrong is read before minutes are spent on measuring.
     _check(options)

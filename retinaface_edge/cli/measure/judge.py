@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.ops.postprocess import Faces
 
-from .arguments import Verbs, add_verb, positive, share
+from ..arguments import Verbs, add_verb, positive, share
+from ..exit_codes import GOOD
 from .compare import add_compare
-from .exit_codes import GOOD
-from .measuring import (
+from .options import (
     add_gate,
     add_measuring,
     add_recogniser,
@@ -46,7 +46,7 @@ def drift(options: argparse.Namespace) -> int:
     bundle = Bundle.load(options.bundle)
     networks = networks_of(bundle, [*(options.artifact or ["*"]), str(REFERENCE)])
     if options.checkpoint:
-        from ..torch_reference import checkpoint_network
+        from ...torch_reference import checkpoint_network
 
         networks.append(checkpoint_network(options.checkpoint, bundle.spec))
     files = read_set(options.images, options.limit)
