@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +14,28 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 Run = Callable[[argparse.Namespace], int]
 """What a verb does with its parsed options; gives the exit code."""
+
+
+class ShortHelp(argparse.HelpFormatter):
+    """Help that fits a screen: the usage names what must be given and leaves the options to their list."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
+    ) -> None:
+        """Add the usage, with one word for everything that may be left out."""
+        shown = [action for action in actions if action.required or not action.option_strings]
+        if usage is None and len(shown) < len(list(actions)):
+            rest = argparse.Action(["[options]"], "options", metavar="[options]", required=True, nargs=0)
+            super().add_usage(usage, [rest, *shown], (), prefix)
+            return
+        super().add_usage(usage, actions, groups, prefix)
 
 
 def add_verb(
@@ -34,6 +56,7 @@ def add_verb(
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=f"example: retinaface-edge {example}",
+        formatter_class=ShortHelp,
     )
     verb.set_defaults(run=run, verb=name, extra=extra)
     told = verb.add_mutually_exclusive_group()

@@ -137,7 +137,6 @@ def add_build(verbs: Verbs) -> None:
         "build --checkpoint model.pth --calibration photos --output bundle",
         extra="build",
     )
-    verb.usage = "retinaface-edge build --output DIR [--checkpoint FILE] [--calibration DIR] [options]"
     verb.add_argument("--output", type=Path, required=True, help="folder to write the bundle to")
     verb.add_argument(
         "--checkpoint",

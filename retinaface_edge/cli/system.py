@@ -43,7 +43,7 @@ def verify(options: argparse.Namespace) -> int:
         signed = "; the signature was not checked, for want of --key" if there else "; not signed"
     if options.json != "-":
         print(f"{bundle.path}: {len(bundle.files)} files, all as built{signed}")
-    signed_by = str(key) if key else None
+    signed_by = str(key) if keys else None
     _write_json(options.json, {"bundle": str(bundle.path), "files": len(bundle.files), "signed_by": signed_by})
     return GOOD
 

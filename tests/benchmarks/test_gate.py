@@ -65,7 +65,7 @@ def gate(tmp_path: Path, *rules: dict[str, Any]) -> Path:
 def test_the_default_gate_is_installed_and_names_every_rule() -> None:
     rules = read_gate(None).rules
     assert len({rule.name for rule in rules}) == len(rules)
-    assert {rule.floor.value for rule in rules} == {"tensors", "detections", "layers", "eval"}
+    assert {rule.floor.value for rule in rules} == {"tensors", "detections", "layers", "eval", "identity"}
 
 
 @pytest.mark.parametrize(("sqnr", "passed"), [(20.0, True), (19.99, False), (None, None)])
