@@ -19,6 +19,7 @@ from retinaface_edge.benchmarks.inference.network_under_test import networks_of
 from retinaface_edge.calibration.dataset.image_set import image_folder
 from retinaface_edge.calibration.recipe import read_recipe
 from retinaface_edge.export.build import BuildRequest, build
+from retinaface_edge.export.checkpoints.source import checkpoint_file
 from retinaface_edge.runtime import Bundle, Detector, Spec
 from retinaface_edge.runtime.bundle.model_card import model_card
 from retinaface_edge.runtime.bundle.sbom import sbom
@@ -38,7 +39,7 @@ def bundles(shared: Path, stages: Path, tmp_path_factory: pytest.TempPathFactory
     found = {}
     for name in DETECTORS:
         file, output = shared / "peers" / f"{name}.onnx", tmp_path_factory.mktemp("detectors") / name
-        request = BuildRequest(file, (640, 480), images, read_recipe("fast"), output, cache=stages)
+        request = BuildRequest(checkpoint_file(file), (640, 480), images, read_recipe("fast"), output, cache=stages)
         found[name] = prebuilt_bundle(name) or build(request)
     return found
 
@@ -48,7 +49,7 @@ def square(shared: Path, stages: Path, tmp_path_factory: pytest.TempPathFactory)
     """SCRFD-2.5G at the one size that its published file takes; what is asked of it is FP32, so few photographs do."""
     file, output = shared / "peers" / "scrfd_2.5g_kps.onnx", tmp_path_factory.mktemp("square") / "bundle"
     images = image_folder(shared / "calibration", 4)
-    request = BuildRequest(file, (640, 640), images, read_recipe("fast"), output, cache=stages)
+    request = BuildRequest(checkpoint_file(file), (640, 640), images, read_recipe("fast"), output, cache=stages)
     return prebuilt_bundle("scrfd_2.5g_square") or build(request)
 
 

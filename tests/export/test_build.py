@@ -24,6 +24,7 @@ from retinaface_edge.export.build_products import (
     CheckpointFacts,
     ExportedNetwork,
     QuantisedNetwork,
+    RecognisedCheckpoint,
     from_files,
     to_files,
 )
@@ -94,6 +95,8 @@ def test_a_changed_calibration_set_redoes_only_what_follows_it(built: Path, tmp_
     log = tmp_path / "log.json"
     run([*command, "--images", "2", "--log", str(log)], tmp_path, seed=1)
     assert stages(log) == {
+        "read the checkpoint": True,
+        "self-check": False,
         "export to ONNX": True,
         "calibration and INT8 model": False,
         "lower fp32 to ONNX, OpenVINO and TFLite": True,
@@ -156,12 +159,12 @@ def test_photographs_are_known_by_their_bytes_and_read_when_needed(tmp_path: Pat
     source = image_folder(pictures, 10)
     assert source.digest == image_folder(pictures, 10).digest
     warnings: list[str] = []
-    assert len(source.read(warnings.append).inputs) == 2
+    assert len(source.read(Spec(160, 128), warnings.append).inputs) == 2
     assert "bad.png" in warnings[0]
     (pictures / "bad.png").write_bytes(b"still none")
     assert source.digest != image_folder(pictures, 10).digest
     with pytest.raises(CalibrationError, match="changed while it was read"):
-        source.read(warnings.append)
+        source.read(Spec(160, 128), warnings.append)
     assert Scenes(3).digest != Scenes(4).digest
 
 
@@ -220,8 +223,11 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_untouched(tmp_path: Pat
 
 
 def test_products_of_stages_survive_the_cache() -> None:
-    network = ExportedNetwork(b"onnx", CheckpointFacts("yakhyo", "0" * 64, 0.25, 64), 123)
+    network = ExportedNetwork(b"onnx", 123)
     assert from_files(ExportedNetwork, to_files(network)) == network
+    facts = CheckpointFacts("yakhyo", "MobileNetV1 x0.25", "0" * 64, ("module.",))
+    read = RecognisedCheckpoint(facts, {"width": 640})
+    assert from_files(RecognisedCheckpoint, to_files(read)) == read
     int8 = QuantisedNetwork(b"model", b"{}", b"{}", b"| |", ("only 3 images",))
     assert from_files(QuantisedNetwork, to_files(int8)) == int8
 
