@@ -18,7 +18,12 @@ PACKAGES = {"openvino": ("openvino",), "tflite": ("ai-edge-litert", "tflite-runt
 
 
 def doctor_text() -> str:
-    """The ten lines."""
+    """The ten lines as text."""
+    return "\n".join(f"{label:11} {text}" for label, text in doctor_lines())
+
+
+def doctor_lines() -> list[tuple[str, str]]:
+    """The ten lines: what each is about, and the text."""
     processor = this_processor()
     target, why = choose_target(processor)
     usable = [backend for backend in target.backends if backend in installed()]
@@ -33,7 +38,7 @@ def doctor_text() -> str:
     lines += [(backend, _version(backend)) for backend in target.backends]
     lines += [("best", best), ("state", _state(machine))]
     lines += [("in the way", "; ".join(_obstacles(target, machine, cores)) or "nothing was found")]
-    return "\n".join(f"{label:11} {text}" for label, text in lines)
+    return lines
 
 
 def _version(backend: str) -> str:

@@ -1,6 +1,7 @@
 """Result files: a frozen dataclass for each kind, written as versioned JSON and read back strictly.
 
-The types of `drift` are in `drift/result.py`, those of `eval` and `compare` in `accuracy/result.py`. Here is what they
+The types of `drift` are in `drift/result.py`, those of `eval` and `compare` in `accuracy/result.py`, that of
+`eval --pairs` in `identity/result.py`. Here is what they
 have in common: reading, writing, and the parts that say what was measured, on what and where.
 """
 
@@ -24,7 +25,7 @@ from .results_v1 import upgraded
 FORMAT_VERSION: Final = 2
 RESULT_BYTES = 1 << 29
 """Most bytes of a result: `bench` keeps every sample, `drift` every face that differs."""
-KINDS = ("drift", "eval", "compare", "bench", "choose")
+KINDS = ("drift", "eval", "verification", "compare", "bench", "choose")
 
 A = TypeVar("A")
 B = TypeVar("B")

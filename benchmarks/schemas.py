@@ -12,10 +12,18 @@ from .accuracy.result import CompareResult, EvalResult
 from .choose.result import ChooseResult
 from .drift.result import DriftResult
 from .gates.gate import Gate
+from .identity.result import VerificationResult
 from .latency.result import BenchResult
 from .results import kind_of
 
-RESULTS: tuple[type[object], ...] = (DriftResult, EvalResult, CompareResult, BenchResult, ChooseResult)
+RESULTS: tuple[type[object], ...] = (
+    DriftResult,
+    EvalResult,
+    VerificationResult,
+    CompareResult,
+    BenchResult,
+    ChooseResult,
+)
 
 
 def result_schemas() -> Iterator[tuple[str, dict[str, Any]]]:

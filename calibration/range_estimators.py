@@ -126,8 +126,10 @@ def before_activation(observation: Observation, after: QuantParams, slope: float
 
     Both ranges end at the same largest value. What is left to choose is the ratio of their scales: a larger one clips
     fewer negative values, which the slope makes small, and costs precision in the positive ones. Only ratios are tried
-    that XNNPACK holds exactly: it multiplies by ratio and ratio·slope in steps of 1/256. Those on which every kernel
-    gives the same integers are preferred, unless they cost too much.
+    that XNNPACK holds exactly: it multiplies by ratio and ratio·slope in steps of 1/256. Of these, ones whose range
+    reaches the smallest value of half of the images, if any does: the few values that are clipped weigh little in the
+    squared error, but all of them become larger, which adds up over positions and layers, where rounding cancels out.
+    Those on which every kernel gives the same integers are preferred, unless they cost too much.
     """
     high = (STEPS - after.zero_point) * after.scale
     counts, values = _histogram(observation)
@@ -138,10 +140,12 @@ def before_activation(observation: Observation, after: QuantParams, slope: float
         got = _rounded(np.where(got > 0.0, got, slope * got), after)
         return float(np.dot(counts, (got - wanted) ** 2))
 
+    smallest = min(float(np.median(observation.low.min(axis=1))), 0.0)
+    scales = {units: before_leaky_relu(after.scale, units) for units in _exact_ratios(slope)}
+    reaching = {units for units, scale in scales.items() if high - STEPS * scale <= smallest} or scales.keys()
     best: dict[bool, tuple[float, Range]] = {}
-    for units in _exact_ratios(slope):
-        scale = before_leaky_relu(after.scale, units)
-        candidate = Range(min(high - STEPS * scale, 0.0), high, "activation-error")
+    for units in sorted(reaching):
+        candidate = Range(min(high - STEPS * scales[units], 0.0), high, "activation-error")
         agrees = negative_factor(max(round(units * slope), 1))[1] >= candidate.grid.zero_point
         best[agrees] = min(best.get(agrees, (math.inf, candidate)), (error(candidate), candidate), key=lambda p: p[0])
     least, other = best.get(False, (math.inf, None))

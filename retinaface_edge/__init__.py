@@ -18,6 +18,9 @@ from retinaface_edge.runtime import (
     ThresholdError,
     aligned,
 )
+from retinaface_edge.runtime.version import version
+
+__version__ = version()
 
 __all__ = [
     "BackendError",

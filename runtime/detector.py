@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import backends
+from .artifact import ArtifactId
 from .bundle.bundle import Bundle
 from .errors import BackendError, RetinaFaceEdgeError
 from .ops.faces import Faces
@@ -54,8 +55,11 @@ class Detector:
         spec: Spec,
         network: backends.Network,
         branch: Callable[[], tuple[backends.Network, backends.Network]] | None = None,
+        artifact: ArtifactId | None = None,
     ) -> None:
         self.spec = spec
+        self.backend = None if artifact is None else artifact.backend.value
+        self.precision = None if artifact is None else artifact.precision.value
         self._network: backends.Network | None = network
         self._branch = branch
         self._featured: backends.Network | None = None
@@ -92,7 +96,12 @@ class Detector:
                 backends.load(artifact.backend, opened.spec.mesh, dense, threads),
             )
 
-        return cls(opened.spec, backends.load(artifact.backend, opened.spec, files, threads), branch)
+        return cls(opened.spec, backends.load(artifact.backend, opened.spec, files, threads), branch, artifact.id)
+
+    def __repr__(self) -> str:
+        what = f"{self.backend} {self.precision}" if self.backend else type(self._network).__name__
+        closed = ", closed" if self._network is None else ""
+        return f"<Detector {what}, input {self.spec.width}x{self.spec.height}{closed}>"
 
     def __enter__(self) -> Detector:
         return self

@@ -55,6 +55,8 @@ def test_a_pipeline_builds_gates_and_packs_a_signed_bundle(
     environment = {
         **shell,
         "BUILD_OPTIONS": "--images 24",
+        "CHECKPOINT": "demo",
+        "CALIBRATION": "demo",
         "PHOTOS": "photos/gate",
         "RUNNER_TEMP": str(repository),
         "SIGNING_KEY_PEM": key.read_text(),
@@ -77,7 +79,13 @@ def test_a_pipeline_builds_gates_and_packs_a_signed_bundle(
 def test_the_archive_has_the_same_bytes_each_time(repository: Path, shell: dict[str, str]) -> None:
     """And a gate that fails stops the script before it is made."""
     script = (repository / "deploy" / "ci" / "bundle.sh").read_text()
-    environment = {**shell, "PHOTOS": "photos/gate", "BUILD_OPTIONS": "--images 24"}
+    environment = {
+        **shell,
+        "CHECKPOINT": "demo",
+        "CALIBRATION": "demo",
+        "PHOTOS": "photos/gate",
+        "BUILD_OPTIONS": "--images 24",
+    }
     digests = []
     for gate, out in (("none", "a"), ("none", "b"), ("impossible.json", "c")):
         (repository / "script.sh").write_text(script.replace("--json", f"--gate {gate} --json"))
@@ -99,6 +107,26 @@ def test_the_archive_has_the_same_bytes_each_time(repository: Path, shell: dict[
         tar.extractall(repository / "device", filter="data")
     Bundle.load(repository / "device" / "bundle").verify()
     assert (repository / "a" / "sbom.cdx.json").is_file()
+
+
+@pytest.mark.parametrize("missing", ["CHECKPOINT", "CALIBRATION", "PHOTOS"])
+def test_the_script_builds_nothing_that_was_not_asked_for(missing: str, tmp_path: Path) -> None:
+    """A copied workflow that lacks a setting would otherwise ship the demo's model."""
+    given = {name: "x" for name in ("CHECKPOINT", "CALIBRATION", "PHOTOS") if name != missing}
+    result = subprocess.run(
+        ["bash", DEPLOY / "ci" / "bundle.sh"], cwd=tmp_path, env={"PATH": os.environ["PATH"], **given},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert f"set {missing} to" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("pipeline", ["github-actions.yml", "gitlab-ci.yml"])
+def test_pipelines_name_model_and_photographs(pipeline: str) -> None:
+    text = (DEPLOY / "ci" / pipeline).read_text()
+    for name in ("CHECKPOINT", "CALIBRATION", "PHOTOS"):
+        assert re.search(rf"^ +{name}: \S+$", text, re.MULTILINE), name
 
 
 def test_pipelines_publish_what_the_script_writes() -> None:

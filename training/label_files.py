@@ -97,8 +97,8 @@ def summary(pictures: Sequence[Annotated]) -> str:
     marked = sum(int(picture.has_landmark.sum()) for picture in pictures)
     points = sum(int(picture.visible.sum()) for picture in pictures)
     left_out = sum(picture.left_out for picture in pictures)
-    text = f"{faces:,} faces in {len(pictures):,} pictures, {marked:,} of them with landmarks ({points:,} points)"
-    return f"{text}; left out {left_out:,} faces without area or marked as invalid" if left_out else text
+    text = f"pictures: {len(pictures):,}, faces: {faces:,}, with landmarks: {marked:,} ({points:,} points)"
+    return f"{text}, left out: {left_out:,} (without area or marked as invalid)" if left_out else text
 
 
 def _annotated(picture: _Listed, file: Path, folder: Path) -> Annotated:

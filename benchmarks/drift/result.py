@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..accuracy.result import JudgedImage
+from ..identity.result import IdentityFloor
 from ..results import BundleOrigin, FaceRecord, ImageSet, MeasuredNetwork
 
 
@@ -198,7 +199,7 @@ class MeshDrift:
 class DriftResult:
     """Every artifact of a bundle against FP32. `input_px` is (width, height) of the network's input.
 
-    `layers` and `meshes` are empty where they were not measured.
+    `layers` and `meshes` are empty and `identity` is None where they were not measured.
     """
 
     kind: Literal["drift"]
@@ -212,4 +213,5 @@ class DriftResult:
     worst_images: tuple[WorstImage, ...]
     layers: tuple[LayerComparison, ...] = ()
     meshes: tuple[MeshDrift, ...] = ()
+    identity: IdentityFloor | None = None
     bundle: BundleOrigin | None = None

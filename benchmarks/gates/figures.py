@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from ..accuracy.result import EvalResult
 from ..drift.result import Comparison, DetectionDrift, DriftedImage, DriftResult, LayerComparison, LayerDrift
+from ..identity.result import IdentityDrift, VerificationFigures, VerificationResult
+from ..identity.verification import FARS, TarAtFar
 from ..latency.result import BenchResult, Latency
 
-JudgedResult = DriftResult | EvalResult | BenchResult
+JudgedResult = DriftResult | EvalResult | VerificationResult | BenchResult
 """What a gate can judge."""
 
 
 class Floor(str, Enum):
-    """Where a figure is from: outputs, faces or layers of `drift`; `eval`; `bench`; `cost` against a baseline."""
+    """Where a figure is from: outputs, faces, layers, identity of `drift`; `eval`; `eval --pairs`; `bench`; `cost`."""
 
     TENSORS = "tensors"
     DETECTIONS = "detections"
     LAYERS = "layers"
+    IDENTITY = "identity"
     EVAL = "eval"
+    VERIFICATION = "verification"
     BENCH = "bench"
     COST = "cost"
 
@@ -49,6 +53,16 @@ LAYER_FIGURES: Mapping[str, Callable[[LayerDrift], float]] = {
 }
 FORMER_LAYER_FIGURES = {"born_sqnr_db": "introduced_sqnr_db", "sqnr_db": "accumulated_sqnr_db"}
 """Names that gates of version 0.1 have."""
+TARS = tuple(f"tar_{far:g}" for far in FARS)
+"""`tar_0.001` is TAR at a FAR of 0.001."""
+IDENTITY_FIGURES: Mapping[str, Callable[[IdentityDrift], float | None]] = {
+    "cosine_p01": lambda drift: drift.same.p01,
+    "cosine_p05": lambda drift: drift.same.p05,
+    "cosine_p50": lambda drift: drift.same.p50,
+    "mirrored_p01": lambda drift: drift.mirrored.p01,
+    "mirrored_p50": lambda drift: drift.mirrored.p50,
+}
+"""Percentiles of the cosines of FP32's and the artifact's crop of a face, and of its own and the other mirrored."""
 EVAL_FIGURES = ("ap", "ap_drop_points", "recall", "nme")
 MILLISECONDS: Mapping[str, Callable[[Latency], float]] = {
     "p50_ms": lambda latency: latency.p50_ms,
@@ -70,7 +84,9 @@ KNOWN: Mapping[Floor, tuple[str, ...]] = {
     Floor.TENSORS: (*TENSOR_FIGURES, *(f"{name}_all" for name in TENSOR_FIGURES)),
     Floor.DETECTIONS: (*DETECTION_FIGURES, *LOST_FIGURES),
     Floor.LAYERS: (*LAYER_FIGURES, *FORMER_LAYER_FIGURES),
+    Floor.IDENTITY: (*IDENTITY_FIGURES, *TARS, *(f"mirrored_{name}" for name in TARS)),
     Floor.EVAL: EVAL_FIGURES,
+    Floor.VERIFICATION: ("accuracy", *TARS),
     Floor.BENCH: (*MILLISECONDS, *RATIOS, RATIO_TO_BASELINE, MESH_RATIO, MESH_BRANCH_US),
     Floor.COST: COST_RATIOS,
 }
@@ -101,8 +117,13 @@ def figures_of(result: JudgedResult, least_size: float = 0.0, least_score: float
             yield from _detections(comparison, least_size, least_score)
         for layers in result.layers:
             yield from _layers(layers)
+        for identity in result.identity.comparisons if result.identity else ():
+            yield from _identity(identity)
     elif isinstance(result, EvalResult):
         yield from _eval(result)
+    elif isinstance(result, VerificationResult):
+        for row in result.results:
+            yield from _verification(row)
     else:
         yield from _bench(result)
 
@@ -144,6 +165,29 @@ def _layers(layers: LayerComparison) -> Iterator[Figure]:
     for row in layers.layers:
         for name, value in LAYER_FIGURES.items():
             yield Figure(Floor.LAYERS, name, layers.artifact, layers.reference, row.layer, value(row))
+
+
+def _identity(drift: IdentityDrift) -> Iterator[Figure]:
+    common = (drift.artifact, drift.reference, "faces")
+    worst = drift.worst[0].image if drift.worst else ""
+    for name, value in IDENTITY_FIGURES.items():
+        yield Figure(Floor.IDENTITY, name, *common, value(drift), worst)
+    for prefix, tars in (("", drift.tar), ("mirrored_", drift.tar_mirrored)):
+        for name, found in _tars(tars).items():
+            yield Figure(Floor.IDENTITY, prefix + name, *common, found, worst)
+
+
+def _verification(row: VerificationFigures) -> Iterator[Figure]:
+    common = (row.artifact, row.artifact, "pairs")
+    yield Figure(Floor.VERIFICATION, "accuracy", *common, row.accuracy.mean if row.accuracy else None)
+    for name, found in _tars(row.tar).items():
+        yield Figure(Floor.VERIFICATION, name, *common, found)
+
+
+def _tars(found: Sequence[TarAtFar]) -> dict[str, float | None]:
+    """TAR by name of the figure; None at the FARs that the pairs do not carry."""
+    values = {tar.far: tar.tar for tar in found}
+    return {name: values.get(far) for name, far in zip(TARS, FARS, strict=True)}
 
 
 def _eval(result: EvalResult) -> Iterator[Figure]:

@@ -37,6 +37,7 @@ class OpenPicture:
         self.frame = frame
         self._inputs: dict[str, tuple[NDArray[np.uint8], Letterbox]] = {}
         self._outputs: dict[str, Outputs] = {}
+        self._made: dict[str, Any] = {}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -61,6 +62,13 @@ class OpenPicture:
             # Copies: a backend's own buffers are valid until its next run only.
             self._outputs[network.digest] = Outputs([raw.copy() for raw in loaded.run(image)], loaded.grids)
         return self._outputs[network.digest]
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """What `make` gave for that key: several quantities may be made of it."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
 
 
 _residents: OrderedDict[str, Any] = OrderedDict()

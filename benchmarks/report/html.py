@@ -19,6 +19,7 @@ from ..gates.gate import Gate, Outcome, failures, outcomes_of
 from ..gates.sufficiency import shortfalls
 from ..latency.result import BenchResult
 from . import tables
+from .identity_pictures import identity_pictures
 from .mesh_pictures import mesh_pictures
 from .result_plots import drift_plots, eval_plots, latency_plots, set_name
 from .worst_images import worst_pictures
@@ -76,6 +77,7 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
 def _render(given: ReportInput, outcomes: Sequence[Outcome], lacking: Sequence[str], gated: bool) -> str:
     jinja2 = _jinja2()
     bundle, drift, evals, bench, images = given.bundle, given.drift, given.evals, given.bench, given.images
+    floor = drift.identity if drift else None
     colours = {artifact.name: index for index, artifact in enumerate(bundle.artifacts)}
     plots = [
         *(drift_plots(drift, colours) if drift else ()),
@@ -102,6 +104,8 @@ def _render(given: ReportInput, outcomes: Sequence[Outcome], lacking: Sequence[s
             by_size=tables.by_size(drift) if drift else None,
             meshes=tables.meshes(drift.meshes, bench.meshes if bench else ()) if drift and drift.meshes else None,
             faces=list(mesh_pictures(drift.meshes, images)) if drift and images else [],
+            identity=tables.identity(floor) if floor else None,
+            crops=list(identity_pictures(floor, images)) if floor and images else [],
             recalls=[(set_name(result), tables.recall(result)) for result in evals],
             provenance=list(tables.provenance(bundle, drift, evals, bench)),
         )

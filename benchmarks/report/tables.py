@@ -9,10 +9,12 @@ from retinaface_edge.runtime.bundle.bundle import Bundle
 
 from ..accuracy.result import EvalResult
 from ..drift.result import Comparison, DriftResult, MeshDrift
+from ..identity.result import IdentityFloor
 from ..inference.network_under_test import REFERENCE
 from ..latency.result import BenchResult, MeshCost
 from ..results import ImageSet
 from .bench_text import percent
+from .identity_text import low_cells, recogniser_sentence, tar_cell
 from .result_plots import set_name
 from .text import band, number, recall_rows, worst_output
 
@@ -151,6 +153,39 @@ def meshes(rows: Sequence[MeshDrift], costs: Sequence[MeshCost]) -> Table:
     note = "Mean distance of a face's vertices in the picture, % of √(box area); pose: mean difference of its angles."
     timed = ("Time: a frame with meshes over the same without.",) if costs else ()
     return Table(header, tuple(cells), (note, *timed))
+
+
+def identity(floor: IdentityFloor) -> Table:
+    """Cosines of FP32's and the artifacts' crops, and TAR at the FARs that the pairs carry."""
+    fars = [tar.far for tar in floor.comparisons[0].tar]
+    percentiles = ("1 %", "5 %", "median")
+    header = (
+        "artifact",
+        "faces",
+        *percentiles,
+        *(f"mirrored, {percentile}" for percentile in percentiles),
+        *(f"TAR at {far:g}" for far in fars),
+        *(f"mirrored, TAR at {far:g}" for far in fars),
+    )
+    rows = tuple(
+        (
+            row.artifact,
+            str(row.same.pairs),
+            *low_cells(row.same),
+            *low_cells(row.mirrored),
+            *map(tar_cell, row.tar),
+            *map(tar_cell, row.tar_mirrored),
+        )
+        for row in floor.comparisons
+    )
+    own, others = floor.comparisons[0].reference_mirrored, floor.comparisons[0].impostors
+    note = (
+        "Cosine of the recogniser's embeddings of a face aligned by FP32's landmarks and by the artifact's, or by the "
+        f"artifact's and mirrored. FP32's own crop and its mirror image: {' / '.join(low_cells(own))}. Impostors are "
+        f"the {others.pairs} pairs of faces in one picture: median {number(others.p50, 3)}, 99 % "
+        f"{number(others.p99, 3)}. Faces from score {floor.least_score:g} and {floor.least_px:g} px on."
+    )
+    return Table(header, rows, (note, recogniser_sentence(floor.embedder).capitalize() + "."))
 
 
 def provenance(

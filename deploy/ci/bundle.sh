@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Build, check and pack a bundle: the steps of a pipeline, the same in every CI and on a developer's machine.
 #
-#   CHECKPOINT    the .pth or .onnx to compile (default: the demo's weights)
-#   CALIBRATION   a folder of photographs for INT8 (default: the demo's scenes)
+#   CHECKPOINT    the .pth or .onnx to compile; `demo` for the demo's weights
+#   CALIBRATION   a folder of photographs for INT8; `demo` for the demo's scenes
 #   PHOTOS        a folder of photographs for the gate; not those of the calibration
 #   SIGNING_KEY   an Ed25519 private key, PEM (default: the bundle is not signed)
 #   BUILD_OPTIONS further options of `retinaface-edge build`
@@ -12,11 +12,13 @@
 set -euo pipefail
 
 out=${OUT:-out}
+: "${CHECKPOINT:?set CHECKPOINT to the model to compile, or to demo}"
+: "${CALIBRATION:?set CALIBRATION to a folder of photographs, or to demo}"
 : "${PHOTOS:?set PHOTOS to a folder of photographs for the gate}"
 
 options=(--output "$out/bundle" --log "$out/build.json" --force)
-if [ -n "${CHECKPOINT:-}" ]; then options+=(--checkpoint "$CHECKPOINT"); fi
-if [ -n "${CALIBRATION:-}" ]; then options+=(--calibration "$CALIBRATION"); fi
+if [ "$CHECKPOINT" != demo ]; then options+=(--checkpoint "$CHECKPOINT"); fi
+if [ "$CALIBRATION" != demo ]; then options+=(--calibration "$CALIBRATION"); fi
 # A signature is for what this build made: it uses no stages that an earlier run left.
 if [ -n "${SIGNING_KEY:-}" ]; then options+=(--sign "$SIGNING_KEY" --no-cache); else options+=(--cache "$out/cache"); fi
 

@@ -36,6 +36,9 @@ def add_verb(
         epilog=f"example: retinaface-edge {example}",
     )
     verb.set_defaults(run=run, verb=name, extra=extra)
+    told = verb.add_mutually_exclusive_group()
+    told.add_argument("--quiet", action="store_true", help="print results and errors only, no progress")
+    told.add_argument("-v", "--verbose", action="store_true", help="print the traceback of an error, too")
     return verb
 
 
@@ -71,6 +74,13 @@ def positive(text: str) -> int:
     """A whole number from 1 up."""
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A TCP port, 0 to 65535."""
+    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
     return int(text)
 
 

@@ -4,106 +4,153 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from retinaface_edge.runtime.backends import BACKENDS
 from retinaface_edge.runtime.bundle.bundle import PRECISIONS, Bundle
 from retinaface_edge.runtime.errors import ImageError
-from retinaface_edge.runtime.io.atomic import GrowingFile, write_whole
+from retinaface_edge.runtime.io.atomic import GrowingFile
 from retinaface_edge.runtime.io.text import json_line, printable
-from retinaface_edge.runtime.ops.postprocess import Face, Faces
+from retinaface_edge.runtime.ops.faces import Faces
 
 from .arguments import Verbs, add_verb, positive, share
 from .exit_codes import BAD_INPUT, GOOD, SOURCE_ENDED, fail
+from .outputs import FaceTable, names_of, record, sentence, write_blurred, write_crops, write_meshes
+from .process.streams import print_json
 from .progress import say
-from .streams import print_json
+
+if TYPE_CHECKING:
+    from retinaface_edge.runtime.detector import Detector
 
 
 def detect(options: argparse.Namespace) -> int:
     """`detect`: the faces of pictures, or of a video, a camera or a stream."""
+    from retinaface_edge.runtime.detector import Detector
     from retinaface_edge.runtime.io.frame_source import is_video
+    from retinaface_edge.runtime.io.picture_files import picture_files
 
     bundle = Bundle.load(options.bundle)
-    if any(is_video(str(source)) for source in options.images):
-        return _detect_video(options, bundle)
-    return _detect_pictures(options, bundle)
-
-
-def _detect_pictures(options: argparse.Namespace, bundle: Bundle) -> int:
-    from retinaface_edge.runtime.detector import Detector
-    from retinaface_edge.runtime.draw import draw_faces
-    from retinaface_edge.runtime.io.images import find_images, read_image
-
-    paths = find_images([Path(image) for image in options.images])
     if options.mesh_format and not options.mesh_output:
         raise ImageError("--mesh-format needs --mesh-output DIR, the folder to write to")
-    mesh = options.mesh or options.mesh_output is not None
-    detector = Detector.load(bundle, options.backend, options.precision, options.threads)
-    for folder in (options.draw, options.mesh_output):
+    for folder in (options.draw, options.blur, options.crops):
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
+    if any(is_video(str(source)) for source in options.images):
+        return _detect_video(options, bundle)
+    if options.track:
+        raise ImageError("--track needs a video, a camera or a stream; pictures have no order in time")
+    files = picture_files(options.images)
+    if files.skipped and not options.quiet:
+        print(f"retinaface-edge: {files.skipped_text}", file=sys.stderr)
+    with Detector.load(bundle, options.backend, options.precision, options.threads) as detector:
+        return _detect_pictures(options, detector, list(files.pictures))
+
+
+def _detect_pictures(options: argparse.Namespace, detector: Detector, paths: list[Path]) -> int:
+    from retinaface_edge.runtime.io.images import read_image
+    from retinaface_edge.runtime.large_frames import detect_in_tiles
+
+    mesh = options.mesh or options.mesh_output is not None
+    table = FaceTable(detector.spec.landmarks, ["image"])
     failed = 0
     with _json_lines(options.json) as write:
-        for path, drawing in zip(paths, _drawings(paths, options.draw), strict=True):
+        for path, name in zip(paths, names_of(paths), strict=True):
             try:
                 frame = read_image(path)
-                faces = detector.detect(frame, options.score_threshold, mesh=mesh)
-                if options.mesh_output:
-                    _write_meshes(options.mesh_output, options.mesh_format or "obj", path, frame, faces)
-                if drawing:
-                    draw_faces(frame, faces, drawing)
+                height, width = frame.shape[:2]
+                if options.tiles:
+                    faces = detect_in_tiles(detector, frame, options.score_threshold, mesh=mesh)
+                else:
+                    faces = detector.detect(frame, options.score_threshold, mesh=mesh)
+                faces = faces.clipped(width, height) if options.clip else faces
+                _write_pictures(options, path, name, frame, faces)
             except ImageError as error:
                 fail(str(error))
                 failed += 1
                 continue
-            height, width = frame.shape[:2]
-            write(_record(path, width, height, faces))
-            if options.json != "-":
-                print(_sentence(path, width, height, faces))
-            if drawing and options.json != "-":
-                print(f"  drawn: {printable(drawing)}")
+            table.add([printable(path)], faces)
+            write(record({"image": str(path), "width": width, "height": height}, faces))
+            if options.json != "-" and not options.quiet:
+                print(sentence(path, width, height, faces))
+                if options.draw:
+                    print(f"  drawn: {printable(options.draw / name)}.png")
+    if options.csv:
+        table.write(options.csv)
     return BAD_INPUT if failed else GOOD
+
+
+def _write_pictures(options: argparse.Namespace, path: Path, name: str, frame: NDArray[np.uint8], faces: Faces) -> None:
+    if options.mesh_output:
+        write_meshes(options.mesh_output, options.mesh_format or "obj", path, frame, faces)
+    if options.crops:
+        write_crops(options.crops, name, frame, faces)
+    if options.blur:
+        write_blurred(options.blur / f"{name}.png", frame, faces)
+    if options.draw:
+        from retinaface_edge.runtime.draw import draw_faces
+
+        draw_faces(frame, faces, options.draw / f"{name}.png")
 
 
 def _detect_video(options: argparse.Namespace, bundle: Bundle) -> int:
     from retinaface_edge.runtime.detector import Detector
     from retinaface_edge.runtime.io.frame_source import Stream
-    from retinaface_edge.runtime.video import Drawing, detect_video
+    from retinaface_edge.runtime.video import Drawing, Looking, Seen, detect_video
 
     if len(options.images) > 1:
         raise ImageError("give one video, camera or stream at a time; run detect once for each")
-    source, output = options.images[0], None
-    if options.draw:
-        options.draw.mkdir(parents=True, exist_ok=True)
-        output = options.draw / f"{Path(source).stem if Path(source).is_file() else 'video'}.mp4"
-        if output.exists() and Path(source).is_file() and output.samefile(source):
-            raise ImageError(f"--draw would overwrite {source}; give another folder")
-    stream = Stream(source, options.reconnect, say)
+    stream, output = Stream(options.images[0], options.reconnect, say), _video_output(options)
+    table = FaceTable(bundle.spec.landmarks, ["frame", "time"])
+    drawing = Drawing(output, options.show, blur=options.blur is not None)
+    looking = Looking(options.score_threshold, options.mesh, options.tiles, options.track)
     with (
         Detector.load(bundle, options.backend, options.precision, options.threads) as detector,
         _json_lines(options.json) as write,
+        ExitStack() as last,
     ):
-        report = detect_video(
-            detector,
-            stream,
-            lambda index, faces: write({"frame": index, "faces": _faces(faces)}),
-            Drawing(output, options.show),
-            options.score_threshold,
-            options.frames,
-            options.mesh,
-        )
+        if options.csv:  # a camera is stopped by Ctrl-C: the faces so far are written then
+            last.callback(table.write, options.csv)
+
+        def each(seen: Seen) -> None:
+            height, width = seen.frame.shape[:2]
+            faces = seen.faces.clipped(width, height) if options.clip else seen.faces
+            if options.crops:
+                write_crops(options.crops, f"{seen.index:06}", seen.frame, faces)
+            if options.csv:
+                table.add([seen.index, round(seen.seconds, 3)], faces, seen.ids)
+            place = {"frame": seen.index, "time": round(seen.seconds, 3), "width": width, "height": height}
+            write(record(place, faces, seen.ids))
+
+        report = detect_video(detector, stream, each, drawing, looking, options.frames)
         if report.whole:
             write({"frames": report.frames, "promised": report.promised, "ended": report.ended})
-    print(report, file=sys.stderr if options.json == "-" else sys.stdout)
-    if output and options.json != "-":
-        print(f"  drawn: {printable(output)}")
+    if not options.quiet:
+        print(report, file=sys.stderr if options.json == "-" else sys.stdout)
+        if output and options.json != "-":
+            print(f"  drawn: {printable(output)}")
     if report.ended:
         fail(report.ended)
         return SOURCE_ENDED
     return GOOD
+
+
+def _video_output(options: argparse.Namespace) -> Path | None:
+    """The video that is written with faces drawn or covered; None for none."""
+    if options.draw and options.blur:
+        raise ImageError("a video is written with faces drawn or covered: give --draw or --blur, not both")
+    folder, source = options.draw or options.blur, options.images[0]
+    if folder is None:
+        return None
+    output = Path(folder) / f"{Path(source).stem if Path(source).is_file() else 'video'}.mp4"
+    if output.exists() and Path(source).is_file() and output.samefile(source):
+        raise ImageError(f"{'--draw' if options.draw else '--blur'} would overwrite {source}; give another folder")
+    return output
 
 
 @contextmanager
@@ -140,7 +187,7 @@ def add_detect(verbs: Verbs) -> None:
         "images",
         nargs="+",
         metavar="SOURCE",
-        help="JPEG or PNG files or folders, or one video file, camera index or URL",
+        help="pictures, folders or lists of paths (.txt), or one video file, camera index or URL",
     )
     verb.add_argument("--backend", choices=BACKENDS, help="default: the choice of bench --store, or the best installed")
     verb.add_argument("--precision", choices=PRECISIONS, help="default: the choice of bench --store, or int8")
@@ -150,6 +197,12 @@ def add_detect(verbs: Verbs) -> None:
     )
     verb.add_argument("--json", metavar="FILE", help="write one JSON line per picture or frame; - for standard output")
     verb.add_argument("--draw", type=Path, metavar="DIR", help="write pictures or video with the faces drawn")
+    verb.add_argument("--blur", type=Path, metavar="DIR", help="write pictures or video with the faces covered")
+    verb.add_argument("--crops", type=Path, metavar="DIR", help="write each face, aligned, 112x112 pixels")
+    verb.add_argument("--csv", type=Path, metavar="FILE", help="write one CSV row per face")
+    verb.add_argument("--clip", action="store_true", help="end boxes at the edges of the frame")
+    verb.add_argument("--tiles", action="store_true", help="look in overlapping tiles, for frames of many faces")
+    verb.add_argument("--track", action="store_true", help="give faces of a video ids across frames")
     verb.add_argument("--mesh", action="store_true", help="also find the 3D mesh of each face, and draw it")
     verb.add_argument("--mesh-output", type=Path, metavar="DIR", help="write one mesh file per face")
     verb.add_argument("--mesh-format", choices=("obj", "ply", "json"), help="format of those files (default: obj)")
@@ -158,53 +211,3 @@ def add_detect(verbs: Verbs) -> None:
         "--reconnect", action="store_true", help="open a camera or stream again whenever it is lost or absent"
     )
     verb.add_argument("--frames", type=positive, help="stop a video, camera or stream after this many frames")
-
-
-def _drawings(paths: Sequence[Path], folder: Path | None) -> list[Path | None]:
-    """Where each picture is drawn to; pictures of the same name from different folders get a number."""
-    if folder is None:
-        return [None] * len(paths)
-    taken: set[Path] = set()
-    drawings: list[Path | None] = []
-    for path in paths:
-        target, number = folder / f"{path.stem}.png", 1
-        while target in taken:
-            number += 1
-            target = folder / f"{path.stem}-{number}.png"
-        taken.add(target)
-        drawings.append(target)
-    return drawings
-
-
-def _record(path: Path, width: int, height: int, faces: Faces) -> dict[str, Any]:
-    return {"image": str(path), "width": width, "height": height, "faces": _faces(faces)}
-
-
-def _faces(faces: Faces) -> list[dict[str, Any]]:
-    return [_face(face) for face in faces]
-
-
-def _face(face: Face) -> dict[str, Any]:
-    record = {"score": face.score, "box": list(face.box), "landmarks": [list(point) for point in face.landmarks]}
-    if face.vertices is None:
-        return record
-    from retinaface_edge.runtime.mesh.branch import head_pose
-
-    return {**record, "vertices": face.vertices.tolist(), "pose": head_pose(face.vertices)._asdict()}
-
-
-def _sentence(path: Path, width: int, height: int, faces: Faces) -> str:
-    count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
-    boxes = "".join(f"\n  {face.score:.3f} at " + ", ".join(f"{value:.0f}" for value in face.box) for face in faces)
-    return f"{printable(path)} ({width}x{height}): {count}{boxes}"
-
-
-def _write_meshes(folder: Path, kind: str, path: Path, frame: Any, faces: Faces) -> None:
-    from retinaface_edge.runtime.mesh.files import mesh_files
-
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = printable(path.stem).replace("\\", "_")  # the files name each other, in UTF-8 and on one line
-    for index, face in enumerate(faces):
-        assert face.vertices is not None
-        for name, content in mesh_files(kind, f"{stem}-{index}", face.vertices, frame).items():
-            write_whole(folder / name, content)

@@ -11,20 +11,23 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from retinaface_edge import __version__
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
 from .arguments import unwritable_output
-from .bench import add_bench
 from .build import add_build
-from .choose import add_choose
 from .completion import add_completion
-from .cost import add_cost
 from .detect import add_detect
 from .exit_codes import GOOD, INTERRUPTED, TERMINATED, fail, fail_internally
-from .judge import add_judge
-from .streams import guarded_streams
+from .measure.bench import add_bench
+from .measure.choose import add_choose
+from .measure.cost import add_cost
+from .measure.judge import add_judge
+from .process.streams import guarded_streams
+from .process.termination import Terminated, heeding_termination
+from .progress import be_quiet
+from .serve import add_serve
 from .system import add_system
-from .termination import Terminated, heeding_termination
 from .train import add_train
 
 
@@ -36,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Run what was asked for; every exception becomes one line and its exit code."""
+    be_quiet(options.quiet)
     try:
         if (problem := unwritable_output(options)) is not None:
             return fail(problem)
@@ -43,6 +47,8 @@ def _run(options: argparse.Namespace) -> int:
         sys.stdout.flush()  # a full disk is told here, and not as Python ends
         return code
     except RetinaFaceEdgeError as error:
+        if options.verbose:
+            traceback.print_exc()
         return fail(str(error))
     except ImportError as error:
         if not options.extra or not error.name or error.name.startswith("retinaface_edge"):
@@ -73,9 +79,11 @@ def command_line() -> argparse.ArgumentParser:
         description="Compile a trained RetinaFace into a device bundle, and run it.",
         epilog="example: retinaface-edge build --output bundle && retinaface-edge detect bundle photo.jpg --draw out",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     add_build(verbs)
     add_detect(verbs)
+    add_serve(verbs)
     add_bench(verbs)
     add_choose(verbs)
     add_cost(verbs)

@@ -7,14 +7,25 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
-from .streams import unescaped
+from .process.streams import unescaped
 
 WIDTH = 30
 SECONDS_BETWEEN_LINES = 10.0
 
 
+_quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """Whether `say` and `bar` print nothing, in this process."""
+    global _quiet
+    _quiet = quiet
+
+
 def say(text: str) -> None:
     """Print one line on standard error."""
+    if _quiet:
+        return
     print(text, file=sys.stderr, flush=True)
 
 
@@ -29,7 +40,7 @@ def bar(items: Iterable[Any], total: int = 0) -> Iterator[Any]:
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if not total or (now - shown < (0.1 if terminal else SECONDS_BETWEEN_LINES) and done != total):
+        if not total or _quiet or (now - shown < (0.1 if terminal else SECONDS_BETWEEN_LINES) and done != total):
             continue
         shown = now
         left = (now - started) / done * (total - done)

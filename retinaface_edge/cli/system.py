@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from retinaface_edge.runtime.backends import installed
@@ -13,6 +15,7 @@ from retinaface_edge.runtime.io.text import printable
 
 from .arguments import Verbs, add_verb, positive
 from .exit_codes import BAD_INPUT, GOOD
+from .process.streams import print_json
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -38,13 +41,31 @@ def verify(options: argparse.Namespace) -> int:
     else:
         there = check_form(bundle.path / SIGNATURE)
         signed = "; the signature was not checked, for want of --key" if there else "; not signed"
-    print(f"{bundle.path}: {len(bundle.files)} files, all as built{signed}")
+    if options.json != "-":
+        print(f"{bundle.path}: {len(bundle.files)} files, all as built{signed}")
+    signed_by = str(key) if key else None
+    _write_json(options.json, {"bundle": str(bundle.path), "files": len(bundle.files), "signed_by": signed_by})
     return GOOD
 
 
 def inspect(options: argparse.Namespace) -> int:
     """`inspect`: print the manifest for a reader."""
     bundle = Bundle.load(options.bundle)
+    if options.json != "-":
+        _print_bundle(bundle)
+    _write_json(options.json, {"bundle": str(bundle.path), **bundle.manifest})
+    if options.sbom:
+        from retinaface_edge.runtime.bundle.sbom import sbom
+
+        write_whole(options.sbom, sbom(bundle))
+    if options.model_card:
+        from retinaface_edge.runtime.bundle.model_card import model_card
+
+        write_whole(options.model_card, model_card(bundle))
+    return GOOD
+
+
+def _print_bundle(bundle: Bundle) -> None:
     spec, provenance = bundle.spec, bundle.manifest.get("provenance")
     print(f"bundle      {bundle.path} (format {bundle.manifest['format_version']})")
     print(f"input       image, uint8, 1x{spec.height}x{spec.width}x3, BGR; mean {spec.mean} inside the graph")
@@ -60,23 +81,25 @@ def inspect(options: argparse.Namespace) -> int:
         for file in artifact.files:
             text = f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}"
             print(printable(text))
-    if options.sbom:
-        from retinaface_edge.runtime.bundle.sbom import sbom
-
-        write_whole(options.sbom, sbom(bundle))
-    if options.model_card:
-        from retinaface_edge.runtime.bundle.model_card import model_card
-
-        write_whole(options.model_card, model_card(bundle))
-    return GOOD
 
 
 def doctor(options: argparse.Namespace) -> int:
     """`doctor`: print what this machine can run."""
-    from retinaface_edge.benchmarks.doctor import doctor_text
+    from retinaface_edge.benchmarks.doctor import doctor_lines, doctor_text
 
-    print(doctor_text())
+    if options.json != "-":
+        print(doctor_text())
+    if options.json:
+        _write_json(options.json, dict(doctor_lines()))
     return GOOD if installed() else BAD_INPUT
+
+
+def _write_json(target: str | None, content: Mapping[str, object]) -> None:
+    """Write one JSON object to a file, or to standard output for `-`."""
+    if target == "-":
+        print_json(content)
+    elif target:
+        write_whole(Path(target), json.dumps(content, indent=2) + "\n")
 
 
 def add_system(verbs: Verbs) -> None:
@@ -93,8 +116,15 @@ def add_system(verbs: Verbs) -> None:
     verb.add_argument(
         "--min-version", type=positive, metavar="N", help="refuse older releases, here and in every load from now on"
     )
-    add_verb(verbs, "doctor", doctor, "show what this machine can run", "doctor")
+    _add_json(verb)
+    verb = add_verb(verbs, "doctor", doctor, "show what this machine can run", "doctor")
+    _add_json(verb)
     verb = add_verb(verbs, "inspect", inspect, "show what is in a bundle", "inspect bundle")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--sbom", type=Path, metavar="FILE", help="write a bill of materials (CycloneDX 1.6, JSON)")
     verb.add_argument("--model-card", type=Path, metavar="FILE", help="write a model card (Markdown)")
+    _add_json(verb)
+
+
+def _add_json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", metavar="FILE", help="write one JSON object; - for standard output, instead of text")

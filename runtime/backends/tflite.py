@@ -13,6 +13,7 @@ from ..contract import Contract
 from ..errors import BackendError
 from ..ops.quantization import QuantParams, RawOutput
 from . import Network, check_output
+from .native_log import without_information
 
 
 def load(spec: Contract, files: Sequence[bytes], threads: int) -> Network:
@@ -22,8 +23,10 @@ def load(spec: Contract, files: Sequence[bytes], threads: int) -> Network:
 
 class _TfLite:
     def __init__(self, spec: Contract, model: bytes, threads: int) -> None:
-        self._interpreter = _module().Interpreter(model_content=model, num_threads=threads)
-        self._interpreter.allocate_tensors()
+        module = _module()
+        with without_information():
+            self._interpreter = module.Interpreter(model_content=model, num_threads=threads)
+            self._interpreter.allocate_tensors()
         self._image = self._interpreter.get_input_details()[0]["index"]
         details = {_base_name(detail["name"]): detail for detail in self._interpreter.get_output_details()}
         if missing := [output.name for output in spec.outputs if output.name not in details]:

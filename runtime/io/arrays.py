@@ -25,7 +25,7 @@ def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def unpacked(content: bytes, most: int) -> dict[str, NDArray[Any]]:
-    """The arrays of an `.npz`, none of objects, together at most `most` bytes unpacked.
+    """The arrays of an `.npz`, none of objects, together at most `most` bytes unpacked; other members as uint8 (n,).
 
     Raises `ValueError` when they are more, or when the bytes are something else.
     """
@@ -34,9 +34,15 @@ def unpacked(content: bytes, most: int) -> dict[str, NDArray[Any]]:
             entries = archive.infolist()
             if len(entries) > ARRAYS or sum(entry.file_size for entry in entries) > most:
                 raise ValueError(f"it unpacks to more than {most:,} bytes or {ARRAYS:,} arrays")
-            return {entry.filename.removesuffix(".npy"): _array(archive.read(entry)) for entry in entries}
+            return {
+                entry.filename.removesuffix(".npy"): _member(entry.filename, archive.read(entry)) for entry in entries
+            }
     except (OSError, EOFError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"it holds no arrays ({error})") from error
+
+
+def _member(name: str, data: bytes) -> NDArray[Any]:
+    return _array(data) if name.endswith(".npy") else np.frombuffer(data, np.uint8).copy()
 
 
 def _array(data: bytes) -> NDArray[Any]:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageError
+from ..errors import BackendError, ImageError
 from .text import address
 from .untrusted import open_file
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-SCHEMES = ("rtsp://", "rtmp://", "http://", "https://", "udp://", "tcp://")
+VIDEO_SUFFIXES = (".3gp", ".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
+SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
+DEVICE = "/dev/video"
 DEFAULT_RATE = 25.0
 MOST_BYTES = 1 << 62
 """A video is read as it is decoded, so its size is no matter."""
@@ -45,11 +46,22 @@ class Stream:
     @property
     def live(self) -> bool:
         """Whether it is a camera or a stream, which has no end of its own."""
-        return self.address.isdecimal() or self.address.lower().startswith(SCHEMES)
+        return self.camera is not None or self.address.lower().startswith(SCHEMES)
+
+    @property
+    def camera(self) -> int | None:
+        """The index of a camera, written as such or as a device: `0` or `/dev/video0`."""
+        index = self.address.removeprefix(DEVICE)
+        return int(index) if index.isdecimal() else None
 
 
 def is_video(source: str) -> bool:
-    """Whether `source` names a camera (a number), a stream (a URL) or a video file, by its form alone."""
+    """Whether `source` names a camera (a number or a device), a stream (a URL) or a video file, by its form alone.
+
+    A folder is none, whatever its name.
+    """
+    if Path(source).is_dir():
+        return False
     return Stream(source).live or Path(source).suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -67,7 +79,7 @@ class FrameSource:
             _check_file(Path(stream.address))
         while not self._open():
             if not (stream.live and stream.reconnect):
-                kind = "camera" if stream.address.isdecimal() else "video"
+                kind = "video" if stream.camera is None else "camera"
                 raise ImageError(
                     f"{kind} {address(stream.address)} cannot be opened; check that it exists and that nothing else "
                     "uses it"
@@ -78,8 +90,11 @@ class FrameSource:
         count = float(self._capture.get(cv.CAP_PROP_FRAME_COUNT))
         self.promised = int(count) if 1.0 <= count < MOST_FRAMES else None
         """How many frames it said it has; None where it did not, as of a camera."""
+        self.seconds = 0.0
+        """The time of the last frame: in a file its place, of a camera or stream since it was opened."""
+        self._opened, self._read = time.monotonic(), 0
 
-    def frames(self, most: int | None) -> Iterator[Frame]:
+    def frames(self, most: int | None = None) -> Iterator[Frame]:
         """At most `most` frames."""
         count = 0
         while most is None or count < most:
@@ -87,6 +102,8 @@ class FrameSource:
             if whole:
                 self._pause = FIRST_PAUSE
                 count += 1
+                self.seconds = self._time()
+                self._read += 1
                 yield frame
             elif self._stream.live and self._stream.reconnect and self.promised is None:
                 self._wait("was lost")
@@ -99,6 +116,13 @@ class FrameSource:
     def close(self) -> None:
         """Let go of it."""
         self._capture.release()
+
+    def _time(self) -> float:
+        if self._stream.live:
+            return time.monotonic() - self._opened
+        told = float(self._capture.get(self._cv.CAP_PROP_POS_MSEC)) / 1000.0
+        # Some containers tell no times: then frames are evenly spaced, and time never goes back.
+        return max(self.seconds, told if 0.0 < told < MOST_FRAMES else self._read / self.rate)
 
     def _why(self, count: int) -> str | None:
         if self.promised is None:
@@ -115,8 +139,8 @@ class FrameSource:
         if self._capture is not None:
             self._capture.release()
         name, cv = self._stream.address, self._cv
-        if name.isdecimal():
-            self._capture = cv.VideoCapture(int(name))
+        if self._stream.camera is not None:
+            self._capture = cv.VideoCapture(self._stream.camera)
         elif cv.CAP_FFMPEG not in cv.videoio_registry.getStreamBackends():
             self._capture = cv.VideoCapture(name)
         elif self._stream.live:
@@ -162,3 +186,12 @@ def _is_container(head: bytes) -> bool:
         or head.startswith((b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"\xff\xd8\xff"))
         or (head[:1] == b"G" and head[188:189] == b"G")
     )
+
+
+def opencv() -> ModuleType:
+    """OpenCV. Raises `BackendError` when it is not installed."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise BackendError("video needs OpenCV; run: pip install 'retinaface-edge[video]'") from error
+    return cv2

@@ -17,6 +17,8 @@ from ..errors import ImageError
 from .untrusted import PICTURE_BYTES, open_file
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""By content, whatever the file's name; of an animation, its first frame."""
 MAX_PIXELS = 178_956_970
 MAX_SCANS = 100
 """Of a progressive JPEG. Encoders write about ten; each one costs a pass over the whole picture."""
@@ -60,7 +62,7 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with (
                 io.BytesIO(content) if content is not None else open_file(path, PICTURE_BYTES) as file,
-                Image.open(file, formats=("JPEG", "PNG")) as picture,
+                Image.open(file, formats=FORMATS) as picture,
             ):
                 if min(picture.size) < LEAST_SIDE:
                     raise ImageError(f"{path} is {picture.width}x{picture.height} pixels: give a photograph")

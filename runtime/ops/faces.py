@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas
+
+HTML_ROWS = 50
+"""Faces that a notebook shows."""
 
 
 @dataclass(frozen=True)
@@ -51,3 +59,53 @@ class Faces:
 
     def __iter__(self) -> Iterator[Face]:
         return (self[index] for index in range(len(self)))
+
+    def clipped(self, width: float, height: float) -> Faces:
+        """The same faces with boxes that end at the edges of a frame of that size. Landmarks stay where they are."""
+        boxes = np.clip(self.boxes, 0.0, np.array([width, height, width, height], np.float64))
+        return Faces(self.scores, boxes, self.landmarks, self.vertices)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """One dictionary per face, of plain numbers and lists: `score`, `box`, `landmarks`, and `vertices` if any."""
+        records: list[dict[str, Any]] = [
+            {"score": score, "box": box, "landmarks": landmarks}
+            for score, box, landmarks in zip(
+                self.scores.tolist(), self.boxes.tolist(), self.landmarks.tolist(), strict=True
+            )
+        ]
+        if self.vertices is not None:
+            for record, vertices in zip(records, self.vertices.tolist(), strict=True):
+                record["vertices"] = vertices
+        return records
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """One row per face: score, x1, y1, x2, y2, then landmark_1_x, landmark_1_y and so on.
+
+        Needs pandas. Raises `ImportError` where it is not installed.
+        """
+        import pandas
+
+        return pandas.DataFrame(self.table(), columns=column_names(self.landmarks.shape[1]))
+
+    def table(self) -> NDArray[np.float64]:
+        """(n, 5 + 2 k), in the order of `column_names`."""
+        return np.column_stack(
+            [self.scores, self.boxes, self.landmarks.reshape(len(self), 2 * self.landmarks.shape[1])]
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: one row per face."""
+        rows = "".join(
+            f"<tr><td>{index}</td><td>{face.score:.3f}</td>"
+            f"<td>{html.escape(', '.join(f'{side:.0f}' for side in face.box))}</td></tr>"
+            for index, face in zip(range(HTML_ROWS), self, strict=False)
+        )
+        more = f"<p>and {len(self) - HTML_ROWS} more</p>" if len(self) > HTML_ROWS else ""
+        head = "<tr><th></th><th>score</th><th>x1, y1, x2, y2</th></tr>"
+        return f"<p>{len(self)} face{'' if len(self) == 1 else 's'}</p><table>{head}{rows}</table>{more}"
+
+
+def column_names(landmarks: int) -> list[str]:
+    """The columns of a table of faces with that number of landmarks."""
+    points = [f"landmark_{number}_{axis}" for number in range(1, landmarks + 1) for axis in "xy"]
+    return ["score", "x1", "y1", "x2", "y2", *points]

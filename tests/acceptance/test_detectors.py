@@ -20,6 +20,8 @@ from retinaface_edge.calibration.dataset.image_set import image_folder
 from retinaface_edge.calibration.recipe import read_recipe
 from retinaface_edge.export.build import BuildRequest, build
 from retinaface_edge.runtime import Bundle, Detector, Spec
+from retinaface_edge.runtime.bundle.model_card import model_card
+from retinaface_edge.runtime.bundle.sbom import sbom
 from retinaface_edge.runtime.io.images import read_image
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 
@@ -122,3 +124,13 @@ def test_int8_keeps_average_precision_and_landmarks(shared: Path, bundles: dict[
     for artifact in patterns[1:]:
         assert ap[artifact] >= ap[patterns[0]] - 0.003, (artifact, ap)
         assert error[artifact] <= 1.08 * error[patterns[0]], (artifact, error)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_bundle_calls_itself_by_its_detectors_name(bundles: dict[str, Bundle], name: str) -> None:
+    """The model card and the bill of materials say SCRFD or YuNet, and nothing of RetinaFace and its backbone."""
+    known = {"scrfd": "SCRFD", "yunet": "YuNet"}[name.partition("_")[0]]
+    for text in (model_card(bundles[name]), sbom(bundles[name])):
+        assert known in text
+        assert "RetinaFace" not in text
+        assert "MobileNet" not in text

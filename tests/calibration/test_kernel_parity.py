@@ -61,6 +61,16 @@ def test_channels_of_nearly_no_weight_agree_too() -> None:
             np.testing.assert_array_equal(rescale(sums, multiplier(factor)), real)
 
 
+def test_weight_scales_of_channels_that_use_little_of_the_range_are_all_found() -> None:
+    """A thousandth to a hundred-thousandth of a step for each unit of the sum, as in the deep layers of a ResNet-18."""
+    factor = np.exp(np.random.default_rng(0).uniform(np.log(1.5e-5), np.log(1e-3), 500))
+    given = (factor * 0.02 / 0.03).astype(np.float32)
+    found = weight_scales(given, 0.03, 0.02)
+    assert np.all(found > given)
+    # Coarser by a power of two, but never coarser than a usual channel.
+    assert (found * 0.03 / 0.02).max() < 2e-3
+
+
 @given(after=scales, units=st.integers(192, 600))
 def test_the_scale_before_a_leaky_relu_is_never_below_its_ratio(after: float, units: int) -> None:
     before = before_leaky_relu(after, units)

@@ -125,6 +125,19 @@ def test_the_range_before_an_activation_beats_min_and_max(seed: int, reach: floa
     assert error(before_activation(seen, after, 0.1).grid) <= MOST_LOSS * bound
 
 
+def test_the_range_before_an_activation_reaches_rare_negative_values() -> None:
+    """Too rare for the sample, but on every image: clipped, they would all become larger."""
+    random = np.random.default_rng(0)
+    values = np.abs(random.normal(size=(4, 8, 64))).astype(np.float32)
+    low = values.min(axis=2)
+    low[:, 3] = -6.0
+    seen = Observation(low, values.max(axis=2), values)
+    after = Range(-0.6, float(values.max()), "test").grid
+    assert before_activation(seen, after, 0.1).low <= -6.0
+    low[:3, 3] = 0.0  # on one image of four: an oddity
+    assert before_activation(Observation(low, values.max(axis=2), values), after, 0.1).low > -6.0
+
+
 def test_calibration_depends_on_the_images_alone(
     fp32: onnx.ModelProto, spec: Spec, calibration: Calibration, calibration_images: ImageSet
 ) -> None:

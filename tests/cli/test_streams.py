@@ -19,7 +19,7 @@ from PIL import Image
 
 from retinaface_edge.cli import exit_codes
 from retinaface_edge.cli.main import main
-from retinaface_edge.cli.streams import GuardedStream
+from retinaface_edge.cli.process.streams import GuardedStream
 from retinaface_edge.runtime import Bundle, ImageError, ThresholdError
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
 from retinaface_edge.runtime.io.atomic import write_whole

@@ -14,7 +14,7 @@ from scipy import ndimage
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError
-from retinaface_edge.runtime.video import Drawing, Report, detect_video, is_video
+from retinaface_edge.runtime.video import Drawing, Looking, Report, Seen, detect_video, is_video
 
 cv2 = pytest.importorskip("cv2", reason="the extra `video` is not installed")
 FRAMES = 7
@@ -43,7 +43,7 @@ def test_a_video_file_gives_faces_frame_by_frame_and_a_drawn_video(
 ) -> None:
     seen: list[tuple[int, Faces]] = []
     output = tmp_path / "drawn.avi"
-    report = detect_video(detector, str(clip), lambda index, faces: seen.append((index, faces)), Drawing(output))
+    report = detect_video(detector, str(clip), lambda frame: seen.append((frame.index, frame.faces)), Drawing(output))
     assert [index for index, _ in seen] == list(range(FRAMES))
     assert (report.frames, report.faces) == (FRAMES, sum(len(faces) for _, faces in seen))
     moved = np.diff([faces.boxes[0, 0] for _, faces in seen])
@@ -90,7 +90,7 @@ def test_meshes_are_drawn_as_wires_over_the_face(mesh_bundle: Bundle, clip: Path
     seen: list[Faces] = []
     with Detector.load(mesh_bundle, "openvino", "int8") as dense:
         output = tmp_path / "drawn.avi"
-        detect_video(dense, str(clip), lambda _, faces: seen.append(faces), Drawing(output), max_frames=1, mesh=True)
+        detect_video(dense, str(clip), lambda frame: seen.append(frame.faces), Drawing(output), Looking(mesh=True), 1)
     ((_, before), (_, after)) = (cv2.VideoCapture(str(path)).read() for path in (clip, output))
     changed = np.abs(after.astype(int) - before).max(axis=2) > 40
     assert seen[0].vertices is not None
@@ -173,9 +173,9 @@ def test_json_on_standard_output_comes_frame_by_frame(
 ) -> None:
     lines: list[int] = []
 
-    def seen(detector: Detector, source: str, each: Callable[[int, Faces], None], *_: object) -> Report:
+    def seen(detector: Detector, source: str, each: Callable[[Seen], None], *_: object) -> Report:
         for index in range(2):
-            each(index, detector.detect(portrait()))
+            each(Seen(index, 0.0, portrait(), detector.detect(portrait())))
             lines.append(len(capsys.readouterr().out.splitlines()))
         return Report(2, 2, 1.0, 0.1, 0.1, 0.1)
 

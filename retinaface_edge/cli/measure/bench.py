@@ -11,8 +11,8 @@ from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.host.targets import BUDGETS, Budget, read_budget
 from retinaface_edge.runtime.io.atomic import write_whole
 
-from .arguments import Verbs, add_verb, percent, positive, size
-from .exit_codes import FAILED, GOOD
+from ..arguments import Verbs, add_verb, percent, positive, size
+from ..exit_codes import FAILED, GOOD
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.gates.gate import Gate, Outcome
@@ -38,7 +38,7 @@ def bench(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.results import read_result, write_result
     from retinaface_edge.runtime.host.artifact_choice import store_pick
 
-    from .progress import bar, say
+    from ..progress import bar, say
 
     # Everything that can be wrong is read before minutes are spent on measuring.
     _check(options)

@@ -12,8 +12,8 @@ from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.io.atomic import write_whole
 
-from .arguments import Verbs, add_verb, percent
-from .exit_codes import FAILED, GOOD
+from ..arguments import Verbs, add_verb, percent
+from ..exit_codes import FAILED, GOOD
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.cost.board import Board
@@ -36,7 +36,7 @@ def cost(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.report.text import gate_text
     from retinaface_edge.benchmarks.results import read_result, write_result
 
-    from .progress import bar
+    from ..progress import bar
 
     # Everything that can be wrong is read before minutes are spent on counting.
     _check(options)

@@ -11,9 +11,9 @@ from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.host.targets import BUDGETS, choose_target, read_budget, this_processor
 from retinaface_edge.runtime.io.atomic import write_whole
 
-from .arguments import Verbs, add_verb, milliseconds, positive, size
-from .exit_codes import FAILED, GOOD
-from .judge import add_running, execution_of
+from ..arguments import Verbs, add_verb, milliseconds, positive, size
+from ..exit_codes import FAILED, GOOD
+from .options import add_running, execution
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.accuracy.datasets import Dataset
@@ -35,14 +35,14 @@ def choose(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.results import write_result
     from retinaface_edge.runtime.host.artifact_choice import store_pick
 
-    from .progress import bar, say
+    from ..progress import bar, say
 
     # Everything that can be wrong is read before minutes are spent on measuring.
     _check(options)
     bundles, cores = _bundles(options.bundles), choose_cores(options.cores)
     budget_ms, frame_size = _budget(options, bundles, len(cores))
-    with execution_of(options) as execution:
-        dataset, reference = _dataset(options, bundles, execution)
+    with execution(options) as how:
+        dataset, reference = _dataset(options, bundles, how)
         plan = ChoosePlan(
             bundles=bundles,
             patterns=options.artifact or ["*"],
@@ -54,7 +54,7 @@ def choose(options: argparse.Namespace) -> int:
             least_face_px=options.least_face,
             reference=reference,
         )
-        result = measure(plan, execution, say, bar)
+        result = measure(plan, how, say, bar)
     print(choose_text(result))
     if options.json:
         write_result(options.json, result)

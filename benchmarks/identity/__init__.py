@@ -1,0 +1,1 @@
+"""What detections are worth to face recognition: identity under drift, and verification on labelled pairs."""

@@ -1,0 +1,1 @@
+"""The process around a command: its output streams and its termination."""
