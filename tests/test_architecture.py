@@ -245,7 +245,9 @@ def test_the_wheel_is_small_and_pure(wheel: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl")
     entries = zipfile.ZipFile(wheel).infolist()
     assert not [entry.filename for entry in entries if entry.filename.endswith(".npz")], "the demo's weights stay out"
-    assert wheel.stat().st_size <= 640_000  # 300 kB before the other backbones and detectors, serve, identity and the cost counter came
+    assert (
+        wheel.stat().st_size <= 640_000
+    )  # 300 kB before the other backbones and detectors, serve, identity and the cost counter came
     names = {entry.filename.split("/")[0] for entry in entries}
     assert {name for name in names if not name.endswith(".dist-info")} == {"retinaface_edge"}
 

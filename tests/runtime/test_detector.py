@@ -268,7 +268,7 @@ def test_a_call_in_the_middle_of_a_frame_is_refused_and_the_frame_is_finished(
 ) -> None:
     """A signal handler calls so: in the thread that it interrupts, which would wait for itself for ever.
 
-    It is called here and not by a signal: on processors with wide registers, pytest's own stack for signals is too small
+    It is called here and not by a signal: on processors with wide registers, pytest's stack for signals is too small
     for what the kernel puts there.
     """
     with Detector.load(bundle, "tflite", "int8") as detector:
