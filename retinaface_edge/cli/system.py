@@ -28,12 +28,13 @@ def verify(options: argparse.Namespace) -> int:
         raise BundleError("--min-version is for signed bundles; give --key too")
     bundle = Bundle.load(options.bundle, keys)
     bundle.verify()
-    release = release_of(bundle.manifest)
+    release = release_of(bundle.manifest) if keys else None  # unsigned, it is nobody's word
     if options.min_version:
         if release is None or release.version < options.min_version:
             has = "no version" if release is None else f"version {release.version}"
             raise BundleError(f"{bundle.path} has {has}, and --min-version is {options.min_version}")
         keep_least_version(options.min_version)
+    key = None
     if keys:
         key = check_signature((bundle.path / MANIFEST).read_bytes(), bundle.path / SIGNATURE, *keys)
         version = f", version {release.version}" if release else ""

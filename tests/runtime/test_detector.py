@@ -263,36 +263,29 @@ def test_a_compiled_model_is_kept_and_computes_the_same(
     assert kept[0] == kept[1] != {}, "the second start reads what the first one wrote"
 
 
-def test_a_signal_handler_in_the_middle_of_a_frame_is_refused_and_the_frame_is_finished(
+def test_a_call_in_the_middle_of_a_frame_is_refused_and_the_frame_is_finished(
     bundle: Bundle, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs in the thread that it interrupts, which would wait for itself for ever."""
-    import signal
+    """A signal handler calls so: in the thread that it interrupts, which would wait for itself for ever.
 
+    It is called here and not by a signal: on processors with wide registers, pytest's stack for signals is too small
+    for what the kernel puts there.
+    """
     with Detector.load(bundle, "tflite", "int8") as detector:
         expected = detector.detect(frames[1])
         network = detector._network
         assert network is not None
         run, said = network.run, []
 
-        def handler(*_: object) -> None:
-            try:
-                detector.detect(frames[1])
-            except BackendError as error:
-                said.append(str(error))
-
         def interrupted(image: np.ndarray) -> object:
-            signal.raise_signal(signal.SIGUSR1)
+            with pytest.raises(BackendError, match="in the middle of a frame") as refused:
+                detector.detect(frames[0])
+            said.append(refused.value)
             return run(image)
 
-        before = signal.signal(signal.SIGUSR1, handler)
-        monkeypatch.setattr(network, "run", interrupted)
-        try:
+        with monkeypatch.context() as patched:
+            patched.setattr(network, "run", interrupted)
             assert same(detector.detect(frames[1]), expected)
             assert same(next(iter(detector.detect_many(frames[1:2]))), expected)
-        finally:
-            signal.signal(signal.SIGUSR1, before)
-            monkeypatch.undo()
-        assert len(said) >= 1
-        assert "in the middle of a frame" in said[0]
+        assert len(said) == 2
         assert same(detector.detect(frames[1]), expected)

@@ -166,7 +166,7 @@ def bundle_targets(folder: Path, manifest: dict[str, Any]) -> dict[str, Callable
         except (ValueError, UnicodeError):
             return
         with contextlib.redirect_stdout(io.StringIO()) as said:
-            inspect(argparse.Namespace(bundle=folder, sbom=None, model_card=None))
+            inspect(argparse.Namespace(bundle=folder, sbom=None, model_card=None, json=None))
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", said.getvalue())
 
     return {"device": device, "entries": entries, "inspect": shown}
