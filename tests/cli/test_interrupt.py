@@ -48,7 +48,7 @@ def photos(tmp_path: Path) -> Path:
         ("build --output out/new --size 320x256 --cache cache", "calibrate on"),
         ("train --labels photos/labels.txt --output out/model.pth --size 160x128 --batch 1 --every 1", "step 0"),
         ("bench BUNDLE photos --json out/bench.json --markdown out/bench.md --frames 4000", "measure the compute peak"),
-        ("drift BUNDLE --images photos --workers 2 --json out/drift.json --cache cache", "delegate"),
+        ("drift BUNDLE --images photos --workers 2 --json out/drift.json --cache cache", "left"),
     ],
     ids=["build", "train", "bench", "drift"],
 )

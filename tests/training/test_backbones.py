@@ -174,7 +174,7 @@ def trained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
     checkpoint = untrained("resnet18", 0)
     state = tmp_path_factory.mktemp("run") / "state"
-    request = TrainRequest(checkpoint, pictures, INPUT, state, 70, 4, 1e-3, 0, 45, augment=False, save_every=1000)
+    request = TrainRequest(checkpoint, pictures, INPUT, state, 110, 4, 1e-3, 0, 45, augment=False, save_every=1000)
     path = state.parent / "r18.pth"
     path.write_bytes(checkpoint_bytes(train(request, Recorder()), checkpoint.interpretation))
     return path, folder, totals
