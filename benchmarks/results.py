@@ -15,9 +15,9 @@ from typing import Any, Final, TypeVar, overload
 
 from retinaface_edge.runtime.artifact import ArtifactId
 from retinaface_edge.runtime.io.atomic import write_whole
-from retinaface_edge.runtime.io.text import json_line
 from retinaface_edge.runtime.io.untrusted import read_json
 from retinaface_edge.runtime.records import RecordError, from_json, to_json
+from retinaface_edge.runtime.text import json_line
 
 from .errors import MeasurementError
 from .results_v1 import upgraded

@@ -1,8 +1,18 @@
 """Errors that a caller can act on. Each message says what came, what was expected and what to do next."""
 
+from __future__ import annotations
+
+from .text import printable
+
 
 class RetinaFaceEdgeError(Exception):
-    """Base of every error this package raises on purpose; the command line turns it into one line and exit code 2."""
+    """Base of every error this package raises on purpose; the command line turns it into one line and exit code 2.
+
+    As text it is one line without control characters, whatever the names are that it quotes from a file.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class SpecError(RetinaFaceEdgeError):

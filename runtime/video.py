@@ -20,10 +20,10 @@ from .errors import BackendError, ImageError
 from .io.anonymise import anonymise
 from .io.atomic import keep_mode, part_of
 from .io.frame_source import DEFAULT_RATE, Frame, FrameSource, Stream, is_video, opencv
-from .io.text import address
 from .large_frames import detect_in_tiles
 from .mesh.topology import topology
 from .ops.faces import Faces
+from .text import address
 from .tracking import Tracker
 
 __all__ = ["DEFAULT_RATE", "Drawing", "Looking", "Report", "Seen", "Stream", "detect_video", "is_video"]

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
-from retinaface_edge.runtime.io.text import escaped, printable
 from retinaface_edge.runtime.io.untrusted import read_json
 from retinaface_edge.runtime.records import RecordError, from_json
+from retinaface_edge.runtime.text import escaped, printable
 
 from ..errors import MeasurementError
 from .figures import FORMER_LAYER_FIGURES, KNOWN, LOST_FIGURES, Figure, Floor, JudgedResult, figures_of

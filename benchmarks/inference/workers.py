@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from retinaface_edge.runtime.io.text import without_credentials
+from retinaface_edge.runtime.text import without_credentials
 
 from ..errors import MeasurementError
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import ImageError, RetinaFaceEdgeError
 from retinaface_edge.runtime.io.images import find_images, read_image
-from retinaface_edge.runtime.io.text import printable
 from retinaface_edge.runtime.io.untrusted import PICTURE_BYTES, read_file
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 from retinaface_edge.runtime.spec import Spec
+from retinaface_edge.runtime.text import printable
 
 Frame = NDArray[np.uint8]
 

@@ -16,8 +16,8 @@ from retinaface_edge.runtime.backends import BACKENDS
 from retinaface_edge.runtime.bundle.bundle import PRECISIONS, Bundle
 from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.io.atomic import GrowingFile
-from retinaface_edge.runtime.io.text import json_line, printable
 from retinaface_edge.runtime.ops.faces import Faces
+from retinaface_edge.runtime.text import json_line, printable
 
 from .arguments import Verbs, add_verb, positive, share
 from .exit_codes import BAD_INPUT, GOOD, SOURCE_ENDED, fail

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.io.atomic import write_whole
-from retinaface_edge.runtime.io.text import printable
 from retinaface_edge.runtime.ops.faces import Faces, column_names
+from retinaface_edge.runtime.text import printable
 
 Ids = NDArray[np.int64] | None
 

@@ -11,7 +11,7 @@ from retinaface_edge.runtime.backends import installed
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, Bundle
 from retinaface_edge.runtime.errors import BundleError
 from retinaface_edge.runtime.io.atomic import write_whole
-from retinaface_edge.runtime.io.text import printable
+from retinaface_edge.runtime.text import printable
 
 from .arguments import Verbs, add_verb, positive
 from .exit_codes import BAD_INPUT, GOOD

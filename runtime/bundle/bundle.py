@@ -225,10 +225,13 @@ def _parse(text: bytes, folder: Path) -> Mapping[str, Any]:
 
 
 def _artifacts(entries: Sequence[Mapping[str, Any]]) -> tuple[Artifact, ...]:
-    return tuple(
+    artifacts = tuple(
         Artifact(ArtifactId(Backend(a["backend"]), Precision(a["precision"])), tuple(_file(f) for f in a["files"]))
         for a in entries
     )
+    if empty := [artifact.name for artifact in artifacts if not artifact.files]:
+        raise ValueError(f"the artifact {empty[0]} has no files")
+    return artifacts
 
 
 def _file(fields: Mapping[str, Any]) -> File:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, ImageError
-from .text import address
+from ..text import address
 from .untrusted import open_file
 
 VIDEO_SUFFIXES = (".3gp", ".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")

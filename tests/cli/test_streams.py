@@ -23,8 +23,8 @@ from retinaface_edge.cli.process.streams import GuardedStream
 from retinaface_edge.runtime import Bundle, ImageError, ThresholdError
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
 from retinaface_edge.runtime.io.atomic import write_whole
-from retinaface_edge.runtime.io.text import address, escaped, json_line, printable, without_credentials
 from retinaface_edge.runtime.ops.postprocess import check_thresholds
+from retinaface_edge.runtime.text import address, escaped, json_line, printable, without_credentials
 from retinaface_edge.runtime.video import detect_video
 
 ODD = os.fsdecode(b"a\xff\x1b[31m\nb.png")

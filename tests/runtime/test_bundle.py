@@ -96,6 +96,8 @@ def test_paths_that_leave_the_bundle_are_refused(copy: Path) -> None:
         ({"spec": {"width": 640}}, "lacks what a bundle needs"),
         ({"artifacts": [{"backend": "tflite"}]}, "lacks what a bundle needs"),
         ({"files": 3}, "lacks what a bundle needs"),
+        ({"artifacts": [{"backend": "tflite", "precision": "int8", "files": []}]}, "tflite int8 has no files"),
+        ({"meshes": [{"backend": "tflite", "precision": "int8", "files": []}]}, "tflite int8 has no files"),
     ],
 )
 def test_manifests_that_make_no_sense_are_refused(copy: Path, changes: dict[str, object], message: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from retinaface_edge.runtime.io.text import escaped, json_line, without_credentials
+from retinaface_edge.runtime.text import escaped, json_line, without_credentials
 
 
 class GuardedStream:

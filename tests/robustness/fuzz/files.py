@@ -28,8 +28,8 @@ from retinaface_edge.runtime.bundle.release import check_release, parse_release,
 from retinaface_edge.runtime.host.artifact_choice import read_pick
 from retinaface_edge.runtime.io.arrays import packed, unpacked
 from retinaface_edge.runtime.io.sealed import STATE_VARIABLE
-from retinaface_edge.runtime.io.text import address, escaped, json_line, printable, without_credentials
 from retinaface_edge.runtime.io.untrusted import DEPTH, parse_json, read_file
+from retinaface_edge.runtime.text import address, escaped, json_line, printable, without_credentials
 
 MEMORY = Path("/dev/shm")
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-files-", dir=MEMORY if MEMORY.is_dir() else None))
