@@ -149,6 +149,12 @@ def test_a_branch_learns_a_linear_face_and_is_the_same_each_time() -> None:
     assert learnt < untrained
 
 
+def test_a_teacher_that_asks_for_too_much_memory_is_refused(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retinaface_edge.training.mesh.teacher.MOST_VALUES", 4_000_000)
+    with pytest.raises(TeacherError, match=r"4,557,359 values, more than 4,000,000"):
+        Teacher(shared / "mesh" / "face_landmark_468.tflite")
+
+
 def test_the_teacher_sees_the_face_where_its_landmarks_are(shared: Path) -> None:
     from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
     from retinaface_edge.runtime.ops.postprocess import Face

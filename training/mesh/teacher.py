@@ -7,6 +7,7 @@ It is MediaPipe's face mesh (arXiv 1907.06724) or any TFLite file with its inter
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ FIRST_MARGIN, NEXT_MARGIN = 1.3, 1.5
 LEAST_LOGIT = 2.0
 """Below this the teacher itself does not trust that it sees a face."""
 TEACHER_BYTES = 64 << 20
+MOST_VALUES = 64 << 20
+"""Of all tensors together; MediaPipe's network has 4 million. A small file can ask for any amount of memory."""
 NEXT_STEP = "give MediaPipe's face_landmark.tflite"
 
 
@@ -120,6 +123,9 @@ def _interpreter(content: bytes, path: Path) -> Any:
 
     try:
         interpreter = Interpreter(model_content=content, num_threads=1)
+        values = sum(math.prod(map(int, tensor["shape"])) for tensor in interpreter.get_tensor_details())
+        if values > MOST_VALUES:
+            raise TeacherError(f"{path} has tensors of {values:,} values, more than {MOST_VALUES:,}; {NEXT_STEP}")
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:80]
