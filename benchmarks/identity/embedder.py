@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
+from retinaface_edge.runtime.io.untrusted import read_file
 from retinaface_edge.runtime.spec import Colour
 
 MAX_BYTES = 1 << 29
@@ -65,7 +66,10 @@ class Embedder:
         self._one_by_one = isinstance(inputs[0].shape[0], int)
         if inputs[0].type != "tensor(float)" or (self._one_by_one and inputs[0].shape[0] != 1):
             raise EmbedderError(f"{name} takes {inputs[0].type} of shape {inputs[0].shape}, not one image of floats")
-        vector = self._run(np.zeros((1, self.size, self.size, 3), np.uint8))
+        try:
+            vector = self._run(np.zeros((1, self.size, self.size, 3), np.uint8))
+        except Exception as error:  # ONNX Runtime's own kinds, for layers that do not fit each other
+            raise EmbedderError(f"{name} cannot be run on an image; give a recogniser as ONNX") from error
         if vector.ndim != 2 or len(vector) != 1 or vector.shape[1] < LEAST_VALUES:
             raise EmbedderError(
                 f"{name} gives an array of shape {vector.shape} per face; a recogniser gives one vector of "
@@ -93,13 +97,11 @@ class Embedder:
 def read_embedder(path: Path, preprocessing: Preprocessing | None = None) -> Embedder:
     """The recogniser in an ONNX file. Raises `EmbedderError` when it cannot be read or is none."""
     try:
-        if not path.is_file():
-            raise EmbedderError(f"{path} is not a file; give a face recognition network as ONNX")
-        if path.stat().st_size > MAX_BYTES:
-            raise EmbedderError(f"{path} has more than {MAX_BYTES:,} bytes; give a face recognition network as ONNX")
-        content = path.read_bytes()
+        content = read_file(path, MAX_BYTES)
     except OSError as error:
-        raise EmbedderError(f"{path} cannot be read ({error.strerror})") from error
+        raise EmbedderError(
+            f"{path} cannot be read ({error.strerror}); give a face recognition network as ONNX"
+        ) from error
     return Embedder(str(path), content, preprocessing)
 
 
@@ -120,7 +122,7 @@ def _session(name: str, content: bytes) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # its own kinds, for damaged and for unknown graphs
         raise EmbedderError(f"{name} is no ONNX model that ONNX Runtime can run; give a recogniser as ONNX") from error
 

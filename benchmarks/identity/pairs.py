@@ -12,9 +12,10 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from retinaface_edge.runtime.io.untrusted import ANNOTATION_BYTES, read_text
+
 from ..errors import MeasurementError
 
-MAX_BYTES = 1 << 31
 TRUE, FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
 
@@ -31,11 +32,11 @@ class Pair:
 def read_pairs(path: Path) -> tuple[Pair, ...]:
     """The pairs of a CSV file. Raises `MeasurementError` that names the line which is wrong."""
     try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            raise MeasurementError(f"{path} is no CSV file; give one with the columns first,second,same[,fold]")
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text(path, ANNOTATION_BYTES)
     except OSError as error:
-        raise MeasurementError(f"{path} cannot be read ({error.strerror})") from error
+        raise MeasurementError(
+            f"{path} cannot be read ({error.strerror}); give a CSV file with the columns first,second,same[,fold]"
+        ) from error
     except UnicodeDecodeError as error:
         raise MeasurementError(f"{path} is not text in UTF-8") from error
     rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)

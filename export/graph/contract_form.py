@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from retinaface_edge.runtime.spec import Colour, Spec
 
-from .detector_graph import DetectorGraph, FixedGraph, GraphError, Head, constant_of, fixed
+from .detector_graph import DetectorGraph, FixedGraph, GraphError, Head, constant_of, fixed, foreign_graph
 from .passes.fold_average import fold_average
 
 IR_VERSION = 10
@@ -66,6 +66,11 @@ def contract_form(detector: DetectorGraph, outputs: Mapping[str, Head], spec: Sp
     `outputs` says which head each output of the spec is, by the output's name. Raises `GraphError` for an operator
     that the compiler does not know, and for maps that are not the sizes that the spec promises.
     """
+    with foreign_graph():
+        return _contract_form(detector, outputs, spec, opset)
+
+
+def _contract_form(detector: DetectorGraph, outputs: Mapping[str, Head], spec: Spec, opset: int) -> onnx.ModelProto:
     graph = fixed(detector, (spec.height, spec.width))
     heads = {head.value: (f"head.{name}", head.scale) for name, head in outputs.items()}
     rebuild = _Rebuild(graph, spec, detector.input_name, heads)

@@ -7,7 +7,8 @@ operators with one normal form each. Nothing here knows a detector's name; `chec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,14 +84,30 @@ def read_detector_graph(content: bytes) -> DetectorGraph:
     inputs = [value for value in graph.inputs if value.name not in graph.initializers]
     if len(inputs) != 1 or inputs[0].name is None:
         raise GraphError(f"it has {len(inputs)} inputs, a detector has one image")
-    heads = tuple(_head(value, order) for order, value in enumerate(graph.outputs))
-    return _with_strides(_of_any_size(DetectorGraph(model, inputs[0].name, heads)))
+    with foreign_graph():
+        heads = tuple(_head(value, order) for order, value in enumerate(graph.outputs))
+        return _with_strides(_of_any_size(DetectorGraph(model, inputs[0].name, heads)))
+
+
+@contextmanager
+def foreign_graph() -> Iterator[None]:
+    """Inside, a graph that others made is walked; one that contradicts itself, in whatever way, is a `GraphError`."""
+    try:
+        yield
+    except RetinaFaceEdgeError:
+        raise
+    except Exception as error:  # a shape, an attribute or a weight that is not what its node needs
+        raise GraphError(f"its graph contradicts itself ({_first_line(error)})") from error
 
 
 def _head(output: ir.Value, order: int) -> Head:
     """Walk back from an output of the file to the convolution whose raw values it shows."""
     value, sigmoid, scale = output, False, 1.0
+    passed: set[ir.Node] = set()
     while (node := value.producer()) is not None and node.op_type != "Conv":
+        if node in passed:
+            raise GraphError(f"its output {output.name} is made in a circle ({node.name})")
+        passed.add(node)
         if node.op_type in REARRANGES and node.inputs[0] is not None:
             value = node.inputs[0]
         elif node.op_type == "Sigmoid" and node.inputs[0] is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ImageError
+from .untrusted import open_file, path_below, read_text
 
 SIGNATURES = (
     (0, b"\xff\xd8\xff"),  # JPEG
@@ -22,6 +23,9 @@ SIGNATURES = (
 )
 LONGEST_SIGNATURE = 12
 LIST_SUFFIX = ".txt"
+LIST_BYTES = 64 << 20
+ANY_SIZE = 1 << 62
+"""Of what is judged by its first bytes only."""
 MOST_NAMED = 3
 
 
@@ -72,21 +76,23 @@ def picture_files(sources: list[str]) -> PictureFiles:
 
 def is_picture(path: Path) -> bool:
     """Whether a file begins like a picture of a format that `read_image` reads. Raises `OSError`."""
-    with path.open("rb") as file:
+    with open_file(path, ANY_SIZE) as file:
         start = file.read(LONGEST_SIGNATURE)
     return any(start[offset : offset + len(signature)] == signature for offset, signature in SIGNATURES)
 
 
 def _listed(path: Path) -> list[Path]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path, LIST_BYTES).splitlines()
+    except OSError as error:
+        raise ImageError(f"{path} is no list of paths ({error.strerror}); give one path per line") from error
     except UnicodeDecodeError as error:
         raise ImageError(f"{path} is no list of paths: it is not UTF-8 text; give one path per line") from error
     found = []
     for number, line in enumerate(lines, start=1):
         if not (text := line.strip()) or text.startswith("#"):
             continue
-        named = path.parent / text
+        named = path_below(path.parent, text)
         if not named.is_file():
             raise ImageError(f"{path}, line {number}: {text} does not exist; paths are relative to the list's folder")
         found.append(named)

@@ -1,6 +1,6 @@
-"""Fuzz every target in a process of its own, and count.
+"""Fuzz every target in processes of its own, and count.
 
-    python tests/robustness/fuzz/drive.py --inputs 2000000              # all targets, by their share
+    python tests/robustness/fuzz/drive.py --inputs 2000000 --jobs 16    # all targets, by their share
     python tests/robustness/fuzz/drive.py --target manifest --inputs 1000
 
 Guided by coverage where atheris is installed, else by seeded mutation. A fault is printed with its input in hexadecimal
@@ -11,12 +11,19 @@ fault.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 SHARES = {
@@ -25,11 +32,61 @@ SHARES = {
     "branch": 4, "labels": 8, "teacher": 1, "vertices": 1,
     "any-file": 6, "json": 10, "text": 10, "arrays": 6, "release": 6, "stage": 2, "row": 1, "device": 3, "entries": 2,
     "inspect": 4,
+    "tensors": 2, "onnx-detector": 3, "embedder": 3, "pairs": 6, "picture-list": 3, "prediction": 6, "boards": 4,
+    "video": 2, "results": 4, "report": 1, "blob": 3, "names": 6,
 }  # fmt: skip
+SLOW = {"tensors": 9, "onnx-detector": 8, "report": 7, "state-keys": 6, "pickled-checkpoint": 5}
+"""Targets whose inputs take longest, and how long compared with each other."""
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 SECONDS_FOR_ONE = 20
+SECONDS_FOR_A_BATCH = 7200
 LONGEST = 2048
 BATCH = 25_000
 """Inputs of one process: atheris keeps some memory of every input."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a batch ended: its exit code, how many inputs it ran, and what it said of a fault."""
+
+    code: int
+    count: int
+    seconds: float
+    said: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of one target that one process runs."""
+
+    target: str
+    count: int
+    seed: int
+    engine: str
+
+    def run(self) -> Ran:
+        """Run them; atheris may end before its count, and then goes on with another seed."""
+        begin, ran, turn = time.monotonic(), 0, 0
+        while ran < self.count:
+            asked = ["--inputs", str(self.count - ran), "--seed", str(self.seed + 1000 * turn)]
+            command = [sys.executable, __file__, "--target", self.target, *asked, "--engine", self.engine]
+            try:
+                ended = subprocess.run(
+                    command, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True, errors="replace",
+                    timeout=SECONDS_FOR_A_BATCH,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                said = f"    {self.target}: a batch took more than {SECONDS_FOR_A_BATCH} s (seed {self.seed})\n"
+                return Ran(124, ran, time.monotonic() - begin, said)
+            if ended.returncode:
+                lines = (ended.stdout + ended.stderr).splitlines()
+                kept = [line for line in lines if not line.startswith(("#", "INFO", "\t", "WARNING"))]
+                said = "".join(f"    {line}\n" for line in kept[-25:])
+                return Ran(ended.returncode, ran, time.monotonic() - begin, said)
+            done = re.findall(r"Done (\d+) (?:runs )?in", ended.stderr)
+            ran += max(int(done[-1]), 1) if done else self.count - ran
+            turn += 1
+        return Ran(0, ran, time.monotonic() - begin, "")
 
 
 def one(target: str, data: bytes) -> None:
@@ -65,10 +122,34 @@ def mutate(target: str, inputs: int, seed: int) -> None:
             elif place < len(data):
                 data[place] ^= 1 << chance.randrange(8)
         try:
-            one(target, bytes(data[:LONGEST]))
+            with bounded(SECONDS_FOR_ONE):
+                one(target, bytes(data[:LONGEST]))
         except BaseException:
             print(f"{target}: fault by --input {bytes(data[:LONGEST]).hex()}", file=sys.stderr)
             raise
+
+
+class Hang(BaseException):
+    """An input took too long. No handler of an ordinary exception takes it for one."""
+
+
+@contextlib.contextmanager
+def bounded(seconds: int) -> Iterator[None]:
+    """Inside, `Hang` is raised after that long; in the main thread only, where signals come."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def hang(number: int, frame: object) -> None:
+        raise Hang(f"more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, hang)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def guided(target: str, inputs: int, seed: int) -> None:
@@ -100,6 +181,7 @@ def main() -> int:
     parser.add_argument("--target", choices=sorted(SHARES))
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes at a time")
     parser.add_argument("--input", type=bytes.fromhex, help="run this one input of the target")
     parser.add_argument("--engine", choices=("auto", "atheris", "mutation"), default="auto")
     options = parser.parse_args()
@@ -115,24 +197,23 @@ def main() -> int:
         (guided if engine == "atheris" else mutate)(options.target, options.inputs, options.seed)
         return 0
     total, faults = 0, 0
-    for target, share in SHARES.items():
-        begin, ran, code = time.monotonic(), 0, 0
-        wanted = -(-options.inputs * share // sum(SHARES.values()))
-        while ran < wanted and not code:
-            count = min(wanted - ran, BATCH)
-            seed = options.seed + ran // BATCH
-            command = [sys.executable, __file__, "--target", target, "--inputs", str(count), "--seed", str(seed)]
-            ended = subprocess.run([*command, "--engine", engine], capture_output=True, text=True, errors="replace")
-            code = ended.returncode
-            if code:
-                said = (ended.stdout + ended.stderr).splitlines()
-                kept = [line for line in said if not line.startswith(("#", "INFO", "\t", "WARNING"))]
-                print("\n".join(f"    {line}" for line in kept[-25:]), flush=True)
-                break
-            done = re.findall(r"Done (\d+) (?:runs )?in", ended.stderr)
-            ran += int(done[-1]) if done else count
-        total, faults = total + ran, faults + (code != 0)
-        print(f"{target:20} {ran:>9,} inputs {time.monotonic() - begin:7.0f} s  exit {code}", flush=True)
+    batches = [
+        Batch(target, min(BATCH, wanted - start), options.seed + start // BATCH, engine)
+        for target, share in SHARES.items()
+        for wanted in [-(-options.inputs * share // sum(SHARES.values()))]
+        for start in range(0, wanted, BATCH)
+    ]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        # Those that take longest begin first; what they found is printed in the order of the targets.
+        order = sorted(range(len(batches)), key=lambda index: -SLOW.get(batches[index].target, 0))
+        under_way = {index: pool.submit(batches[index].run) for index in order}
+        for target in SHARES:
+            ran = [under_way[index].result() for index, batch in enumerate(batches) if batch.target == target]
+            failed = next((one for one in ran if one.code), None)
+            print(failed.said if failed else "", end="")
+            count, seconds, code = sum(one.count for one in ran), sum(one.seconds for one in ran), failed
+            print(f"{target:20} {count:>9,} inputs {seconds:7.0f} s  exit {code.code if code else 0}", flush=True)
+            total, faults = total + count, faults + (failed is not None)
     print(f"{total:,} inputs by {engine}, {faults} targets with a fault")
     return 1 if faults else 0
 

@@ -10,9 +10,12 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +23,18 @@ import numpy as np
 from edits import as_json, edited
 
 from retinaface_edge.benchmarks.inference.result_cache import FILE, ResultCache, Stored
+from retinaface_edge.cli.outputs import FaceTable, names_of, sentence, write_blurred
 from retinaface_edge.cli.system import inspect
 from retinaface_edge.export import stage_cache
 from retinaface_edge.runtime import Bundle, BundleError
+from retinaface_edge.runtime.backends.openvino_cache import CACHE, compiled
 from retinaface_edge.runtime.bundle.bundle import DEVICE, MANIFEST, SIGNATURE, serialise
 from retinaface_edge.runtime.bundle.release import check_release, parse_release, release_of
 from retinaface_edge.runtime.host.artifact_choice import read_pick
 from retinaface_edge.runtime.io.arrays import packed, unpacked
 from retinaface_edge.runtime.io.sealed import STATE_VARIABLE
 from retinaface_edge.runtime.io.untrusted import DEPTH, parse_json, read_file
+from retinaface_edge.runtime.ops.faces import Faces
 from retinaface_edge.runtime.text import address, escaped, json_line, printable, without_credentials
 
 MEMORY = Path("/dev/shm")
@@ -54,8 +60,22 @@ def placed(path: Path, data: bytes) -> None:
     elif kind == 3:
         with path.open("wb") as file:
             file.truncate(40 << 30)
+    elif kind == 4:
+        _device(path)
+    elif kind == 5:
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
+            server.bind(str(FOLDER / "socket"))  # the address of a socket is short
+        os.rename(FOLDER / "socket", path)
     else:
         path.write_bytes(data[1:])
+
+
+def _device(path: Path) -> None:
+    """`/dev/zero` itself where this user may make it, else a link to it."""
+    try:
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+    except OSError:
+        path.symlink_to("/dev/zero")
 
 
 def any_file(data: bytes) -> None:
@@ -136,15 +156,78 @@ def row(data: bytes) -> None:
         assert (cache.get(ROW_KEY) is None) == (changed != before)
 
 
+class _Compiler:
+    """As OpenVINO's core and its compiled model, but a model is its name."""
+
+    def import_model(self, blob: io.BytesIO, device: str, options: dict[str, str]) -> bytes:
+        return blob.getvalue()
+
+    def export_model(self) -> io.BytesIO:
+        return io.BytesIO(b"compiled")
+
+
+def blob(data: bytes) -> None:
+    """The cache of compiled models with anything in the place of a blob: what was compiled, from there or anew."""
+    folder = FOLDER / "blobs"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    os.environ[CACHE] = str(folder)
+    compiler, compiles = _Compiler(), []
+
+    def compile_model() -> _Compiler:
+        compiles.append(1)
+        return compiler
+
+    get = partial(compiled, compiler, [b"model"], {}, compile_model)
+    get()
+    (path,) = folder.iterdir()
+    before = path.read_bytes()
+    changed = bytearray(before)
+    for start in range(1, len(data) - 2, 3):
+        changed[int.from_bytes(data[start : start + 2], "big") % len(changed)] ^= data[start + 2]
+    placed(path, data if data and data[0] % 2 else b"\6" + bytes(changed))
+    same = (
+        path.is_file()
+        and not path.is_symlink()
+        and path.stat().st_size == len(before)
+        and (path.read_bytes() == before)
+    )
+    compiles.clear()
+    assert get() in (compiler, b"compiled")
+    assert bool(compiles) != same
+    assert path.is_file() and not path.is_symlink()
+
+
+def names(data: bytes) -> None:
+    """What `detect` writes for pictures of any names: inside its folder, and one picture's never over another's."""
+    folder = FOLDER / "out"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    parts = [re.sub(rb"[\0/]", b"_", part)[:40] for part in data.split(b"/")]
+    paths = [Path(str(index)) / (os.fsdecode(part) or "a") for index, part in enumerate(parts)]
+    paths = [path for path in paths if path.name and path.name not in (".", "..")]
+    chosen = names_of(paths)
+    assert len(set(chosen)) == len(paths)
+    frame = np.zeros((2, 2, 3), np.uint8)
+    none = Faces(np.zeros(0), np.zeros((0, 4)), np.zeros((0, 5, 2)))
+    table = FaceTable(5, ["image"])
+    for path, name in zip(paths, chosen, strict=True):
+        write_blurred(folder / f"{name}.png", frame, none)
+        assert "\n" not in sentence(path, 2, 2, none) and json_line({"image": str(path)})
+        table.add([printable(path)], none)
+    table.write(folder / "table.csv")
+    left = {path.name for path in folder.iterdir()}
+    assert left == {f"{name}.png" for name in chosen} | {"table.csv"}
+
+
 def bundle_targets(folder: Path, manifest: dict[str, Any]) -> dict[str, Callable[[bytes], None]]:
     """Targets that need a bundle in `folder`, whose manifest is `manifest`."""
 
     def device(data: bytes) -> None:
         """`device.json`, of any kind and with any content: as if it were not there, or a pick."""
         (folder / MANIFEST).write_bytes(serialise(manifest))
-        placed(folder / DEVICE, b"\4" + as_json(PICK, data) if data and data[0] % 4 else data)
+        placed(folder / DEVICE, b"\6" + as_json(PICK, data) if data and data[0] % 4 else data)
         read_pick(Bundle.load(folder))
-        placed(folder / DEVICE, b"\4")
+        placed(folder / DEVICE, b"\6")
         (folder / DEVICE).unlink()
 
     def entries(data: bytes) -> None:
@@ -155,7 +238,7 @@ def bundle_targets(folder: Path, manifest: dict[str, Any]) -> dict[str, Callable
         try:
             Bundle.load(folder).verify()
         finally:
-            placed(path, b"\4")
+            placed(path, b"\6")
             path.unlink()
 
     def shown(data: bytes) -> None:
@@ -179,7 +262,7 @@ PICK = {
     "precision": "fp32",
 }
 ARRAYS = packed({"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.zeros(0, np.uint8)})
-EDITS = [b"\0", b"\1\1", b"\2", b"\3", b"\4abc", b"\2\0\0\0\4\2\5", bytes(range(0, 60, 2))]
+EDITS = [*(bytes([kind]) for kind in range(6)), b"\1\1", b"\6abc", b"\2\0\0\0\4\2\5", bytes(range(0, 60, 2))]
 FILE_TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "any-file": (any_file, EDITS),
     "json": (any_json, [*EDITS, b'{"a": [1, "\\"[", null]}', b"[" * 101, '["é"]'.encode("utf-16")]),
@@ -188,4 +271,6 @@ FILE_TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "release": (release, [*EDITS, b"7,2027-12-31"]),
     "stage": (stage, EDITS),
     "row": (row, EDITS),
+    "blob": (blob, [*EDITS, b"\0\0\1\1", b"\0\0\40\1"]),
+    "names": (names, [*EDITS, b"a.png/a.png/a-2.png", b"\xff\x1b[31m.jpg/\n", "é".encode() * 20]),
 }

@@ -20,8 +20,13 @@ import onnx
 from edits import as_json, edited
 from files import EDITS, FILE_TARGETS, bundle_targets
 from graphs import GRIDS, others, residual
+from measurements import EDITS as MEASURED
+from measurements import TARGETS as MEASUREMENTS
+from measurements import embedder, report
 from onnx import TensorProto, helper
 from PIL import Image
+from state_dicts import DETECTORS, onnx_detector, tensors
+from state_dicts import EDITS as STATE_EDITS
 
 from retinaface_edge.benchmarks.accuracy.datasets import read_boxes
 from retinaface_edge.benchmarks.accuracy.result import EvalResult
@@ -524,6 +529,11 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "labels": (labels, [*_EDITS, b"\1" + json.dumps(_LABELS).encode(), b"\3# picture.png\n1 2 3 4 " + b"1 2 0 " * 5]),
     "teacher": (teacher, [*_EDITS, b"\1" + _tiny_tflite()]),
     "vertices": (vertices, [*_EDITS, bytes(range(256)), np.linspace(0, 64, 60, dtype=np.float32).tobytes()]),
+    "tensors": (tensors, STATE_EDITS),
+    "onnx-detector": (onnx_detector(_exchange), DETECTORS),
+    "embedder": (embedder(_exchange), [*_EDITS, b"\1" + _TINY.SerializeToString()]),
+    "report": (report(FOLDER / "bundle", _MANIFEST), MEASURED),
+    **MEASUREMENTS,
     **FILE_TARGETS,
     **{name: (target, EDITS) for name, target in bundle_targets(FOLDER / "bundle", _MANIFEST).items()},
 }
