@@ -4,6 +4,8 @@
 #   CHECKPOINT    the .pth or .onnx to compile; `demo` for the demo's weights
 #   CALIBRATION   a folder of photographs for INT8; `demo` for the demo's scenes
 #   PHOTOS        a folder of photographs for the gate; not those of the calibration
+#   SPEED_GATE    options of `retinaface-edge bench` that judge speed (default: --target vga-30fps), for instance
+#                 `--baseline bundle-before --max-regression 10`; `none` leaves it out
 #   SIGNING_KEY   an Ed25519 private key, PEM (default: the bundle is not signed)
 #   BUILD_OPTIONS further options of `retinaface-edge build`
 #   OUT           where everything is written (default: out)
@@ -27,6 +29,12 @@ mkdir -p "$out"
 retinaface-edge build "${options[@]}" ${BUILD_OPTIONS:-}
 retinaface-edge verify "$out/bundle"
 retinaface-edge drift "$out/bundle" --images "$PHOTOS" --json "$out/drift.json" --junit "$out/drift.xml"
+speed=${SPEED_GATE:---target vga-30fps}
+if [ "$speed" != none ]; then
+  # shellcheck disable=SC2086
+  retinaface-edge bench "$out/bundle" "$PHOTOS" --quick $speed \
+    --json "$out/bench.json" --junit "$out/bench.xml" --markdown "$out/bench.md"
+fi
 retinaface-edge inspect "$out/bundle" --sbom "$out/sbom.cdx.json" --model-card "$out/model-card.md"
 
 # The archive has the same bytes each time, too: no times, no owners, sorted names.
