@@ -13,14 +13,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from oracles.networks import RESIDUAL_VALUES, ResidualForm, residual_network
 
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
-GRIDS = {name: Grid(0.04, 0 if name in ("stem", "left", "total") else 128) for name in RESIDUAL_VALUES}
+QUANT_PARAMS = {name: QuantParams(0.04, 0 if name in ("stem", "left", "total") else 128) for name in RESIDUAL_VALUES}
 
 
 def residual(quantised: bool) -> onnx.ModelProto:
     """Convolutions, a pool, clips, a sum, a split, a concatenation and a resize; FP32 or QDQ."""
-    return residual_network(ResidualForm(size=(10, 8), relu6=True, dilation=2), GRIDS if quantised else None)
+    return residual_network(ResidualForm(size=(10, 8), relu6=True, dilation=2), QUANT_PARAMS if quantised else None)
 
 
 def others() -> onnx.ModelProto:

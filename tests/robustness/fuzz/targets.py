@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from edits import as_json, edited
 from files import EDITS, FILE_TARGETS, bundle_targets
-from graphs import GRIDS, others, residual
+from graphs import QUANT_PARAMS, others, residual
 from measurements import EDITS as MEASURED
 from measurements import TARGETS as MEASUREMENTS
 from measurements import embedder, report
@@ -45,7 +45,7 @@ from retinaface_edge.runtime.mesh.branch import describe, head_pose, place
 from retinaface_edge.runtime.mesh.files import FORMATS, mesh_files
 from retinaface_edge.runtime.ops.align import aligned
 from retinaface_edge.runtime.ops.letterbox import letterbox_for
-from retinaface_edge.runtime.ops.postprocess import Grid, postprocess
+from retinaface_edge.runtime.ops.postprocess import QuantParams, postprocess
 from retinaface_edge.runtime.spec import BoxCoding, Colour, Mesh, ScoreCoding
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -201,7 +201,7 @@ class _Silent:
     """A network that gives the same raw values whatever it sees."""
 
     def __init__(self) -> None:
-        self.grids = (Grid(),) * len(SMALL.outputs)
+        self.quant_params = (QuantParams(),) * len(SMALL.outputs)
 
     def run(self, image: np.ndarray) -> list[np.ndarray]:
         return [np.full(output.shape, -9.0, np.float32) for output in SMALL.outputs]
@@ -236,11 +236,11 @@ def outputs(data: bytes) -> None:
     contract = CONTRACTS[head[0] // 3 % len(CONTRACTS)]
     values = [_filled(np.roll(raw, i), output.shape).astype(kind) for i, output in enumerate(contract.outputs)]
     scale = 1.0 if kind is np.float32 else (1 + head[1]) / 64
-    grids = [Grid(scale, 0 if kind is np.float32 else head[2] - 128)] * len(values)
+    quant_params = [QuantParams(scale, 0 if kind is np.float32 else head[2] - 128)] * len(values)
     width, height = 1 + head[3] * 7, 1 + head[4] * 7
     with np.errstate(all="ignore"):
         placement = letterbox_for(contract, width, height)
-        faces = postprocess(contract, values, grids, placement, head[5] / 255, head[6] / 255)
+        faces = postprocess(contract, values, quant_params, placement, head[5] / 255, head[6] / 255)
     for array in (faces.scores, faces.boxes, faces.landmarks):
         assert np.isfinite(array).all()
     assert (np.diff(faces.scores) <= 0).all()
@@ -306,7 +306,7 @@ def lowering(data: bytes) -> None:
         model = onnx.ModelProto()
         model.CopyFrom(_graphs()[(data[0] if data else 0) // 2 % len(_graphs())])
         _exchange(model.graph, data[1:])
-    serialise_tflite(lower_tflite(model, {"c0": Grid(0.1, 128), **GRIDS} if len(data) % 2 else {}))
+    serialise_tflite(lower_tflite(model, {"c0": QuantParams(0.1, 128), **QUANT_PARAMS} if len(data) % 2 else {}))
 
 
 def _exchange(graph: onnx.GraphProto, data: bytes) -> None:
@@ -486,8 +486,8 @@ def vertices(data: bytes) -> None:
     low = _filled(values, (1, 2)).astype(float)
     boxes = np.concatenate([low, low + 1e-3 + np.abs(_filled(np.roll(values, 1), (1, 2)))], axis=1)
     features = [_filled(np.roll(values, i), f.shape) for i, f in enumerate(DENSE.features)]
-    grids = [Grid((1 + head[4]) / 64, head[5])] * len(features)
-    described = describe(DENSE, features, grids, boxes, _filled(values[::-1], (1, 5, 2)).astype(float))
+    quant_params = [QuantParams((1 + head[4]) / 64, head[5])] * len(features)
+    described = describe(DENSE, features, quant_params, boxes, _filled(values[::-1], (1, 5, 2)).astype(float))
     assert described.shape == (1, DENSE.mesh.inputs)
     assert np.isfinite(described).all()
     (mesh,) = place(boxes, _filled(values, (1, 468, 3)).astype(float))
