@@ -1,15 +1,18 @@
-"""Who may watch: anyone on this machine, and from elsewhere those who have the token."""
+"""Access control: on this machine anyone may watch, from elsewhere those who have the token."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
 LEAST_TOKEN = 16
 COOKIE = "retinaface_edge_token"
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@\[\]]+)(?::\d*)?")
+"""A name or address, and a port."""
 
 
 class AccessError(RetinaFaceEdgeError):
@@ -29,9 +32,9 @@ def is_loopback(host: str) -> bool:
 def token_for(host: str, given: str | None) -> str | None:
     """The token that requests need: the given one, a new one where the network reaches `host`, or none.
 
-    Raises `AccessError` when the given one is shorter than 16 characters, or no plain ASCII.
+    Raises `AccessError` when the given one is shorter than 16 characters or not plain ASCII.
     """
-    if given is None:
+    if given is None:  # one that is set but empty is too short, as in `TOKEN= retinaface-edge serve`
         return None if is_loopback(host) else secrets.token_urlsafe(24)
     if len(given) < LEAST_TOKEN or not given.isascii() or not given.isprintable() or " " in given:
         raise AccessError(
@@ -46,17 +49,17 @@ def allowed(token: str | None, header: str | None, query: str | None, cookie: st
         return True
     bearer = header[len("Bearer ") :] if header and header.startswith("Bearer ") else None
     offered = [value for value in (bearer, query, cookie) if value]
-    # Each in constant time, so that the time of an answer tells nothing about the token.
-    return any(hmac.compare_digest(value.encode(), token.encode()) for value in offered)
+    # Each in constant time, so that the time of an answer tells nothing about the token. Headers may hold any bytes.
+    return any(hmac.compare_digest(value.encode(errors="surrogatepass"), token.encode()) for value in offered)
 
 
 def own_name(bound: str, host_header: str | None) -> bool:
     """Whether a request addresses us by a name of our own.
 
-    A server on the loopback address is else open to any web page whose name its owner points at 127.0.0.1 (DNS
-    rebinding). Bound to the network, the token protects it.
+    Otherwise a server on the loopback address would be open to any web page whose host name resolves to 127.0.0.1 (DNS
+    rebinding). On other addresses the token protects it.
     """
     if not is_loopback(bound):
         return True
-    name = (host_header or "").rsplit(":", 1)[0] if not (host_header or "").endswith("]") else host_header
-    return is_loopback(name or "")
+    match = HOST.fullmatch(host_header or "")
+    return match is not None and is_loopback(match[1])

@@ -1,4 +1,4 @@
-"""What a moment looks like outside: JSON for programs, the text of Prometheus for monitoring."""
+"""Formats of the latest result: JSON for programs, Prometheus text for monitoring."""
 
 from __future__ import annotations
 

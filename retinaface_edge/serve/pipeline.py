@@ -1,7 +1,7 @@
-"""The detector on an endless source, in a thread of its own, and the latest result for whoever watches.
+"""The detector on an endless source, in a thread of its own, and the latest result for all viewers.
 
-The detector never waits for a viewer: it leaves its latest result in one place and goes on. A viewer takes what is
-there when it is ready, and misses what came in between.
+The detector never waits for a viewer: it stores its latest result and goes on. A viewer takes the latest one when it
+is ready, and skips those in between.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Settings:
-    """How faces are looked for."""
+    """How faces are detected."""
 
     score_threshold: float = 0.5
     mesh: bool = False
@@ -61,6 +61,7 @@ class Pipeline:
         self.source, self.settings = source, settings
         self.times, self.faces_seen = Times(), 0
         self.latest: Moment | None = None
+        self._published = 0.0
         self.failure: Exception | None = None
         self._detector, self._stop = detector, stop
         self._thread = threading.Thread(target=self._run, name="retinaface-edge-detector", daemon=True)
@@ -83,6 +84,11 @@ class Pipeline:
     def stopped(self) -> bool:
         """Whether no further moment will come."""
         return self._stop.is_set()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the newest moment came, whatever is done to the clock meanwhile."""
+        return time.monotonic() - self._published
 
     async def after(self, number: int) -> Moment | None:
         """The newest moment, once its number is above `number`; None when the pipeline has stopped."""
@@ -116,7 +122,7 @@ class Pipeline:
             yield frame
 
     def _publish(self, moment: Moment) -> None:
-        self.latest = moment
+        self.latest, self._published = moment, time.monotonic()
         self._send_wake()
 
     def _send_wake(self) -> None:

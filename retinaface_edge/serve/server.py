@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from retinaface_edge.runtime.detector import Detector
+from retinaface_edge.runtime.io.frame_source import Stream
 
 from .access import token_for
+from .connections import AT_ONCE, KEPT_SECONDS, Connections, quiet_log
 from .formats import About
 from .pipeline import Pipeline, Settings
-from .site import Door, Site
+from .site import Endpoint, Site
 from .source import EndlessSource
 
 GRACE_SECONDS = 2.0
@@ -21,38 +23,49 @@ GRACE_SECONDS = 2.0
 
 
 def serve(
-    detector: Detector, source: str, settings: Settings, door: Door, about: About, say: Callable[[str], None]
+    detector: Detector, source: Stream, settings: Settings, endpoint: Endpoint, about: About, say: Callable[[str], None]
 ) -> None:
-    """Serve the faces of `source` at `door` until SIGINT or SIGTERM; `say` is told the address.
+    """Serve the faces of `source` at `endpoint` until SIGINT or SIGTERM; `say` is called with the address.
 
     Port 0 takes a free one. Raises what ended the source or the detector, `AccessError` for a bad token, and `OSError`
     when the address cannot be taken.
     """
-    door = replace(door, token=token_for(door.host, door.token))
-    asyncio.run(_serve(detector, source, settings, door, about, say))
+    endpoint = replace(endpoint, token=token_for(endpoint.host, endpoint.token))
+    asyncio.run(_serve(detector, source, settings, endpoint, about, say))
 
 
 async def _serve(
-    detector: Detector, source: str, settings: Settings, door: Door, about: About, say: Callable[[str], None]
+    detector: Detector, source: Stream, settings: Settings, endpoint: Endpoint, about: About, say: Callable[[str], None]
 ) -> None:
     from aiohttp import web
 
     stop = threading.Event()
     pipeline = Pipeline(detector, EndlessSource(source, stop), settings, stop)
-    site = Site(pipeline, about, door)
-    runner = web.AppRunner(site.application(), access_log=None, shutdown_timeout=GRACE_SECONDS)
+    connections = Connections()
+    site = Site(pipeline, about, endpoint, connections)
+    runner = web.AppRunner(
+        site.application(),
+        access_log=None,
+        shutdown_timeout=GRACE_SECONDS,
+        keepalive_timeout=KEPT_SECONDS,
+        logger=quiet_log(),
+    )
     await runner.setup()
+    assert runner.server is not None
+    connections.of(runner.server)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
+    listening: asyncio.Server | None = None
     try:
-        listening = web.TCPSite(runner, door.host, door.port)
-        await listening.start()
+        listening = await loop.create_server(connections.accept, endpoint.host, endpoint.port, backlog=AT_ONCE)
         pipeline.start()
-        say(_address(door, runner.addresses[0][1]))
+        say(_address(endpoint, listening.sockets[0].getsockname()[1]))
         await _first(ended.wait(), _failed(pipeline))
     finally:
+        if listening is not None:
+            listening.close()
         await pipeline.stop()
         await runner.cleanup()
         site.close()
@@ -74,6 +87,6 @@ async def _first(*waits: object) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _address(door: Door, port: int) -> str:
-    host = f"[{door.host}]" if ":" in door.host else door.host
-    return f"http://{host}:{port}/" + (f"?token={door.token}" if door.token else "")
+def _address(endpoint: Endpoint, port: int) -> str:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"http://{host}:{port}/" + (f"?token={endpoint.token}" if endpoint.token else "")

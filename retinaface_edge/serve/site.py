@@ -1,6 +1,6 @@
 """The HTTP side: page, faces as server-sent events, pictures, health and metrics, on aiohttp.
 
-Every stream goes at its viewer's pace: what a viewer cannot take is skipped, and one that takes nothing for
+Each stream adapts to its viewer: results that a viewer is too slow for are skipped, and one that reads nothing for
 `STALL_SECONDS` is disconnected.
 """
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from retinaface_edge.runtime.io.frame_source import opencv
 
 from .access import COOKIE, allowed, own_name
+from .connections import Connections
 from .formats import About, metrics, moment_json
 from .pipeline import Moment, Pipeline
 
@@ -33,6 +34,8 @@ WAIT_SECONDS = 2.0
 """How long a stream stays silent before it says what it waits for."""
 HEALTHY_SECONDS = 10.0
 JPEG_QUALITY = 80
+MOST_PICTURES = 30.0
+"""Per second. Compressing every frame of a fast source would slow the detector by a fifth, and shows no more."""
 BOUNDARY = "frame"
 TYPES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
 HEADERS = {
@@ -46,8 +49,8 @@ HEADERS = {
 
 
 @dataclass(frozen=True)
-class Door:
-    """Where the server listens, and the token that it asks for; None asks for none."""
+class Endpoint:
+    """The address that the server listens on, and the token that it requires, if any."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -57,11 +60,12 @@ class Door:
 class Site:
     """The handlers of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, about: About, door: Door) -> None:
-        self._pipeline, self._about, self._door = pipeline, about, door
+    def __init__(self, pipeline: Pipeline, about: About, endpoint: Endpoint, connections: Connections) -> None:
+        self._pipeline, self._about, self._door, self._connections = pipeline, about, endpoint, connections
         self._streams = 0
         self._encoder = ThreadPoolExecutor(1, "retinaface-edge-jpeg")
         self._encoding: tuple[int, asyncio.Future[bytes]] | None = None
+        self._next_picture = 0.0
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -69,17 +73,26 @@ class Site:
 
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return self._refusal(request) or await handler(request)
+            if refusal := self._refusal(request):
+                refusal.force_close()  # who may not pass holds no connection
+                return refusal
+            if self._may_pass(request):
+                self._connections.asked(request.protocol)
+            try:
+                return await handler(request)
+            except web.HTTPException as error:  # there is no such page, or no such method
+                error.headers.update(HEADERS)
+                raise
 
         app = web.Application(middlewares=[guard], client_max_size=1024)
         app.router.add_get("/", self._file("index.html"))
         for name in ("page.css", "page.js"):
             app.router.add_get(f"/{name}", self._file(name))
         app.router.add_get("/moment", self._moment)
-        app.router.add_get("/faces", self._events)
+        app.router.add_get("/faces", self._events, allow_head=False)
         app.router.add_get("/faces.json", self._faces)
         app.router.add_get("/still.jpg", self._still)
-        app.router.add_get("/video.mjpg", self._video)
+        app.router.add_get("/video.mjpg", self._video, allow_head=False)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._metrics)
         return app
@@ -89,15 +102,13 @@ class Site:
         self._encoder.shutdown(wait=False, cancel_futures=True)
 
     def _refusal(self, request: web.Request) -> web.StreamResponse | None:
-        """What a request gets that may not pass; None for one that may."""
+        """The response to a request that is not permitted; None for a permitted one."""
         from aiohttp import web
 
         if not own_name(self._door.host, request.headers.get("Host")):
             return web.Response(status=403, text="this server answers to localhost only\n", headers=HEADERS)
         query = request.query.get("token")
-        if request.path != "/healthz" and not allowed(
-            self._door.token, request.headers.get("Authorization"), query, request.cookies.get(COOKIE)
-        ):
+        if request.path != "/healthz" and not self._may_pass(request):
             text = "a token is needed: open the address that the server printed, or send Authorization: Bearer TOKEN\n"
             return web.Response(status=401, text=text, headers={**HEADERS, "WWW-Authenticate": "Bearer"})
         if request.path == "/" and query and self._door.token:
@@ -106,6 +117,14 @@ class Site:
             found.set_cookie(COOKIE, self._door.token, httponly=True, samesite="Strict", path="/")
             return found
         return None
+
+    def _may_pass(self, request: web.Request) -> bool:
+        header, query, cookie = (
+            request.headers.get("Authorization"),
+            request.query.get("token"),
+            request.cookies.get(COOKIE),
+        )
+        return allowed(self._door.token, header, query, cookie)
 
     def _file(self, name: str) -> Handler:
         from aiohttp import web
@@ -121,7 +140,7 @@ class Site:
         """What the page asks for, again and again: one line of JSON, and the picture that it is about."""
         from aiohttp import web
 
-        moment = await self._newer(_after(request))
+        moment = await self._newer_picture(_after(request))
         state = {"source": asdict(self._pipeline.source.state)}
         if moment is None:
             body = json.dumps(state).encode() + b"\n"
@@ -166,7 +185,7 @@ class Site:
         async def body(send: Send) -> None:
             number = 0
             while not self._pipeline.stopped:
-                moment = await self._newer(number)
+                moment = await self._newer_picture(number)
                 if moment is None:
                     continue
                 number, picture = moment.number, await self._jpeg(moment)
@@ -178,8 +197,8 @@ class Site:
     async def _health(self, request: web.Request) -> web.StreamResponse:
         from aiohttp import web
 
-        moment = self._pipeline.latest
-        if moment is not None and time.time() - moment.time < HEALTHY_SECONDS and not self._pipeline.stopped:
+        seen = self._pipeline.latest is not None and self._pipeline.age < HEALTHY_SECONDS
+        if seen and not self._pipeline.stopped:
             return web.Response(text="ok\n", headers=HEADERS)
         return web.Response(status=503, text="no frames\n", headers=HEADERS)
 
@@ -197,10 +216,17 @@ class Site:
         except asyncio.TimeoutError:
             return None
 
+    async def _newer_picture(self, number: int) -> Moment | None:
+        """The same, for viewers of pictures, who get no more of them than `MOST_PICTURES` per second."""
+        if (wait := self._next_picture - time.monotonic()) > 0.0:
+            await asyncio.sleep(wait)
+        return await self._newer(number)
+
     async def _jpeg(self, moment: Moment) -> bytes:
         """The frame as JPEG, compressed once for all viewers and beside the event loop."""
         if self._encoding is None or self._encoding[0] != moment.number:
             loop = asyncio.get_running_loop()
+            self._next_picture = time.monotonic() + 1.0 / MOST_PICTURES
             self._encoding = (moment.number, loop.run_in_executor(self._encoder, _compressed, moment))
         return await asyncio.shield(self._encoding[1])
 
@@ -237,6 +263,6 @@ def _after(request: web.Request) -> int:
 
 def _compressed(moment: Moment) -> bytes:
     cv = opencv()
-    whole, content = cv.imencode(".jpg", moment.frame, [cv.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    assert whole, "JPEG takes every frame"
+    encoded, content = cv.imencode(".jpg", moment.frame, [cv.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    assert encoded, "JPEG takes every frame"
     return bytes(content.tobytes())

@@ -11,11 +11,12 @@ from typing import Protocol
 
 from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.io.frame_source import Frame, FrameSource, Stream, opencv
+from retinaface_edge.runtime.text import address
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before the first and the longest wait to reconnect; each wait is twice the one before."""
 GIVE_UP_AFTER = 3
-"""A file that gives no frame so many times in a row is no video."""
+"""A file that gives no frame so many times in a row is not a video."""
 
 
 class Opened(Protocol):
@@ -27,17 +28,17 @@ class Opened(Protocol):
         """Frames until it ends."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
-def open_source(source: str) -> Opened:
+def open_source(source: Stream) -> Opened:
     """Open a source by OpenCV. Raises `ImageError`, and `BackendError` when OpenCV is missing."""
-    return FrameSource(opencv(), Stream(source))
+    return FrameSource(opencv(), source)
 
 
 @dataclass
 class SourceState:
-    """What is known of the source: whether frames come, how often it was reconnected, and the last error."""
+    """State of the source: whether frames arrive, how often it was reconnected, and the last error."""
 
     connected: bool = False
     reconnects: int = 0
@@ -47,16 +48,19 @@ class SourceState:
 class EndlessSource:
     """Frames of `source` until `stop` is set.
 
-    A camera or stream is read by a thread of its own that keeps the newest frame only: who is slow sees fewer frames,
+    A camera or stream is read by a thread of its own that keeps the newest frame only: a slow reader gets fewer frames,
     never old ones. A file is played at its own rate. When the source ends or fails, it is opened again, after a wait
     that doubles up to `LONGEST_DELAY` and begins anew once a frame has come. Raises `ImageError` when a file cannot be
-    played at all.
+    played at all, and `BackendError` when what opens the source is not installed.
     """
 
-    def __init__(self, source: str, stop: threading.Event, opener: Callable[[str], Opened] = open_source) -> None:
+    def __init__(
+        self, source: str | Stream, stop: threading.Event, opener: Callable[[Stream], Opened] = open_source
+    ) -> None:
         self.state = SourceState()
-        self._source, self._stop, self._open = source, stop, opener
-        self._live = Stream(source).live
+        self._source = source if isinstance(source, Stream) else Stream(source)
+        self._stop, self._open = stop, opener
+        self._live = self._source.live
 
     def frames(self) -> Iterator[Frame]:
         """The frames."""
@@ -64,23 +68,29 @@ class EndlessSource:
 
     def _newest(self) -> Iterator[Frame]:
         slot: list[Frame] = []
-        arrived = threading.Condition()
+        failure: list[Exception] = []
+        new_frame = threading.Condition()
 
         def read() -> None:
-            for frame in self._reconnected():
-                with arrived:
-                    slot[:] = [frame]
-                    arrived.notify()
-            with arrived:
-                arrived.notify()
+            try:
+                for frame in self._reconnected():
+                    with new_frame:
+                        slot[:] = [frame]
+                        new_frame.notify()
+            except Exception as error:  # raised below, where it is heard
+                failure.append(error)
+            with new_frame:
+                new_frame.notify()
 
         # A daemon: OpenCV may wait for a lost stream for half a minute, and nobody waits for that at the end.
         threading.Thread(target=read, name="retinaface-edge-source", daemon=True).start()
         while not self._stop.is_set():
-            with arrived:
-                arrived.wait_for(lambda: slot or self._stop.is_set(), timeout=0.5)
+            with new_frame:
+                new_frame.wait_for(lambda: slot or failure or self._stop.is_set(), timeout=0.5)
                 taken, slot[:] = slot[:], []
             yield from taken
+            if failure:
+                raise failure[0]
 
     def _paced(self) -> Iterator[Frame]:
         due = time.monotonic()
@@ -102,7 +112,7 @@ class EndlessSource:
                         yield frame
                         if self._stop.is_set():
                             return
-                self.state.error = f"{self._source} ended"
+                self.state.error = f"{address(self._source.address)} ended"
             except ImageError as error:
                 self.state.error = str(error)
                 if not self._live:
@@ -110,7 +120,9 @@ class EndlessSource:
             self.state.connected = self.state.connected and not self._live and frames > 0
             empty = 0 if frames else empty + 1
             if not self._live and empty == GIVE_UP_AFTER:
-                raise ImageError(f"{self._source} gives no frame; check that it is a video that OpenCV can read")
+                raise ImageError(
+                    f"{address(self._source.address)} gives no frame; check that it is a video that OpenCV can read"
+                )
             if frames:
                 delay = FIRST_DELAY
             if self._live:

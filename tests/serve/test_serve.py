@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +80,15 @@ class Server:
         connection.sendall(f"GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         return connection
 
+    def say(self, content: bytes) -> bytes:
+        """Send, and read until the connection is closed."""
+        answer = b""
+        with closing(self.connect()) as connection, suppress(ConnectionError):
+            connection.sendall(content)
+            while data := connection.recv(1 << 16):
+                answer += data
+        return answer
+
     def until(self, name: str, least: float = -np.inf, most: float = np.inf) -> float:
         for _ in range(600):
             if least <= (value := self.metrics[f"retinaface_edge_{name}"]) <= most:
@@ -87,9 +98,10 @@ class Server:
 
 
 @contextmanager
-def served(bundle: Bundle, source: Path, *options: str) -> Iterator[Server]:
+def served(bundle: Bundle, source: Path | str, *options: str, descriptors: int = 1024) -> Iterator[Server]:
     command = [sys.executable, "-m", "retinaface_edge", "serve", str(bundle.path), str(source), "--port", "0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -104,6 +116,12 @@ def served(bundle: Bundle, source: Path, *options: str) -> Iterator[Server]:
 def server(bundle: Bundle, clip: Path) -> Iterator[Server]:
     with served(bundle, clip) as running:
         running.until("frames_total", least=1)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server_with_token(bundle: Bundle, clip: Path) -> Iterator[Server]:
+    with served(bundle, clip, "--token", "a-token-of-some-length") as running:
         yield running
 
 
@@ -124,7 +142,8 @@ def test_the_page_shows_the_picture_with_its_faces(
             assert (max(map(int, re.findall(r"\d+", back))) < 64) is dark
             # The upper edge of the larger face's box is drawn where the server says that the face is.
             face = json.loads(server.get("faces.json")[1])["faces"][0]
-            x, y = round((face["box"][0] + face["box"][2]) / 2), round(face["box"][1])
+            # The line is 2 pixels wide, so the row that holds its middle is covered whatever the fraction.
+            x, y = int((face["box"][0] + face["box"][2]) / 2), int(face["box"][1])
             pixel = f"[...document.getElementById('picture').getContext('2d').getImageData({x}, {y}, 1, 1).data]"
             red, green, _, _ = await page.value(pixel)
             assert green > 200 > 80 > red
@@ -198,6 +217,35 @@ def test_a_viewer_that_reads_nothing_holds_nobody_up_and_is_disconnected(bundle:
             connection.close()
 
 
+def test_viewers_of_pictures_get_no_more_than_so_many_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one picture in ten thousand seconds, the second one waits although newer moments are there."""
+    from retinaface_edge.runtime import Faces
+    from retinaface_edge.serve import site as module
+    from retinaface_edge.serve.pipeline import Moment, Speed
+
+    monkeypatch.setattr(module, "MOST_PICTURES", 1e-4)
+    none = Faces(np.zeros(0), np.zeros((0, 4)), np.zeros((0, 5, 2)))
+
+    class Pipeline:
+        number = 0
+
+        async def after(self, number: int) -> Moment:
+            self.number += 1
+            return Moment(self.number, 0.0, np.zeros((48, 64, 3), np.uint8), none, Speed())
+
+    async def watch() -> None:
+        site = module.Site(Pipeline(), None, module.Endpoint(), None)  # type: ignore[arg-type]
+        first = await site._newer_picture(0)
+        assert first is not None
+        assert (await site._jpeg(first))[:2] == b"\xff\xd8"
+        assert await site._newer(1) is not None, "who wants no pictures does not wait"
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(site._newer_picture(1), 0.1)
+        site.close()
+
+    asyncio.run(watch())
+
+
 def test_two_hundred_viewers_come_and_go_and_leave_no_descriptor(server: Server) -> None:
     for path in ("faces", "video.mjpg", "", "moment"):
         server.ask(path).close()
@@ -248,6 +296,62 @@ def test_a_web_page_elsewhere_cannot_ask_through_a_name_of_its_own(server: Serve
     assert server.get("faces.json", Host="[::1]:1")[0] == 200
 
 
+@pytest.mark.parametrize(
+    "host", ["localhost:80@attacker.example", "[::1]attacker", "localhost.attacker", "", "0.0.0.0"]
+)
+def test_only_a_whole_name_of_this_machine_is_one(server: Server, host: str) -> None:
+    assert server.get("faces.json", Host=host)[0] == 403
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"Authorization: Bearer \xff\xfe", b"Cookie: retinaface_edge_token=\xff", b"Authorization: Bearer \xc3\xbc"],
+)
+def test_a_token_of_any_bytes_is_a_wrong_token(server_with_token: Server, header: bytes) -> None:
+    answer = server_with_token.say(b"GET /faces.json HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 401")
+
+
+def test_connections_that_ask_for_nothing_take_nothing_from_others(bundle: Bundle, clip: Path) -> None:
+    """More than there are descriptors: half of a request each, or a wrong token that is kept open."""
+    with served(bundle, clip, "--host", "0.0.0.0", descriptors=256) as running:
+        token = running.address.partition("?token=")[2]
+        held = []
+        for index in range(400):
+            held.append(running.connect())
+            with suppress(OSError):  # it was closed at once
+                held[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"\r\n" if index % 2 else b""))
+        for _ in range(3):
+            assert running.get("metrics", Authorization=f"Bearer {token}")[0] == 200
+        assert running.descriptors < 200
+        running.process.terminate()
+        assert running.process.wait(60) == 0
+        assert running.process.stderr is not None and running.process.stderr.read() == ""
+
+
+def test_a_connection_that_asks_for_nothing_is_closed(server_with_token: Server) -> None:
+    connections = [server_with_token.connect() for _ in range(3)]
+    for connection, begun in zip(connections, (b"", b"GET / HT", b"\r\n\r\n"), strict=True):
+        connection.sendall(begun)
+    for connection in connections:
+        with suppress(ConnectionError):
+            assert connection.recv(1) == b""
+        connection.close()
+
+
+def test_what_is_no_http_is_refused_without_a_word_in_the_journal(bundle: Bundle, clip: Path) -> None:
+    with served(bundle, clip) as running:
+        for sent in (b"\x16\x03\x01\x02", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000, b"\xff" * 5000):
+            assert b" 400 " in running.say(sent + b"\r\n\r\n")[:20]
+        for path in (b"/../../etc/passwd", b"/%2e%2e/etc/passwd", b"//etc/passwd", b"/page/..%2fsite.py", b"/%00"):
+            answer = running.say(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 404")
+            assert b"nosniff" in answer
+        running.process.terminate()
+        assert running.process.wait(60) == 0
+        assert running.process.stderr is not None and running.process.stderr.read() == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_even_while_someone_watches(bundle: Bundle, clip: Path, number: signal.Signals) -> None:
     with served(bundle, clip) as running:
@@ -267,6 +371,7 @@ def test_a_signal_ends_it_even_while_someone_watches(bundle: Bundle, clip: Path,
         (["none.mp4"], "does not exist"),
         ([__file__], "cannot be opened|gives no frame"),
         (["0", "--token", "short"], "16 or more"),
+        (["0", "--token", ""], "16 or more"),
     ],
 )
 def test_what_cannot_be_served_is_said(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from retinaface_edge.runtime import ImageError
+from retinaface_edge.runtime import BackendError, Detector, ImageError, Spec
 from retinaface_edge.runtime.io.frame_source import is_video
+from retinaface_edge.runtime.ops.faces import Faces
+from retinaface_edge.serve.pipeline import Moment, Pipeline, Settings, Speed
 from retinaface_edge.serve.source import LONGEST_DELAY, EndlessSource
 
 
@@ -71,6 +74,18 @@ def test_the_state_says_that_the_camera_is_lost_and_why() -> None:
     assert seen == [False], "while it waits to reconnect, it is not connected"
 
 
+def test_viewers_are_not_told_the_password_of_the_camera() -> None:
+    source = EndlessSource("rtsp://admin:secret@camera/1?key=secret", Stop(), lambda _: Camera(1))
+    list(islice(source._reconnected(), 2))
+    assert source.state.error == ""
+    frames = source._reconnected()
+    next(frames)
+    source._open = lambda _: Camera(0)
+    source._stop.wait = lambda timeout=None: source._stop.set() or True  # type: ignore[method-assign,func-returns-value]
+    assert list(frames) == []
+    assert source.state.error == "rtsp://***@camera/1?… ended"
+
+
 def test_a_slow_reader_of_a_camera_gets_the_newest_frame() -> None:
     stop, taken, given = threading.Event(), threading.Event(), threading.Event()
 
@@ -120,3 +135,25 @@ def test_devices_are_cameras_and_a_folder_with_a_number_for_a_name_is_a_folder(
     monkeypatch.chdir(tmp_path)  # type: ignore[arg-type]
     (tmp_path / "0").mkdir()  # type: ignore[operator]
     assert not is_video("0")
+
+
+def test_what_no_reconnecting_helps_against_ends_the_source() -> None:
+    def opener(source: str) -> Camera:
+        raise BackendError("video needs OpenCV")
+
+    with pytest.raises(BackendError, match="needs OpenCV"):
+        next(EndlessSource("0", threading.Event(), opener).frames())
+
+
+def test_how_long_ago_a_frame_came_does_not_depend_on_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board without a battery believes that it is 1970 until the network is there."""
+    network = cast("Any", None)
+    pipeline = Pipeline(Detector(Spec(64, 64), network), EndlessSource("0", Stop()), Settings(), threading.Event())
+    now = [1000.0]
+    monkeypatch.setattr("retinaface_edge.serve.pipeline.time.monotonic", lambda: now[0])
+    faces = Faces(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
+    for clock in (0.0, 1.8e9, 5.0):
+        pipeline._publish(Moment(1, clock, np.zeros((4, 4, 3), np.uint8), faces, Speed()))
+        assert pipeline.age == 0.0
+        now[0] += 60.0
+        assert pipeline.age == 60.0
