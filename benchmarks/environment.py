@@ -135,7 +135,7 @@ class _Counters:
 def disturbances(machine: Machine, use: MachineUse, steady: bool, beyond: int) -> Iterator[str]:
     """What makes the figures of a measurement doubtful, in plain sentences.
 
-    `steady` says whether times came to rest during warm-up, `beyond` how many threads may leave the measured cores.
+    `steady` says whether times settled during warm-up, `beyond` how many threads may leave the measured cores.
     """
     if beyond:
         yield f"{beyond} threads of a library may leave the cores that are measured: the figures are of more than those"

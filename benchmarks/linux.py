@@ -1,4 +1,4 @@
-"""Processor time, memory, clock and heat of this machine: the one place that reads Linux's /proc and /sys.
+"""Processor time, memory, clock and temperature of this machine: the one place that reads Linux's /proc and /sys.
 
 Accounts of time come from psutil. Governor and throttling are read from /sys, which psutil does not cover; so are the
 clock, of which psutil has one entry per frequency policy rather than per core, and the thermal zones, which belong to

@@ -1,6 +1,6 @@
-"""Results of format 1, the last version's, brought to the present format.
+"""Results of format 1, the last version's, converted to the present format.
 
-Only names and shapes change here; whether fields are all there and of the right type is checked by who reads the
+Only names and shapes change here; whether fields are all there and of the right type is checked by the reader of the
 outcome. A field that format 1 did not know is left as it is, so that it is refused by its name.
 """
 
@@ -164,7 +164,7 @@ def _artifact(name: Any) -> Any:
 
 
 def _network(network: Mapping[str, Any]) -> Any:
-    """Backend and precision become the artifact; what was no artifact of a bundle had a backend of its own."""
+    """Backend and precision become the artifact; what was not an artifact of a bundle had a backend of its own."""
     changed = _object(network, {"bytes": "size_bytes"})
     if isinstance(changed, dict) and {"backend", "precision"} <= set(changed):
         backend, precision = changed.pop("backend"), changed.pop("precision")
@@ -223,7 +223,7 @@ def _size(text: Any) -> Any:
 
 
 def _object(value: Any, names: Mapping[str, str], **changes: Change) -> Any:
-    """An object with fields renamed and then, by their new names, changed; what is no object is left as it is."""
+    """An object with fields renamed and then, by their new names, changed; what is not an object is left as it is."""
     if not isinstance(value, Mapping):
         return value
     renamed = {names.get(key, key): item for key, item in value.items()}
@@ -231,5 +231,5 @@ def _object(value: Any, names: Mapping[str, str], **changes: Change) -> Any:
 
 
 def _each(change: Change) -> Change:
-    """The change made to every entry of a list; what is no list is left as it is."""
+    """The change made to every entry of a list; what is not a list is left as it is."""
     return lambda value: [change(item) for item in value] if isinstance(value, list) else value

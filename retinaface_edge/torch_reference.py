@@ -16,7 +16,7 @@ from retinaface_edge.benchmarks.inference.network_under_test import NetworkUnder
 from retinaface_edge.runtime.backends import Network
 from retinaface_edge.runtime.errors import BackendError
 from retinaface_edge.runtime.io.untrusted import read_file
-from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
+from retinaface_edge.runtime.ops.postprocess import QuantParams, RawOutput
 from retinaface_edge.runtime.spec import Spec
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _load(suffix: str, spec: Spec, files: Sequence[bytes], threads: int) -> Netw
     try:
         import torch
 
-        from retinaface_edge.export.checkpoints.source import read_checkpoint
+        from retinaface_edge.export.checkpoints.source import Overrides, read_checkpoint
         from retinaface_edge.export.models.deploy import Deploy
     except ImportError as error:
         raise BackendError(f"a checkpoint needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
@@ -44,13 +44,14 @@ def _load(suffix: str, spec: Spec, files: Sequence[bytes], threads: int) -> Netw
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"checkpoint{suffix}"
         path.write_bytes(files[0])
-        return _PyTorch(spec, Deploy(read_checkpoint(path).model, spec).eval())
+        model = read_checkpoint(path, Overrides(anchor_sizes=spec.anchor_sizes)).model
+        return _PyTorch(spec, Deploy(model, spec).eval())
 
 
 class _PyTorch:
     def __init__(self, spec: Spec, model: Deploy) -> None:
         self._model = model
-        self.grids = (Grid(),) * len(spec.outputs)
+        self.quant_params = (QuantParams(),) * len(spec.outputs)
 
     def run(self, image: NDArray[np.uint8]) -> Sequence[RawOutput]:
         import torch

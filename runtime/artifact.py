@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class Backend(str, Enum):
@@ -45,3 +46,11 @@ class ArtifactId:
         """Read what `str` gave. Raises `ValueError` for anything else."""
         backend, _, precision = text.partition(" ")
         return cls(Backend(backend), Precision(precision))
+
+
+class File(NamedTuple):
+    """One file of a bundle: its path inside it, its size in bytes and its SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str

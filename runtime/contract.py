@@ -113,7 +113,7 @@ class Mesh:
 
     def __post_init__(self) -> None:
         if min(self.channels, self.batch) < 1:
-            raise ValueError("a mesh has at least one channel and one face a batch")
+            raise ValueError("a mesh has at least one channel and one face per batch")
         if self.vertices != VERTICES:
             raise ValueError(f"a mesh has the {VERTICES} vertices of `topology`, not {self.vertices}")
 

@@ -32,7 +32,7 @@ FRAME_SIZES_KEPT = 8
 DEFAULT_BOUNDS = Bounds()
 
 
-@dataclass
+@dataclass(eq=False)
 class Times:
     """Seconds spent on `frames` frames: before, in and after the network."""
 
@@ -74,9 +74,9 @@ class Detector:
     ) -> Detector:
         """Load one artifact of a bundle, its digest checked, onto `threads` threads.
 
-        Left open, backend and precision are those that `bench --pick --store` found on this machine, or else what its
-        target prefers. Raises `BundleError` when the bundle is damaged or lacks the artifact, `BackendError` when the
-        backend is missing.
+        Without `backend` and `precision`, those that `bench --pick --store` chose on this machine are used, or else
+        what its target prefers. Raises `BundleError` when the bundle is damaged or lacks the artifact, `BackendError`
+        when the backend is missing.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         if backend is None or precision is None:
@@ -88,7 +88,7 @@ class Detector:
         files = [opened.read(file) for file in artifact.files]
 
         def branch() -> tuple[backends.Network, backends.Network]:
-            """The detector with its features, which nobody pays for who asks for no mesh, and the dense branch."""
+            """The network with feature outputs, loaded only when meshes are wanted, and the dense branch."""
             dense = [opened.read(file) for file in opened.mesh(artifact.backend, artifact.precision).files]
             assert opened.spec.mesh is not None
             return (
@@ -112,7 +112,7 @@ class Detector:
         self.close()
 
     def close(self) -> None:
-        """Let go of the network. Further calls raise `BackendError`; closing twice does nothing."""
+        """Release the network. Further calls raise `BackendError`; closing twice does nothing."""
         with self._lock:
             self._network = self._featured = self._dense = None
 
@@ -128,11 +128,11 @@ class Detector:
         """The faces of one frame, in pixels of that frame; with `mesh`, the 468 vertices of each too.
 
         `frame` is uint8, shape (h, w, 3) in BGR (RGB if `rgb`) or (h, w) grey, of any size and strides. Safe to call
-        from several threads: calls take turns. The first call with `mesh` loads the dense branch and a second network,
-        which gives the features that it reads; calls without stay as fast as they were. `bounds` limits the work of a
-        frame: its best 5000 candidates and 750 faces, unless others are given. Raises `ImageError` for any other
-        array, `ThresholdError` for a threshold outside 0…1 or a bound below 1, `BackendError` when the detector is
-        closed, `BundleError` when a mesh is asked of a bundle without a dense branch.
+        from several threads: calls are serialised. The first call with `mesh` loads the dense branch and a second
+        network, which gives the features that it reads; calls without stay as fast as they were. `bounds` limits the
+        work of a frame: by default its best 5000 candidates and 750 faces. Raises `ImageError` for any other array,
+        `ThresholdError` for a threshold outside 0…1 or a bound below 1, `BackendError` when the detector is closed,
+        `BundleError` when `mesh` is asked of a bundle without a dense branch.
         """
         check_thresholds(score_threshold, iou_threshold, bounds)
         pixels = check_frame(frame)
@@ -140,7 +140,7 @@ class Detector:
             network, dense = self._open(mesh)
             outputs = network.run(self._workspace.borrow(pixels, rgb))
             selection = Selection(score_threshold, iou_threshold, bounds)
-            return self._workspace.faces(outputs, network.grids, selection, dense)
+            return self._workspace.faces(outputs, network.quant_params, selection, dense)
 
     def detect_many(
         self,
@@ -155,8 +155,8 @@ class Detector:
         """The faces of each frame, in order, while the network already works on the next one.
 
         Frames are taken one ahead and only as results are asked for. Arguments and errors are those of `detect`; a
-        message about a frame begins with its number, counted from 0. `times` adds up where the time went; pre- and
-        post-processing run beside the network.
+        message about a frame begins with its number, counted from 0. `times` accumulates the seconds of each
+        part; pre- and post-processing run in parallel to the network.
         """
         check_thresholds(score_threshold, iou_threshold, bounds)
         with self._lock:
@@ -183,7 +183,7 @@ class Detector:
                 begin = time.perf_counter()
                 workspace = workspaces[index % 2]
                 network, dense = self._open(mesh)
-                faces = workspace.faces(workspace.outputs, network.grids, selection, dense)
+                faces = workspace.faces(workspace.outputs, network.quant_params, selection, dense)
             times.post += time.perf_counter() - begin
             times.frames += 1
             return faces
@@ -210,13 +210,13 @@ class Detector:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """One call at a time has the network. A signal handler that calls in the middle of another is refused.
+        """One call at a time uses the network. A call from a signal handler that interrupted another is refused.
 
-        It runs in the thread that it interrupts: with a lock that knows no threads, it would wait for itself.
+        The handler runs in the thread that it interrupts: waiting for the lock would be a deadlock.
         """
         with self._lock:
             if self._busy:
-                raise BackendError("this detector is in the middle of a frame; a signal handler needs one of its own")
+                raise BackendError("this detector is busy with a frame; a signal handler needs its own detector")
             try:
                 self._busy = True
                 yield
@@ -235,7 +235,7 @@ class Detector:
             from .mesh.branch import DenseBranch  # late: most programs ask for no mesh
 
             featured, branch = self._branch()
-            self._dense = DenseBranch(self.spec, branch, featured.grids[len(self.spec.outputs) :])
+            self._dense = DenseBranch(self.spec, branch, featured.quant_params[len(self.spec.outputs) :])
             self._featured = featured
         return self._featured, self._dense
 
@@ -257,7 +257,7 @@ class _Workspace:
         letterbox(self.spec, self._placement, pixels, self.image, rgb)
 
     def borrow(self, pixels: NDArray[np.uint8], rgb: bool) -> NDArray[np.uint8]:
-        """The input for the network while the frame's owner waits: the frame's own memory where that is one already."""
+        """The input for the network while the caller waits: the frame's own memory if it has the input's form."""
         # OpenVINO takes only memory that it might write to, though it does not.
         if pixels.shape == self.image.shape[1:] and not rgb and pixels.flags.c_contiguous and pixels.flags.writeable:
             self._placement = self._letterbox_for(pixels.shape[1], pixels.shape[0])
@@ -274,12 +274,12 @@ class _Workspace:
     def faces(
         self,
         outputs: Sequence[RawOutput],
-        grids: Sequence[QuantParams],
+        quant_params: Sequence[QuantParams],
         selection: Selection,
         dense: DenseBranch | None,
     ) -> Faces:
         assert self._placement is not None
-        faces = faces_of(self.spec, outputs, grids, self._placement, selection, self._mask)
+        faces = faces_of(self.spec, outputs, quant_params, self._placement, selection, self._mask)
         if dense is None:
             return faces
         return dense.add_meshes(faces, outputs[len(self.spec.outputs) :], self._placement)
@@ -287,7 +287,7 @@ class _Workspace:
 
 @contextmanager
 def _naming(index: int) -> Iterator[None]:
-    """Errors inside say which frame they are about."""
+    """Errors raised inside name the frame."""
     try:
         yield
     except RetinaFaceEdgeError as error:

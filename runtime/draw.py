@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ImageError
-from .io.atomic import write_whole
+from .io.atomic import write_atomic
 from .mesh.topology import topology
 from .ops.postprocess import Faces
 
@@ -19,7 +19,7 @@ LANDMARKS = ((255, 82, 82), (255, 82, 82), (255, 214, 0), (64, 156, 255), (64, 1
 
 
 def draw_faces(frame: NDArray[np.uint8], faces: Faces, path: Path) -> None:
-    """Write `frame` (uint8 BGR, (h, w, 3)) with its faces to `path`, whole or not at all; its suffix names the
+    """Write `frame` (uint8 BGR, (h, w, 3)) with its faces to `path`, atomically; its suffix names the
     format, PNG if it names none.
 
     Where faces have vertices, their wireframe is drawn instead of the landmarks.
@@ -50,6 +50,6 @@ def draw_faces(frame: NDArray[np.uint8], faces: Faces, path: Path) -> None:
     content = io.BytesIO()
     try:
         picture.save(content, Image.registered_extensions().get(path.suffix.lower(), "PNG"))
-        write_whole(path, content.getvalue())
+        write_atomic(path, content.getvalue())
     except OSError as error:
         raise ImageError(f"{path} cannot be written ({error.strerror or error})") from error

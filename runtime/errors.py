@@ -16,7 +16,7 @@ class RetinaFaceEdgeError(Exception):
 
 
 class SpecError(RetinaFaceEdgeError):
-    """A detector contract that no artifact can have, for instance an input size that is no multiple of 32."""
+    """A detector contract that no artifact can have, for instance an input size that is not a multiple of 32."""
 
 
 class BundleError(RetinaFaceEdgeError):

@@ -9,7 +9,7 @@ from .detector import DEFAULT_BOUNDS, Detector
 from .ops.faces import Faces
 from .ops.letterbox import check_frame
 from .ops.postprocess import Bounds
-from .ops.tiles import IOU_THRESHOLD, cut, in_frame, merge, pyramid, whole_faces
+from .ops.tiles import IOU_THRESHOLD, cut, in_frame, merge, pyramid, uncut_faces
 
 
 def detect_in_tiles(
@@ -32,5 +32,5 @@ def detect_in_tiles(
     for tile in pyramid(width, height, detector.spec.width, detector.spec.height):
         part = cut(pixels, tile, detector.spec.padding_colour)
         faces = detector.detect(part, score_threshold, iou_threshold, mesh=mesh, bounds=bounds)
-        found.append(in_frame(whole_faces(faces, tile, width, height), tile))
+        found.append(in_frame(uncut_faces(faces, tile, width, height), tile))
     return merge(found, iou_threshold=iou_threshold)

@@ -3,7 +3,7 @@
 Every file that leaves the program is described by a dataclass: its fields are the keys, its type hints the types. A
 field that is missing (and has no default), unknown or of another type is refused by its path in the file, such as
 `comparisons[3].tensors[0].sqnr_db`. Known types: `bool`, `int`, `float`, `str`, `None`, enumerations and literals of
-strings, dataclasses, `tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]` and unions of these.
+strings, dataclasses, named tuples, `tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]` and unions of these.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
@@ -44,6 +44,8 @@ def to_json(record: object) -> Any:
         }
     if isinstance(record, Enum):
         return record.value
+    if isinstance(record, tuple) and _is_record(type(record)):
+        return {name: to_json(value) for name, value in zip(_fields(type(record)), record, strict=True)}
     if isinstance(record, Mapping):
         return {key: to_json(value) for key, value in record.items()}
     if isinstance(record, (list, tuple)):
@@ -59,8 +61,8 @@ def from_json(kind: type[Record], value: object, where: str = "") -> Record:
     return typing.cast("Record", _read(kind, value, where))
 
 
-def schema(kind: type[object], title: str) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a record type."""
+def schema(kind: Any, title: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a record type, or of a union of them."""
     definitions: dict[str, Any] = {}
     return {"$schema": DIALECT, "title": title, **_schema(kind, definitions), "$defs": definitions}
 
@@ -79,8 +81,8 @@ def _read(kind: Any, value: object, where: str) -> Any:
             raise _refused(value, "an object", where)
         inner = typing.get_args(kind)[1]
         return {key: _read(inner, item, _below(where, key)) for key, item in value.items()}
-    if dataclasses.is_dataclass(kind):
-        return _read_record(typing.cast("type[Any]", kind), value, where)
+    if _is_record(kind):
+        return _read_record(kind, value, where)
     if isinstance(kind, type) and issubclass(kind, Enum):
         known = [member for member in kind if type(value) is str and member.value == value]
         return _checked(bool(known), known[0] if known else None, value, _wanted(kind), where)
@@ -96,18 +98,15 @@ def _read(kind: Any, value: object, where: str) -> Any:
     return _checked(isinstance(value, kind), value, value, _wanted(kind), where)
 
 
-def _read_record(kind: type[Any], value: object, where: str) -> Any:
+def _read_record(kind: Any, value: object, where: str) -> Any:
     if not isinstance(value, dict):
         raise _refused(value, f"an object ({kind.__name__})", where)
-    hints, fields = (
-        _hints(typing.cast("Hashable", kind)),
-        {field.name: field for field in dataclasses.fields(kind) if field.init},
-    )
+    hints, fields = _hints(kind), _fields(kind)
     for name in value:
         if name not in fields:
             raise RecordError(f"there is no field {_below(where, name)}; known: {', '.join(fields)}")
-    for name, field in fields.items():
-        if name not in value and field.default is field.default_factory is dataclasses.MISSING:
+    for name, required in fields.items():
+        if required and name not in value:
             raise RecordError(f"the field {_below(where, name)} is missing")
     read = {name: _read(hints[name], item, _below(where, name)) for name, item in value.items()}
     try:
@@ -120,15 +119,18 @@ def _read_union(kind: Any, value: object, where: str) -> Any:
     choices = typing.get_args(kind)
     if value is None and type(None) in choices:
         return None
-    errors = []
+    errors = {}
     for choice in choices:
         if choice is type(None):
             continue
         try:
             return _read(choice, value, where)
         except RecordError as error:
-            errors.append(error)
-    raise errors[0] if len(errors) == 1 else _refused(value, _wanted(kind), where)
+            errors[choice] = error
+    records = [choice for choice in errors if _is_record(choice)]
+    if records and isinstance(value, dict):  # which one was meant is seen by its fields, and what is wrong is named
+        raise errors[max(records, key=lambda record: len(_fields(record).keys() & value.keys()))]
+    raise next(iter(errors.values())) if len(errors) == 1 else _refused(value, _wanted(kind), where)
 
 
 def _read_tuple(kinds: Sequence[Any], value: object, where: str) -> tuple[Any, ...]:
@@ -139,6 +141,20 @@ def _read_tuple(kinds: Sequence[Any], value: object, where: str) -> tuple[Any, .
     if len(kinds) != len(value):
         raise _refused(value, f"a list of {len(kinds)}", where)
     return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _is_record(kind: Any) -> bool:
+    """Whether it is a dataclass or a named tuple."""
+    return isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_field_defaults"))
+
+
+@cache
+def _fields(kind: Any) -> dict[str, bool]:
+    """The fields of a record type, and whether a file must have them."""
+    if dataclasses.is_dataclass(kind):
+        fields = [field for field in dataclasses.fields(kind) if field.init]
+        return {f.name: f.default is f.default_factory is dataclasses.MISSING for f in fields}
+    return {name: name not in kind._field_defaults for name in kind._fields}
 
 
 def _number(value: object) -> float | None:
@@ -180,8 +196,8 @@ def _wanted(kind: Any) -> str:
 
 
 @cache
-def _hints(kind: Hashable) -> dict[str, Any]:
-    return typing.get_type_hints(typing.cast("type[Any]", kind))
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
@@ -197,8 +213,8 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "prefixItems": items, "minItems": len(inner), "maxItems": len(inner)}
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return {"type": "object", "additionalProperties": _schema(inner[1], definitions)}
-    if dataclasses.is_dataclass(kind):
-        return _record_schema(typing.cast("type[Any]", kind), definitions)
+    if _is_record(kind):
+        return _record_schema(kind, definitions)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return {"enum": [member.value for member in kind]}
     names: dict[Any, dict[str, Any]] = {
@@ -212,17 +228,17 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     return dict(names[kind])
 
 
-def _record_schema(kind: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
+def _record_schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     reference = {"$ref": f"#/$defs/{kind.__name__}"}
     if kind.__name__ in definitions:
         return reference
     definitions[kind.__name__] = {}  # before its fields: a record may hold others of its kind
-    hints, fields = _hints(typing.cast("Hashable", kind)), [field for field in dataclasses.fields(kind) if field.init]
+    hints, fields = _hints(kind), _fields(kind)
     definitions[kind.__name__] = {
         "type": "object",
         "description": (kind.__doc__ or "").strip().splitlines()[0] if kind.__doc__ else "",
-        "properties": {field.name: _schema(hints[field.name], definitions) for field in fields},
-        "required": [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING],
+        "properties": {name: _schema(hints[name], definitions) for name in fields},
+        "required": [name for name, required in fields.items() if required],
         "additionalProperties": False,
     }
     return reference

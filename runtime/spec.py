@@ -91,7 +91,7 @@ class Spec:
         try:
             self._check()
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
-            raise SpecError(f"this detector cannot be: {error}") from error
+            raise SpecError(f"invalid detector contract: {error}") from error
         if self.padding == self._mean_colour:
             object.__setattr__(self, "padding", None)  # one way to say it, so that equal contracts are equal
 
@@ -294,7 +294,7 @@ def _read(content: Mapping[str, Any]) -> dict[str, Any]:
     heads = tuple(Head(str(head["name"]), integer(head["channels"])) for head in content["heads"])
     expected = Spec(**read).heads
     if heads != expected:
-        raise SpecError(f"the heads do not begin with {', '.join(head.name for head in expected)}, or do not end there")
+        raise SpecError(f"the heads are not exactly {', '.join(head.name for head in expected)}")
     return read
 
 

@@ -1,4 +1,4 @@
-"""The one way out for text that others wrote: names, manifests and URLs, before a person or a terminal sees them.
+"""Escaping of untrusted text (names, manifests, URLs) before it is printed.
 
 A name that is not UTF-8 comes in as Python reads file names (`surrogateescape`): each odd byte is a surrogate, which no
 file and no terminal takes. It goes out escaped.
@@ -6,29 +6,28 @@ file and no terminal takes. It goes out escaped.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 """Control characters, changes of the direction of writing, and surrogates; all but tab and line feed."""
-CONTROL, CONTROL_OR_BREAK = re.compile(f"[{CONTROLS}]"), re.compile(f"[{CONTROLS}\t\n]")
-CREDENTIALS = re.compile(r"(?<=://)\S*@")
+CONTROL, CONTROL_OR_BREAK = f"[{CONTROLS}]", f"[{CONTROLS}\t\n]"
+CREDENTIALS = r"(?<=://)\S*@"
 
 
 def escaped(text: str) -> str:
     """Text of any number of lines with control characters as `\\x1b`, and odd bytes of names as `\\xff`."""
-    return CONTROL.sub(_escape, text)
+    return re.sub(CONTROL, _escape, text)
 
 
 def printable(text: object) -> str:
     """A name or another value as one line, escaped as `escaped` does."""
-    return CONTROL_OR_BREAK.sub(_escape, str(text))
+    return re.sub(CONTROL_OR_BREAK, _escape, str(text))
 
 
 def without_credentials(text: str) -> str:
     """Text with the user and password of every URL in it hidden."""
-    return CREDENTIALS.sub("***@", text)
+    return re.sub(CREDENTIALS, "***@", text)
 
 
 def address(url: str) -> str:
@@ -39,8 +38,10 @@ def address(url: str) -> str:
 
 def json_line(value: Any, ascii_only: bool = False) -> str:
     """JSON on one line. What a terminal might act on is escaped; reading it gives the value back, odd names too."""
+    import json  # late, as in `io/untrusted.py`
+
     text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False)
-    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _escape(found: re.Match[str]) -> str:

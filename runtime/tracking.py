@@ -2,7 +2,7 @@
 
 Each track predicts its face by constant velocity (an alpha–beta filter over the centre and the logarithm of the size)
 and takes the detection that lies nearest: by overlap of boxes, distance of landmarks and ratio of sizes, the best pairs
-first. A track without a detection goes on as predicted for a while, so that a face keeps its id behind another one.
+first. A track without a detection continues as predicted for a while, so that a face keeps its id behind another one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .ops.iou import iou
 
 POSITION_GAIN, VELOCITY_GAIN, SIZE_VELOCITY_GAIN = 0.7, 0.25, 0.05
 """How much of a surprise goes into the position and into the velocity."""
-NEAR = 0.8
+NEAR = 1.0
 """Faces further from the prediction than this share of their size are other faces."""
-NEAR_GROWTH, FARTHEST = 0.1, 2.0
+NEAR_GROWTH, FARTHEST = 0.1, 3.0
 """An unseen face may have turned: that share grows by so much per frame, up to a limit."""
 GROWTH = 1.6
 """A face does not grow or shrink by more than this from one frame to the next."""
@@ -51,16 +51,16 @@ class _Track:
 
 
 class Tracker:
-    """Gives the faces of consecutive frames ids: whole numbers from 1, never used twice.
+    """Assigns ids to the faces of consecutive frames: integers from 1, never reused.
 
-    A track ends after `patience` frames without its face: two seconds at 30 frames a second, unless another is given.
+    A track ends after `patience` frames without its face: three seconds at 30 frames per second by default.
 
     >>> tracker = Tracker()
     >>> for faces in detector.detect_many(frames):
     ...     ids = tracker.update(faces)
     """
 
-    def __init__(self, patience: int = 60) -> None:
+    def __init__(self, patience: int = 90) -> None:
         self._patience, self._next = patience, 1
         self._tracks: list[_Track] = []
 
@@ -76,7 +76,8 @@ class Tracker:
         for track in self._tracks:
             if track.id not in matched:
                 track.missed += 1
-                track.velocity = track.velocity * LEAST_SPEED_KEPT
+                # A face that goes behind another seems to shrink before it is lost: its size stays.
+                track.velocity = np.concatenate([track.velocity[:2] * LEAST_SPEED_KEPT, np.zeros(2)])
         # A face seen once and then not again was hardly one.
         self._tracks = [t for t in self._tracks if t.missed <= (self._patience if t.seen > 2 else 2)]
         for column in np.flatnonzero(ids == 0).tolist():
@@ -86,7 +87,7 @@ class Tracker:
         return ids
 
     def _likeness(self, faces: Faces) -> NDArray[np.float64]:
-        """(tracks, faces): above 0 where a face may be the track's next one, the more the likelier."""
+        """(tracks, faces): above 0 where a face may be the track's next one; larger is likelier."""
         if not self._tracks or not len(faces):
             return np.zeros((len(self._tracks), len(faces)))
         predicted = np.array([track.box for track in self._tracks])

@@ -101,7 +101,7 @@ def match(image: ImageDetections, iou_threshold: float) -> NDArray[np.int64]:
 def assign(
     scores: NDArray[np.float64], boxes: NDArray[np.float64], faces: NDArray[np.float64], iou_threshold: float
 ) -> NDArray[np.intp]:
-    """For each box (n, 4) the index of the face (m, 4) it is matched to, or −1; at most one box a face.
+    """For each box (n, 4) the index of the face (m, 4) it is matched to, or −1; at most one box per face.
 
     Best score first, each to the free face it overlaps most, if by `iou_threshold` or more.
     """

@@ -57,7 +57,7 @@ def read_boxes(path: Path) -> Dataset:
     try:
         content = read_json(path, ANNOTATION_BYTES)
     except (OSError, ValueError, RecursionError) as error:
-        raise MeasurementError(f"{path} is no readable JSON ({error})") from error
+        raise MeasurementError(f"{path} is not readable JSON ({error})") from error
     try:
         if isinstance(content, dict):
             pictures = list(_coco(content, path.parent))

@@ -1,4 +1,4 @@
-"""Result types of `eval` and `compare`, as they are written to files."""
+"""Result types of `eval` and `compare`, as written to files."""
 
 from __future__ import annotations
 

@@ -79,7 +79,9 @@ def evaluate_files(widerface: Path, predictions: Path) -> EvalResult:
     there = [picture for picture in annotated if picture.path.is_file()]
     judged = there or [picture for picture in annotated if (predictions / text_file(picture.name)).is_file()]
     if not judged:
-        raise MeasurementError(f"{predictions} holds no predictions; they lie in EVENT/NAME.txt, one file per picture")
+        raise MeasurementError(
+            f"{predictions} holds no predictions; expected are files EVENT/NAME.txt, one file per picture"
+        )
     found, absent = read_predictions(predictions, [picture.name for picture in judged])
     note = "" if len(judged) == len(annotated) else f"{len(judged)} of {len(annotated)} pictures are there"
     protocol = Protocol(Dataset("WIDER FACE val", WIDER, tuple(judged), note))

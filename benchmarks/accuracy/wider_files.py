@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 from retinaface_edge.runtime.io.untrusted import ANNOTATION_BYTES, open_file, read_text
 from retinaface_edge.runtime.ops.postprocess import Faces
 
@@ -72,7 +72,7 @@ def write_predictions(folder: Path, name: str, faces: Faces) -> None:
     path = folder / text_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [f"{x1:.3f} {y1:.3f} {x2 - x1:.3f} {y2 - y1:.3f} {s:.6f}" for (x1, y1, x2, y2), s in _rows(faces)]
-    write_whole(path, "\n".join([name.removesuffix(SUFFIX), str(len(rows)), *rows]) + "\n")
+    write_atomic(path, "\n".join([name.removesuffix(SUFFIX), str(len(rows)), *rows]) + "\n")
 
 
 def read_predictions(folder: Path, names: Iterable[str]) -> tuple[dict[str, Faces], list[str]]:
@@ -89,7 +89,9 @@ def read_predictions(folder: Path, names: Iterable[str]) -> tuple[dict[str, Face
             absent.append(name)
             found[name] = Faces(np.zeros(0), np.zeros((0, 4)), np.zeros((0, 5, 2)))
     if len(absent) == len(found):
-        raise MeasurementError(f"{folder} holds no predictions; they lie in EVENT/NAME.txt, one file per picture")
+        raise MeasurementError(
+            f"{folder} holds no predictions; expected are files EVENT/NAME.txt, one file per picture"
+        )
     return found, absent
 
 
@@ -103,7 +105,7 @@ def _read(path: Path) -> Faces:
             raise ValueError("a value is not finite, or rows are left over")
     except (OSError, IndexError, ValueError) as error:
         raise MeasurementError(
-            f"{path} is no WIDER FACE prediction file ({error}); it has the picture's name, the number of faces, "
+            f"{path} is not a WIDER FACE prediction file ({error}); it has the picture's name, the number of faces, "
             "and as many rows of x y width height score"
         ) from error
     x, y, width, height, scores = values.T

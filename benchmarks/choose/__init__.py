@@ -1,1 +1,1 @@
-"""The choice among bundles: which detector, backend and precision suit this machine."""
+"""Choosing among bundles: which detector, backend and precision suit this machine."""

@@ -99,7 +99,7 @@ def labelled_by(bundle: Bundle, name: str, files: Mapping[str, Path], execution:
             pictures.append(_annotated(outcome.name, files[outcome.name], outcome.value(quantity)))
     if not any(len(picture.faces) for picture in pictures):
         raise MeasurementError(
-            f"{name} finds no face in {len(files)} pictures; give others, or annotated ones by --boxes"
+            f"{name} finds no face in {len(files)} pictures; give other pictures, or annotated ones with --boxes"
         )
     return Dataset(f"faces of {name} {REFERENCE}", AP50, tuple(pictures), "agreement, not accuracy")
 

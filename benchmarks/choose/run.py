@@ -54,7 +54,7 @@ class ChoosePlan:
 def choose(
     plan: ChoosePlan, execution: Execution, stage: Stage = lambda text: None, progress: Progress = iter
 ) -> ChooseResult:
-    """Measure a plan. `stage` is told what begins, `progress` wraps the rounds of the latency run.
+    """Measure a plan. `stage` is called with each step that begins, `progress` wraps the rounds of the latency run.
 
     Raises `MeasurementError` when nothing can be measured.
     """

@@ -33,6 +33,8 @@ class Kernel(str, Enum):
     DEPTHWISE = "depthwise"
     LEAKY_RELU = "LeakyReLU"
     ADD = "addition"
+    MULTIPLY = "multiplication"
+    POOL = "pooling"
     CONVERT = "conversion"
     COPY = "copy"
     FLOAT_ISLAND = "float island"
@@ -48,6 +50,9 @@ KERNELS = (
     ("vlrelu", Kernel.LEAKY_RELU),
     ("vadd", Kernel.ADD),
     ("vsub", Kernel.ADD),
+    ("vmul", Kernel.MULTIPLY),
+    ("maxpool", Kernel.POOL),
+    ("avgpool", Kernel.POOL),
     ("vcvt", Kernel.CONVERT),
     ("f32_qs8", Kernel.CONVERT),
     ("copy", Kernel.COPY),
@@ -61,6 +66,8 @@ CAN_DO = {
     Kernel.DEPTHWISE: ("DEPTHWISE_CONV_2D",),
     Kernel.LEAKY_RELU: ("LEAKY_RELU",),
     Kernel.ADD: ("ADD", "SUB"),
+    Kernel.MULTIPLY: ("MUL",),
+    Kernel.POOL: ("MAX_POOL_2D", "AVERAGE_POOL_2D"),
     Kernel.CONVERT: ("QUANTIZE", "DEQUANTIZE", "CAST"),
     Kernel.COPY: ("PAD", "CONCATENATION", "TRANSPOSE", "RESHAPE"),
 }
@@ -112,7 +119,11 @@ def _attribute(counts: Counts, functions: Functions, schedule: _Schedule, quanti
             kernel, operator = Kernel.LITERT, schedule.take((kind,), in_parts=False)
         elif begun_by == RUN_OPERATOR:
             kernel = next((kernel for part, kernel in KERNELS if part in function), Kernel.COPY)
-            operator = schedule.take(CAN_DO[kernel])
+            operator = schedule.take(CAN_DO.get(kernel, ()))
+            if operator is None and kernel is Kernel.DEPTHWISE:
+                operator = schedule.take(
+                    CAN_DO[Kernel.IGEMM]
+                )  # of one channel to one, which XNNPACK takes as depthwise
             if quantised and operator and operator.in_floats:
                 kernel = Kernel.FLOAT_ISLAND
         else:

@@ -1,4 +1,4 @@
-"""What a real board showed: `bench` on it calibrates the estimates for its kind from then on."""
+"""Boards measured with `bench`, which calibrate the estimates for their kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from retinaface_edge.runtime.artifact import Backend
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 from retinaface_edge.runtime.io.untrusted import read_json
 from retinaface_edge.runtime.records import RecordError, from_json, to_json
 
@@ -75,7 +75,7 @@ def read_boards(path: Path) -> Mapping[str, Board]:
         return from_json(Boards, read_json(path)).boards
     except (OSError, ValueError, RecordError) as error:
         raise MeasurementError(
-            f"{path} is no file of calibrated boards ({error}); remove it and calibrate again"
+            f"{path} is not a file of calibrated boards ({error}); remove it and calibrate again"
         ) from error
 
 
@@ -83,7 +83,7 @@ def store_board(path: Path, board: Board) -> None:
     """Keep a board in a file, in place of an earlier one with the same core."""
     boards = {**read_boards(path), board.core: board}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(to_json(Boards("boards", 1, boards)), indent=1) + "\n")
+    write_atomic(path, json.dumps(to_json(Boards("boards", 1, boards)), indent=1) + "\n")
 
 
 def board_of(result: CostResult, bench: BenchResult) -> Board:

@@ -1,4 +1,4 @@
-"""The cores that frames are counted for, as data: caches, peak rates and the model of LLVM that stands for each."""
+"""The cores that frames are counted for, as data: caches, peak rates and the LLVM model used for each."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ class Core:
     fp32_macs_per_cycle: int
     caches: tuple[Cache, ...]
     source: str
+
+
+def target_of(core: str) -> str:
+    """The name of the target that stands for the board of a core, for instance raspberry-pi-4."""
+    return read_core(core).board.lower().replace(" ", "-")
 
 
 def read_core(name: str) -> Core:

@@ -18,14 +18,17 @@ HOT_SHARE = 0.9995
 OLDEST_LLVM = 16
 """The first LLVM with a model of the Neoverse N1."""
 NEWEST_LLVM = 30
+PREFERRED_LLVM = 19
+"""What `make arm64-userspace` installs, and what the published points and the baselines were counted with."""
 
 
 def find_llvm() -> tuple[str, str]:
-    """The suffix of the programs of the newest LLVM here that is new enough, and its version.
+    """The suffix of LLVM's programs and their version: the preferred one, or else the newest here that will do.
 
     Raises `MeasurementError` when there is none.
     """
-    for suffix in (*(f"-{version}" for version in range(NEWEST_LLVM, OLDEST_LLVM - 1, -1)), ""):
+    versions = (PREFERRED_LLVM, *range(NEWEST_LLVM, OLDEST_LLVM - 1, -1))
+    for suffix in (*(f"-{version}" for version in versions), ""):
         if shutil.which(f"llvm-mca{suffix}") and shutil.which(f"llvm-mc{suffix}"):
             text = subprocess.run([f"llvm-mca{suffix}", "--version"], capture_output=True, text=True).stdout
             if (found := re.search(r"version ((\d+)\.\S+)", text)) and int(found[2]) >= OLDEST_LLVM:

@@ -80,15 +80,20 @@ def milliseconds(point: Point, gigahertz: float, nanoseconds_per_miss: float) ->
 
 def estimates(cost: ArtifactCost) -> tuple[Estimate, ...]:
     """Ranges for one thread and for four, with what they rest on."""
+    return estimates_of(cost.core, cost.total.cycles, cost.total.l1_misses)
+
+
+def estimates_of(core_name: str, cycles: int, l1_misses: int) -> tuple[Estimate, ...]:
+    """The same from the counts alone."""
     points = published_points()
-    found, core = fit(points.fitted, points.gigahertz), read_core(cost.core)
+    found, core = fit(points.fitted, points.gigahertz), read_core(core_name)
     gigahertz, share = core.gigahertz, found.range_share
-    counted = Point(cost.name, "", FITTED_THREADS, 0.0, cost.total.cycles, cost.total.l1_misses)
+    counted = Point(core_name, "", FITTED_THREADS, 0.0, cycles, l1_misses)
     four = milliseconds(counted, gigahertz, found.nanoseconds_per_miss)
-    one_thread = Point(cost.name, "", 1, 0.0, cost.total.cycles, cost.total.l1_misses)
+    one_thread = Point(core_name, "", 1, 0.0, cycles, l1_misses)
     low, high = (milliseconds(one_thread, gigahertz, found.nanoseconds_per_miss * n) for n in (1, FITTED_THREADS))
     checks = f"fitted to {len(points.fitted)} published times on a Raspberry Pi 4"
-    if cost.core != FITTED_CORE:
+    if core_name != FITTED_CORE:
         checks = f"NOT VALIDATED on a {core.board}: the time per miss is a Raspberry Pi 4's"
     worst = max(abs(error) for error in found.left_out_errors)
     return (

@@ -6,14 +6,17 @@ import math
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import MeasurementError
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 OF_A_LAYER = re.compile(
-    r"(\.(activation|add|resize|concat|integers|padded(\.\d+)?|border(\.\d+)*|int8|real|mean|centred|float|swapped|transposed?|reshape))+$"
+    r"(\.(activation|add|maxpool|avgpool|resize|concat|integers|padded(\.\d+)?|border(\.\d+)*|int8|real|mean|centred|float|swapped|transposed?|reshape|folded))+$"
 )
 """What names of values have behind the name of their layer."""
 
@@ -70,7 +73,14 @@ def read_network(model: bytes) -> Network:
         for packed in graph.operators:
             code = content.operatorCodes[packed.opcodeIndex]
             kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            operators.append(_operator(kind, packed, graph.tensors, constants, types))
+            operator = _operator(kind, packed, graph.tensors, constants, types)
+            if kind == "CONV_2D":
+                weights = graph.tensors[packed.inputs[1]]
+                if types[weights.type] == "INT8":
+                    array = np.asarray(content.buffers[weights.buffer].data, np.uint8).view(np.int8)
+                    unused = _unused_share(array.reshape(list(weights.shape)), _columns(operator, graph.tensors))
+                    operator = replace(operator, macs=round(operator.macs * (1.0 - unused)))
+            operators.append(operator)
         return Network(
             tuple(operators),
             tuple(int(index) for index in graph.inputs),
@@ -78,9 +88,19 @@ def read_network(model: bytes) -> Network:
             tuple(types[graph.tensors[index].type].lower() for index in graph.inputs),
         )
     except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
-        raise MeasurementError(
-            f"this is no TFLite file that can be counted ({error!r}); build the bundle again"
-        ) from error
+        raise MeasurementError(f"this TFLite file cannot be counted ({error!r}); build the bundle again") from error
+
+
+def _columns(operator: Operator, tensors: Sequence[Any]) -> int:
+    """How many columns of its result a convolution of a folded image makes at once, as channels."""
+    unfolded = operator.name.removesuffix(".folded").encode()
+    widths = [int(tensor.shape[2]) for tensor in tensors if tensor.name == unfolded]
+    return widths[0] // int(tensors[operator.writes[0]].shape[2]) if widths else 1
+
+
+def _unused_share(weights: NDArray[np.int8], columns: int) -> float:
+    """The share of the windows that no output of a column weighs: what the folding of the image adds to them."""
+    return 1.0 - float(np.mean(np.any(weights.reshape(columns, -1, *weights.shape[1:]), axis=1)))
 
 
 def _operator(kind: str, packed: Any, tensors: Sequence[Any], constants: set[int], types: dict[int, str]) -> Operator:

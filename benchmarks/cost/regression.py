@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ..errors import MeasurementError
 from ..gates.figures import COST_RATIOS, Figure, Floor
@@ -11,6 +11,8 @@ from .result import ArtifactCost, CostResult
 
 NEGLIGIBLE = {"l1_misses": 1000, "l2_misses": 1000, "dram_bytes": 64000}
 """Up to so many are not judged: a network that fits into the cache has a handful, and one more is a large share."""
+DECIDE = ("qemu-user", "llvm")
+"""The tools that counts depend on besides LiteRT, which is judged like everything else."""
 
 
 def outcomes_since(result: CostResult, old: CostResult, most: float) -> list[Outcome]:
@@ -20,10 +22,8 @@ def outcomes_since(result: CostResult, old: CostResult, most: float) -> list[Out
     """
     if result.input_digest != old.input_digest:
         raise MeasurementError("the baseline counted another picture or input size; give the same --image")
-    emulators = [
-        {key: value for key, value in one.tools.items() if key in ("qemu-user", "llvm")} for one in (result, old)
-    ]
-    if emulators[0] != emulators[1]:
+    emulators = [{name: one.tools[name] for name in DECIDE if name in one.tools} for one in (result, old)]
+    if _series(emulators[0]) != _series(emulators[1]):
         words = " and ".join(", ".join(f"{name} {version}" for name, version in one.items()) for one in emulators)
         raise MeasurementError(f"the baseline was counted with other tools ({words}); count it again with these")
     before = {cost.name: cost for cost in old.artifacts}
@@ -36,6 +36,11 @@ def outcomes_since(result: CostResult, old: CostResult, most: float) -> list[Out
     if not outcomes:
         raise MeasurementError("the baseline has no artifact and core in common with this result")
     return outcomes
+
+
+def _series(tools: Mapping[str, str]) -> dict[str, str]:
+    """Each tool's series, for instance 7.2: Debian's fixes within one change no instruction and no model of a core."""
+    return {name: ".".join(version.split(".")[:2]) for name, version in tools.items()}
 
 
 def _judged(cost: ArtifactCost, before: ArtifactCost, most: float) -> Iterator[Outcome]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from ..report.sections import Section
+from ..report.tables import Table
 from ..report.text import number, table
 from .cores import read_core
 from .result import NO_WORK, ArtifactCost, CostResult, OperatorCost, Work
@@ -29,6 +31,21 @@ def cost_markdown(result: CostResult) -> str:
         parts += [f"### {cost.name}", "", *_markdown(_by_kernel(cost)), "", *_markdown(_by_layer(cost)), ""]
     parts += ["### Milliseconds: estimated, not measured", "", *_markdown(_estimates(result)), ""]
     return "\n".join([*parts, *(f"- {line}" for line in _bases(result))]).rstrip() + "\n"
+
+
+def cost_section(result: CostResult) -> Section:
+    """The totals and the estimates as a section of the report."""
+    header, *rows = _totals(result)
+    _, *ranges = _estimates(result)
+    text = "Counted, not measured: one frame, one thread; caches have no prefetcher; cycles are with all data in L1."
+    notes = (
+        *(
+            f"Estimated, not measured: {name} on a {board} with {threads} threads takes {lowest} to {highest} ms."
+            for name, board, threads, lowest, highest in ranges
+        ),
+        *_bases(result),
+    )
+    return Section("Counted on a Raspberry Pi's core", text, Table(header, tuple(rows), notes))
 
 
 def _conditions(result: CostResult) -> Iterator[str]:

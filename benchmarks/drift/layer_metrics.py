@@ -83,7 +83,7 @@ def layer_drift(
     spread = {name: files[name] for name in (names[index * len(names) // count] for index in range(count))}
     measured = [one for one in measure_pictures(errors, spread, execution) if isinstance(one, Measured)]
     if not measured:
-        raise MeasurementError("none of the pictures for --layers can be read; give JPEG or PNG files")
+        raise MeasurementError("none of the pictures for --layers can be read; give picture files")
     layers = read_layers(reference)
     return tuple(_comparison(one, layers, [picture.value(one) for picture in measured]) for one in errors)
 

@@ -56,7 +56,7 @@ def read_model(network: NetworkUnderTest, shapes: bool = False) -> ir.Model:
         import onnx
         import onnx_ir
     except ImportError as error:
-        raise MeasurementError(f"--layers needs {error.name}; run: pip install onnx onnx_ir") from error
+        raise MeasurementError(f"--layers needs {error.name}; run: pip install 'retinaface-edge[build]'") from error
     model = onnx.load_from_string(network.files[0])
     if shapes:
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True)

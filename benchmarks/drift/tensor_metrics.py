@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
+from retinaface_edge.runtime.ops.postprocess import QuantParams, RawOutput
 from retinaface_edge.runtime.spec import ScoreCoding, Spec
 
 from ..inference.network_under_test import NetworkUnderTest, digest_of
@@ -46,7 +46,7 @@ class TensorSums:
     def measure(self, picture: OpenPicture) -> Arrays:
         """The array `sums`."""
         both = (picture.outputs(self.reference), picture.outputs(self.artifact))
-        reference, artifact = (as_real(outputs.raw, outputs.grids) for outputs in both)
+        reference, artifact = (as_real(outputs.raw, outputs.quant_params) for outputs in both)
         return {"sums": output_sums(self.artifact.spec, reference, artifact)}
 
     def value(self, arrays: Arrays) -> NDArray[np.float64]:
@@ -54,9 +54,12 @@ class TensorSums:
         return arrays["sums"]
 
 
-def as_real(outputs: Sequence[RawOutput], grids: Sequence[Grid]) -> list[NDArray[np.float64]]:
+def as_real(outputs: Sequence[RawOutput], quant_params: Sequence[QuantParams]) -> list[NDArray[np.float64]]:
     """Raw outputs as copies in float64, integers dequantised: real = (integer − zero point)·scale."""
-    return [(raw.astype(np.float64) - grid.zero_point) * grid.scale for raw, grid in zip(outputs, grids, strict=True)]
+    return [
+        (raw.astype(np.float64) - quant.zero_point) * quant.scale
+        for raw, quant in zip(outputs, quant_params, strict=True)
+    ]
 
 
 def output_sums(

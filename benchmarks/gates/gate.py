@@ -149,11 +149,11 @@ def read_gate(path: Path | None) -> Gate:
                 resources.files(__name__.rpartition(".")[0]).joinpath(DEFAULT).read_text(encoding="utf-8")
             )
     except (OSError, ValueError, RecursionError) as error:
-        raise MeasurementError(f"{name} is no readable JSON ({error})") from error
+        raise MeasurementError(f"{name} is not readable JSON ({error})") from error
     try:
         return from_json(Gate, content)
     except RecordError as error:
-        raise MeasurementError(f"{name} is no gate: {error}. {EXAMPLE}") from error
+        raise MeasurementError(f"{name} is not a gate: {error}. {EXAMPLE}") from error
 
 
 def apply_gate(gate: Gate, result: JudgedResult) -> list[Outcome]:

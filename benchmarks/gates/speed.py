@@ -35,10 +35,10 @@ def check_budget(budget: Budget, width: int, height: int, cores: int) -> None:
     if (budget.width, budget.height) != (width, height):
         raise MeasurementError(
             f"{budget.name} is for {budget.width}x{budget.height}, this bundle's input is {width}x{height}; "
-            "give a bundle of that size, or leave --target"
+            "give a bundle of that size, or leave out --target"
         )
     if budget.cores != cores:
-        raise MeasurementError(f"{budget.name} is for {budget.cores} core, not {cores}; leave --cores")
+        raise MeasurementError(f"{budget.name} is for {budget.cores} core, not {cores}; leave out --cores")
 
 
 def budget_outcome(result: BenchResult, budget: Budget) -> Outcome:
@@ -71,7 +71,9 @@ def outcomes_since(result: BenchResult, old: BenchResult, most: float) -> list[O
     alike: then nothing can be said.
     """
     if differing := unlike(result.machine, old.machine):
-        raise MeasurementError(f"the baseline is of an unlike machine ({'; '.join(differing)}); measure it on this one")
+        raise MeasurementError(
+            f"the baseline is from a different machine ({'; '.join(differing)}); measure it on this one"
+        )
     if result.frames.digest != old.frames.digest:
         raise MeasurementError("the baseline was measured on other frames; give the same pictures and --limit")
     before = {runner.name: runner for runner in old.runners}

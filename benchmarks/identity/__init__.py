@@ -1,1 +1,1 @@
-"""What detections are worth to face recognition: identity under drift, and verification on labelled pairs."""
+"""The effect of detections on face recognition: identity under drift, and verification on labelled pairs."""

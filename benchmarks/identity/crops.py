@@ -1,4 +1,4 @@
-"""Embeddings of the aligned crops of faces, in whatever process a picture is measured."""
+"""Embeddings of aligned face crops, computed in the process that measures the picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import ImageError
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 from retinaface_edge.runtime.ops.align import TEMPLATE, aligned
 from retinaface_edge.runtime.ops.faces import Face, Faces
 from retinaface_edge.runtime.spec import Spec
@@ -95,7 +95,7 @@ def rows_of(faces: Faces, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Faces:
 
 
 def write_embeddings(path: Path, embeddings: Mapping[str, NDArray[np.float64]]) -> None:
-    """Write arrays by name as an .npz file, whole or not at all."""
+    """Write arrays by name as an .npz file, atomically."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **embeddings)
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())

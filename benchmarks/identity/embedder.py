@@ -27,7 +27,7 @@ BATCH = 32
 
 
 class EmbedderError(RetinaFaceEdgeError):
-    """A file that is no face recognition network, or one whose input has to be described."""
+    """A file that is not a face recognition network, or one whose input has to be described."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Embedder:
     """A loaded recogniser. `size` is the side of its crops, `digest` the SHA-256 of its file."""
 
     def __init__(self, name: str, content: bytes, preprocessing: Preprocessing | None = None) -> None:
-        """Raises `EmbedderError` when the bytes are no recogniser in ONNX, or its size has to be given."""
+        """Raises `EmbedderError` when the bytes are not a recogniser in ONNX, or its size has to be given."""
         self._preprocessing = preprocessing or Preprocessing()
         self._session = _session(name, content)
         self.digest = hashlib.sha256(content).hexdigest()
@@ -124,7 +124,9 @@ def _session(name: str, content: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # its own kinds, for damaged and for unknown graphs
-        raise EmbedderError(f"{name} is no ONNX model that ONNX Runtime can run; give a recogniser as ONNX") from error
+        raise EmbedderError(
+            f"{name} is not an ONNX model that ONNX Runtime can run; give a recogniser as ONNX"
+        ) from error
 
 
 def _layout(name: str, shape: Sequence[object], size: int | None) -> tuple[bool, int]:

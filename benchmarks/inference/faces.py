@@ -33,7 +33,7 @@ class FacesFound:
         if self.scale == INPUT:
             outputs = picture.outputs(self.network)
             _, placement = picture.network_input(spec)
-            faces = postprocess(spec, outputs.raw, outputs.grids, placement, LEAST_SCORE)
+            faces = postprocess(spec, outputs.raw, outputs.quant_params, placement, LEAST_SCORE)
         else:
             network = resident_network(self.network)
             faces = detect_at_scale(spec, network, picture.frame, self.scale, LEAST_SCORE)

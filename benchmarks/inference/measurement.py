@@ -3,7 +3,7 @@
     files → tasks → [cached: look up] → measure, in workers → [cached: keep] → measured pictures
 
 A quantity is anything that can be measured on one picture: the faces that a network finds, sums over the tensors of two
-networks, the errors of layers. Whatever it is, it takes this way.
+networks, the errors of layers. All of them go through the same steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from retinaface_edge.runtime.errors import ImageError
-from retinaface_edge.runtime.io.images import find_images, read_image
+from retinaface_edge.runtime.io.images import read_image
+from retinaface_edge.runtime.io.picture_files import picture_files
 from retinaface_edge.runtime.io.untrusted import PICTURE_BYTES, read_file
 
 from ..errors import MeasurementError
@@ -119,7 +120,7 @@ def measure_pictures(
 ) -> Iterator[Measured | Unreadable]:
     """Measure all quantities on the pictures `files` (name to path), in their order.
 
-    Only what is on its way is held in memory. Raises `MeasurementError` when a worker dies, or runs on a machine or
+    Only pictures in progress are held in memory. Raises `MeasurementError` when a worker dies, or runs on a machine or
     packages unlike this one's.
     """
     stage: Stage = partial(_in_workers, quantities, execution)
@@ -182,9 +183,17 @@ def read_picture(name: str, path: Path) -> Picture | Unreadable:
     return Picture(name, content, hashlib.sha256(content).hexdigest())
 
 
-def read_set(folder: Path, limit: int | None = None) -> dict[str, Path]:
-    """The pictures of a folder by their path below it; at most `limit`, spread evenly. Raises `ImageError`."""
-    paths = find_images([folder])
+def read_set(
+    folder: Path, limit: int | None = None, warn: Callable[[str], None] = lambda text: None
+) -> dict[str, Path]:
+    """The pictures of a folder by their path below it; at most `limit`, spread evenly.
+
+    `warn` is called for files that are not pictures. Raises `ImageError`.
+    """
+    files = picture_files([folder], keep_damaged=True)
+    if files.skipped:
+        warn(files.skipped_text)
+    paths = list(files.pictures)
     if limit is not None and len(paths) > limit:
         paths = [paths[index * len(paths) // limit] for index in range(limit)]
     root = folder if folder.is_dir() else folder.parent
@@ -211,8 +220,8 @@ def _in_workers(
         if there != here:
             differing = [key for key, value in here.items() if there.get(key) != value]
             raise MeasurementError(
-                f"a worker differs from this machine in: {', '.join(differing) or 'installed packages'}; figures of "
-                "unlike machines are not mixed: give the workers the same packages and processor"
+                f"a worker differs from this machine in: {', '.join(differing) or 'installed packages'}; results from "
+                "different machines are not mixed: give the workers the same packages and processor"
             )
         yield outcome
 

@@ -29,7 +29,7 @@ class NetworkUnderTest:
     """One network to measure. It can be sent to another process or machine, and loads itself there.
 
     `name` is unique in a measurement, for instance `openvino int8`; `digest` (SHA-256) stands for all that decides its
-    results. `artifact` is None for what is no artifact of a bundle; `loader` (spec, files, threads) loads that.
+    results. `artifact` is None for what is not an artifact of a bundle; `loader` (spec, files, threads) loads that.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A picture while it is measured, with the outputs of the networks that ran on it, and the networks held ready."""
+"""A picture during measurement: the outputs of the networks on it, and the loaded networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from retinaface_edge.runtime.backends import Network
 from retinaface_edge.runtime.ops.letterbox import Letterbox, letterbox, letterbox_for
-from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
+from retinaface_edge.runtime.ops.postprocess import QuantParams, RawOutput
 from retinaface_edge.runtime.spec import Spec
 
 from .network_under_test import NetworkUnderTest
@@ -27,7 +27,7 @@ class Outputs:
     """Raw outputs of one network, in the order of its spec, and their quantisation parameters."""
 
     raw: Sequence[RawOutput]
-    grids: Sequence[Grid]
+    quant_params: Sequence[QuantParams]
 
 
 class OpenPicture:
@@ -60,7 +60,7 @@ class OpenPicture:
             loaded = resident_network(network)
             image, _ = self.network_input(network.spec)
             # Copies: a backend's own buffers are valid until its next run only.
-            self._outputs[network.digest] = Outputs([raw.copy() for raw in loaded.run(image)], loaded.grids)
+            self._outputs[network.digest] = Outputs([raw.copy() for raw in loaded.run(image)], loaded.quant_params)
         return self._outputs[network.digest]
 
     def once(self, key: str, make: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""Measured values on disk, so that an interrupted run goes on where it stopped.
+"""Measured values on disk, so that an interrupted run resumes.
 
 One SQLite file, each value written as it comes. A key is a digest of all that decides the value; a value is the size of
 the picture and named NumPy arrays, stored without pickling and bound to its key by a secret of this user (`sealed.py`).
@@ -114,7 +114,7 @@ def _prepared(folder: Path) -> Path:
     handle = os.open(path, flags, PRIVATE_FILE)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "it is no file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     finally:
         os.close(handle)
     return path

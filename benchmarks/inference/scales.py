@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from retinaface_edge.runtime.backends import Network
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 from retinaface_edge.runtime.ops.postprocess import Faces, postprocess
-from retinaface_edge.runtime.ops.tiles import IOU_THRESHOLD, Tile, cut, in_frame, merge, tiles_of, whole_faces
+from retinaface_edge.runtime.ops.tiles import IOU_THRESHOLD, Tile, cut, in_frame, merge, tiles_of, uncut_faces
 from retinaface_edge.runtime.spec import Spec
 
 from ..errors import MeasurementError
@@ -41,13 +41,13 @@ def checked_scale(spec: Spec, scale: str) -> str:
 
 def tiles_at(spec: Spec, width: int, height: int, scale: str) -> list[Tile]:
     """What to show of a picture of `width` × `height` pixels at a scale of `SCALES`."""
-    whole = Tile(0, 0, width, height)
+    full_frame = Tile(0, 0, width, height)
     if scale in (INPUT, VGA):
-        return [whole]
+        return [full_frame]
     if scale == ORIGINAL:
         tiles = tiles_of(width, height, spec.width, spec.height)
-        return tiles if len(tiles) == 1 else [whole, *tiles]
-    shown = [whole]
+        return tiles if len(tiles) == 1 else [full_frame, *tiles]
+    shown = [full_frame]
     for zoom in (1, 2):
         shown += tiles_of(width, height, spec.width // zoom, spec.height // zoom)
     return [Tile(v.x, v.y, v.width, v.height, mirrored) for v in shown for mirrored in (False, True)]
@@ -64,6 +64,6 @@ def detect_at_scale(
         part = cut(frame, tile, spec.padding_colour)
         placement = letterbox_for(spec, part.shape[1], part.shape[0])
         letterbox(spec, placement, part, image)
-        faces = postprocess(spec, network.run(image), network.grids, placement, score_threshold, IOU_THRESHOLD)
-        found.append(in_frame(whole_faces(faces, tile, width, height), tile))
+        faces = postprocess(spec, network.run(image), network.quant_params, placement, score_threshold, IOU_THRESHOLD)
+        found.append(in_frame(uncut_faces(faces, tile, width, height), tile))
     return merge(found, vote=scale == MULTI_SCALE)

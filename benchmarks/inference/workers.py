@@ -130,8 +130,8 @@ def _in_processes(
                 raise
     except futures.process.BrokenProcessPool as error:
         raise MeasurementError(
-            "a worker process died, perhaps for want of memory; run again with fewer --workers: "
-            "what was measured is kept"
+            "a worker process died, perhaps because memory ran out; run again with fewer --workers: "
+            "finished measurements are kept"
         ) from error
     finally:
         for name, value in before.items():
@@ -194,7 +194,7 @@ def _on_cluster(
         client = distributed.Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
         raise MeasurementError(
-            f"no Dask scheduler answers at {without_credentials(address)} ({error}); start one, or leave --dask"
+            f"no Dask scheduler answers at {without_credentials(address)} ({error}); start one, or leave out --dask"
         ) from error
     with client:
         places = sum(client.nthreads().values()) or 1

@@ -13,7 +13,7 @@ SECONDS, BUSY_SHARE = 0.3, 0.05
 
 
 def measure_cold_start(runner: Runner, frame: Frame, cores: Sequence[int]) -> ColdStart:
-    """Load and run; call it in a fresh process that is held to `cores`. Raises what loading raises."""
+    """Load and run; call it in a fresh process pinned to `cores`. Raises what loading raises."""
     begin = time.perf_counter()
     loaded = runner.load(len(cores))
     loaded.detect(frame)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.errors import BackendError, BundleError
 from retinaface_edge.runtime.ops.letterbox import Letterbox, letterbox, letterbox_for
-from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput, non_maximum_suppression
+from retinaface_edge.runtime.ops.postprocess import QuantParams, RawOutput, non_maximum_suppression
 from retinaface_edge.runtime.spec import Spec
 
 from ..errors import MeasurementError
@@ -104,7 +104,7 @@ class PlainOpenVino:
         self.precision = {"f32": "fp32", "f16": "fp16"}.get(hint, hint)
         self._request = compiled.create_infer_request()
         self._names = [output.name for output in spec.outputs]
-        self.grids = (Grid(),) * len(self._names)
+        self.quant_params = (QuantParams(),) * len(self._names)
 
     def run(self, image: NDArray[np.uint8]) -> Sequence[RawOutput]:
         """Outputs in the order of the contract."""
@@ -113,7 +113,7 @@ class PlainOpenVino:
 
 
 def load_detector(file: Path, spec: Spec, threads: int) -> LoadedRunner:
-    """A YuNet or SCRFD, told apart by the names of its outputs. Raises `BackendError` for any other network."""
+    """A YuNet or SCRFD, recognised by the names of its outputs. Raises `BackendError` for any other network."""
     require("onnxruntime")
     session = _session(str(file), threads)
     outputs = {output.name for output in session.get_outputs()}

@@ -24,7 +24,7 @@ GIGA = 1e9
 
 
 def measure_compute_peak(cores: Sequence[int]) -> ComputePeak:
-    """Measure for about two seconds; call it in a process that is held to `cores`."""
+    """Measure for about two seconds; call it in a process pinned to `cores`."""
     a, b = np.random.default_rng(0).random((2, NUMPY_SIDE, NUMPY_SIDE), np.float32)
     out = np.empty_like(a)
     # What others do on this core is not this core's limit; several cores' work is only told by the clock.

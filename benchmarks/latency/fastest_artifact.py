@@ -1,4 +1,4 @@
-"""The fastest artifact of this machine whose faces are near enough to FP32's."""
+"""The fastest artifact of this machine whose faces are close enough to FP32's."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def mesh_costs(
 ) -> list[MeshCost]:
     """The costs for each of `artifacts` of the bundle at `path`, all measured in the same rounds.
 
-    Call it in a process that is held to as many cores as there are `threads`. Without meshes, the artifact is loaded as
+    Call it in a process pinned to as many cores as there are `threads`. Without meshes, the artifact is loaded as
     for callers who never ask for one. `plain` is a bundle without a dense branch to compare with as well.
     """
     bundle = Bundle.load(path)

@@ -1,4 +1,4 @@
-"""Run a function in a process of its own that is held to some cores before any library is loaded.
+"""Run a function in a separate process, pinned to cores before any library is loaded.
 
 Threads inherit the cores of what starts them, and libraries count the cores that they find: so no thread pool is larger
 than the measured cores, and none reaches beyond them. `linux.threads_beyond` checks that it stayed so.
@@ -26,10 +26,12 @@ def choose_cores(count: int) -> tuple[int, ...]:
     Raises `MeasurementError` when there are fewer, or when the system cannot hold a process to some of them.
     """
     if not hasattr(os, "sched_setaffinity"):
-        raise MeasurementError("this system cannot hold a process to cores, so nothing is measured; use Linux")
+        raise MeasurementError("this system cannot pin a process to cores; measure on Linux")
     usable = usable_cores()
     if count > len(usable):
-        raise MeasurementError(f"{count} cores were asked for, this process may use {len(usable)}; give --cores less")
+        raise MeasurementError(
+            f"{count} cores were asked for, this process may use {len(usable)}; give a smaller --cores"
+        )
     return tuple(usable[-count:])
 
 

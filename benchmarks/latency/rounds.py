@@ -83,7 +83,7 @@ def measure_latency(
 ) -> Measurements:
     """Time all runners on `frames` (uint8 BGR), with as many threads as there are `cores`.
 
-    Call it in a process that is held to these cores, as `run_pinned` does. Raises `MeasurementError` when nothing can
+    Call it in a process pinned to these cores, as `run_pinned` does. Raises `MeasurementError` when nothing can
     be loaded.
     """
     loaded, absent = _load(runners, len(cores))

@@ -45,9 +45,10 @@ class BenchPlan:
 
 
 def bench(plan: BenchPlan, stage: Stage = lambda text: None, progress: Progress = iter) -> BenchResult:
-    """Measure a plan, in processes of their own that are held to its cores.
+    """Measure a plan, in separate processes pinned to its cores.
 
-    `stage` is told what begins, `progress` wraps the rounds. Raises `MeasurementError` when nothing can be measured.
+    `stage` is called with each step that begins, `progress` wraps the rounds. Raises `MeasurementError` when nothing
+    can be measured.
     """
     require_psutil()
     cores, frames, bundle = plan.cores, plan.frames, plan.bundle
@@ -60,7 +61,7 @@ def bench(plan: BenchPlan, stage: Stage = lambda text: None, progress: Progress 
     peak = peak.better(run_pinned(measure_compute_peak, cores, cores=cores))
     stage("cold start, memory and threads, each in a process of its own")
     present = [runner for runner in plan.runners if runner.name in measured.times]
-    macs = bundle.manifest.get("provenance", {}).get("network", {}).get("multiply_accumulates")
+    macs = bundle.multiply_accumulates
     conditions = Conditions(peak, macs, len(cores))
     runners = tuple(
         summarise(runner, measured, run_pinned(measure_cold_start, runner, frames[0], cores, cores=cores), conditions)

@@ -1,4 +1,4 @@
-"""Runners: whatever takes a frame and gives faces, and is timed. The artifacts of a bundle are runners.
+"""Runners: what is timed, each from frame to faces. The artifacts of a bundle are runners.
 
 A `Runner` can be sent to another process and is loaded there. A `LoadedRunner` is one call from frame to faces, and a
 clock that tells which part of the call the network took.
@@ -128,7 +128,7 @@ class TimedNetwork:
 
     def __init__(self, network: Network, clock: Clock) -> None:
         self._network, self._clock = network, clock
-        self.grids = network.grids
+        self.quant_params = network.quant_params
 
     def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:
         """As the network does."""

@@ -1,4 +1,4 @@
-"""The front of `choose` as a picture: accuracy against milliseconds, a colour for each bundle."""
+"""The front of `choose` as a picture: accuracy against milliseconds, one colour per bundle."""
 
 from __future__ import annotations
 

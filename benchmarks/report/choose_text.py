@@ -12,9 +12,7 @@ MARK = "*"
 
 def choose_text(result: ChooseResult) -> str:
     """A row for each candidate, the fastest first; the bundles and their licences; and the recommendation."""
-    header = ("", "bundle", "artifact", "AP" if result.reference is None else "agreement", "ms", "p50", "p90")
-    rows = [(*header, "bytes", "MB", "first ms"), *_rows(result)]
-    lines = [*_conditions(result), "", *table(rows), ""]
+    lines = [*_conditions(result), "", *table(candidate_rows(result)), ""]
     lines.append(f"{MARK} on the front: no other one is as fast and as accurate. {_clock(result)}")
     lines += ["", *table([("bundle", "detector", "input", "licence of the weights"), *_bundles(result)])]
     lines += [f"absent: {entry.name}: {entry.reason}" for entry in result.absent]
@@ -22,6 +20,13 @@ def choose_text(result: ChooseResult) -> str:
     picked = result.recommendation
     name = "none" if picked.bundle is None else f"{picked.bundle} {picked.artifact}"
     return "\n".join([*lines, "", f"recommended: {name}: {picked.reason}"])
+
+
+def candidate_rows(result: ChooseResult) -> list[tuple[str, ...]]:
+    """Header and a row for each candidate, the fastest first."""
+    header = ("", "bundle", "artifact", "AP" if result.reference is None else "agreement", "ms", "p50", "p90")
+    fastest_first = sorted(result.candidates, key=lambda candidate: candidate.ms)
+    return [(*header, "bytes", "MB", "first ms"), *map(_row, fastest_first)]
 
 
 def _conditions(result: ChooseResult) -> Iterator[str]:
@@ -32,11 +37,6 @@ def _conditions(result: ChooseResult) -> Iterator[str]:
     cores, size = ", ".join(map(str, result.machine.cores)), f"{frames.width}x{frames.height}"
     yield f"{run.name} run, {run.rounds} rounds in {run.seconds:.0f} s, on core {cores}"
     yield f"{frames.count} frames at {size}; budget {result.budget_ms:g} ms"
-
-
-def _rows(result: ChooseResult) -> Iterator[tuple[str, ...]]:
-    for candidate in sorted(result.candidates, key=lambda candidate: candidate.ms):
-        yield _row(candidate)
 
 
 def _row(candidate: Candidate) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The report: one HTML file from drift, eval and bench results. It needs no network, and opens anywhere."""
+"""The report: one HTML file from results. It needs no network, and opens anywhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.bundle.provenance import facts
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 
 from ..accuracy.result import EvalResult
 from ..drift.result import DriftResult
@@ -18,10 +18,12 @@ from ..errors import MeasurementError
 from ..gates.gate import Gate, Outcome, failures, outcomes_of
 from ..gates.sufficiency import shortfalls
 from ..latency.result import BenchResult
+from ..results import BundleOrigin
 from . import tables
 from .identity_pictures import identity_pictures
 from .mesh_pictures import mesh_pictures
 from .result_plots import drift_plots, eval_plots, latency_plots, set_name
+from .sections import Section
 from .worst_images import worst_pictures
 
 TEMPLATE, STYLE = "report.html", "report.css"
@@ -30,34 +32,52 @@ LARGEST_BYTES = 3_000_000
 
 @dataclass(frozen=True)
 class ReportInput:
-    """What a report shows: results of one bundle, at least one.
+    """What a report shows: at least one result. Those of one bundle are shown together, others in sections.
 
     `images` is the folder that drift ran on: its worst pictures are drawn, and wireframes where there are meshes.
     """
 
-    bundle: Bundle
+    bundle: Bundle | None = None
     drift: DriftResult | None = None
     evals: tuple[EvalResult, ...] = ()
     bench: BenchResult | None = None
     images: Path | None = None
+    sections: tuple[Section, ...] = ()
 
     def results(self) -> list[DriftResult | EvalResult | BenchResult]:
-        """All of them, in the order in which they are shown."""
+        """Those of one bundle, in the order in which they are shown."""
         return [result for result in (self.drift, *self.evals, self.bench) if result is not None]
+
+    def origin(self) -> BundleOrigin | None:
+        """The bundle, or what the results say of it; None where none says anything."""
+        if self.bundle:
+            return BundleOrigin(self.bundle.manifest["digest"], self.bundle.manifest.get("provenance", {}))
+        return next((result.bundle for result in self.results() if result.bundle is not None), None)
+
+    def artifacts(self) -> dict[str, int]:
+        """Bytes of the artifacts by name: the bundle's, or those that were measured; 0 where they are not known."""
+        if self.bundle:
+            return {artifact.name: artifact.bytes for artifact in self.bundle.artifacts}
+        found = {row.artifact: 0 for result in self.evals for row in result.results}
+        for networks in (self.drift.networks if self.drift else (), *(result.networks for result in self.evals)):
+            found |= {network.name: network.size_bytes for network in networks}
+        return found | {runner.name: runner.size_bytes for runner in (self.bench.artifacts() if self.bench else ())}
 
 
 def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> int:
     """Write the report, with the verdict of `gate` if there is one; gives its size in bytes.
 
-    Raises `MeasurementError` when there is no result to report, one is empty, or one is of another bundle.
+    Raises `MeasurementError` when there is no result to report, one is empty, or they are of different bundles.
     """
-    results, digest = given.results(), given.bundle.manifest["digest"]
-    if not results:
-        raise MeasurementError("there is nothing to report; give --drift, --eval or --bench with what --json wrote")
+    results, origin = given.results(), given.origin()
+    if not results and not given.sections:
+        raise MeasurementError("there is nothing to report; give a result that --json wrote")
     for result in results:
-        if result.bundle is not None and result.bundle.digest != digest:
+        if origin and result.bundle is not None and result.bundle.digest != origin.digest:
             raise MeasurementError(
-                f"a result of {result.kind} is of another bundle than {given.bundle.path}; measure again"
+                f"a result of {result.kind} is from a different bundle than {given.bundle.path}; measure again"
+                if given.bundle
+                else f"a result of {result.kind} is from a different bundle than the first; make a report of each"
             )
     if (given.drift and not given.drift.comparisons) or not all(result.results for result in given.evals):
         raise MeasurementError("a result of drift or eval compares nothing, so there is nothing to report of it")
@@ -68,17 +88,18 @@ def write_report(output: Path, given: ReportInput, gate: Gate | None = None) -> 
     page = _render(given, outcomes, lacking, gate is not None).encode(errors="backslashreplace")
     if len(page) > LARGEST_BYTES:
         raise MeasurementError(
-            f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave --images"
+            f"the report would have {len(page):,} bytes, more than {LARGEST_BYTES:,}; leave out --images"
         )
-    write_whole(output, page)
+    write_atomic(output, page)
     return len(page)
 
 
 def _render(given: ReportInput, outcomes: Sequence[Outcome], lacking: Sequence[str], gated: bool) -> str:
     jinja2 = _jinja2()
-    bundle, drift, evals, bench, images = given.bundle, given.drift, given.evals, given.bench, given.images
+    drift, evals, bench, images = given.drift, given.evals, given.bench, given.images
     floor = drift.identity if drift else None
-    colours = {artifact.name: index for index, artifact in enumerate(bundle.artifacts)}
+    artifacts = given.artifacts()
+    colours = {name: index for index, name in enumerate(artifacts)}
     plots = [
         *(drift_plots(drift, colours) if drift else ()),
         *eval_plots(evals, colours),
@@ -89,13 +110,13 @@ def _render(given: ReportInput, outcomes: Sequence[Outcome], lacking: Sequence[s
     )
     return str(
         environment.get_template(TEMPLATE).render(
-            title=f"{facts(bundle).architecture} bundle {bundle.path.absolute().name}",
+            title=_title(given),
             style=_template(STYLE),
             gated=gated,
             judged=sum(outcome.passed is not None for outcome in outcomes),
             failed=failures(outcomes),
             lacking=lacking,
-            summary=tables.summary(bundle, drift, evals, bench),
+            summary=tables.summary(artifacts, drift, evals, bench) if given.results() else None,
             plots=plots,
             pictures=list(worst_pictures(drift, images)) if drift and images else [],
             speed=tables.speed(bench) if bench else None,
@@ -107,9 +128,18 @@ def _render(given: ReportInput, outcomes: Sequence[Outcome], lacking: Sequence[s
             identity=tables.identity(floor) if floor else None,
             crops=list(identity_pictures(floor, images)) if floor and images else [],
             recalls=[(set_name(result), tables.recall(result)) for result in evals],
-            provenance=list(tables.provenance(bundle, drift, evals, bench)),
+            sections=given.sections,
+            provenance=list(tables.provenance(given.origin(), drift, evals, bench)),
         )
     )
+
+
+def _title(given: ReportInput) -> str:
+    if given.bundle:
+        return f"{facts(given.bundle).architecture} bundle {given.bundle.path.absolute().name}"
+    kinds = dict.fromkeys(result.kind for result in given.results())
+    measured = [f"Results of {' and '.join(kinds)}"] if kinds else []
+    return "; ".join([*measured, *(section.title for section in given.sections)])
 
 
 def _template(name: str) -> str:

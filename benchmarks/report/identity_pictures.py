@@ -1,4 +1,4 @@
-"""Crops for the report: a face as FP32 aligns it beside the same as an artifact does, the least alike first."""
+"""Crops for the report: a face as FP32 aligns it beside the same as an artifact does, least similar first."""
 
 from __future__ import annotations
 

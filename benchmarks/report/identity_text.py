@@ -61,12 +61,17 @@ def verification_text(result: VerificationResult) -> str:
         *(f"skipped {image.name}: {image.reason}" for image in result.images.skipped),
     ]
     fars = [tar.far for tar in result.results[0].tar]
-    header = ("artifact", "accuracy", "error", *(f"TAR at {far:g}" for far in fars), "no face", "pairs lost")
-    rows = [_verification_row(row) for row in result.results]
-    lines += table([header, *rows])
+    lines += table(verification_rows(result))
     if len(fars) < len(FARS):
         lines.append(f"TAR at a FAR of {FARS[len(fars)]:g} needs {round(1 / FARS[len(fars)]):,} impostors")
     return "\n".join(lines)
+
+
+def verification_rows(result: VerificationResult) -> list[tuple[str, ...]]:
+    """Header and a row for each artifact."""
+    fars = [tar.far for tar in result.results[0].tar]
+    header = ("artifact", "accuracy", "error", *(f"TAR at {far:g}" for far in fars), "no face", "pairs lost")
+    return [header, *map(_verification_row, result.results)]
 
 
 def _verification_row(row: VerificationFigures) -> tuple[str, ...]:

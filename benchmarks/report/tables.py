@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from retinaface_edge.runtime.bundle.bundle import Bundle
-
 from ..accuracy.result import EvalResult
 from ..drift.result import Comparison, DriftResult, MeshDrift
 from ..identity.result import IdentityFloor
 from ..inference.network_under_test import REFERENCE
 from ..latency.result import BenchResult, MeshCost
-from ..results import ImageSet
+from ..results import BundleOrigin, ImageSet
 from .bench_text import percent
 from .identity_text import low_cells, recogniser_sentence, tar_cell
 from .result_plots import set_name
@@ -30,8 +28,10 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def summary(bundle: Bundle, drift: DriftResult | None, evals: Sequence[EvalResult], bench: BenchResult | None) -> Table:
-    """One row per artifact of the bundle."""
+def summary(
+    artifacts: Mapping[str, int], drift: DriftResult | None, evals: Sequence[EvalResult], bench: BenchResult | None
+) -> Table:
+    """One row per artifact; `artifacts` has their bytes by name, 0 where they are not known."""
     against = {row.artifact: row for row in drift.comparisons if row.reference.endswith("fp32")} if drift else {}
     times = {runner.name: runner.latency.p50_ms for runner in bench.runners} if bench else {}
     header, notes = ["artifact", "bytes"], []
@@ -50,12 +50,12 @@ def summary(bundle: Bundle, drift: DriftResult | None, evals: Sequence[EvalResul
     if evals:
         notes += ["AP with a set's name: average precision against its annotation."]
     rows = []
-    for artifact in bundle.artifacts:
-        row = [artifact.name, f"{artifact.bytes:,}"]
-        row += [number(times.get(artifact.name), 1)] if bench else []
-        row += _drift_cells(artifact.name, against.get(artifact.name)) if drift else []
+    for name, size in artifacts.items():
+        row = [name, f"{size:,}" if size else "-"]
+        row += [number(times.get(name), 1)] if bench else []
+        row += _drift_cells(name, against.get(name)) if drift else []
         for result in evals:
-            found = next((accuracy for accuracy in result.results if accuracy.artifact == artifact.name), None)
+            found = next((accuracy for accuracy in result.results if accuracy.artifact == name), None)
             row += [number(found.ap.get(setting) if found else None, 4) for setting in result.results[0].ap]
         rows.append(tuple(row))
     return Table(tuple(header), tuple(rows), tuple(notes))
@@ -189,11 +189,12 @@ def identity(floor: IdentityFloor) -> Table:
 
 
 def provenance(
-    bundle: Bundle, drift: DriftResult | None, evals: Sequence[EvalResult], bench: BenchResult | None
+    origin: BundleOrigin | None, drift: DriftResult | None, evals: Sequence[EvalResult], bench: BenchResult | None
 ) -> Iterator[tuple[str, str]]:
     """Term and text: the bundle, how it was made, the pictures, and where it was measured."""
-    yield "bundle", f"sha256 {bundle.manifest['digest']}"
-    for key, value in bundle.manifest.get("provenance", {}).items():
+    if origin:
+        yield "bundle", f"sha256 {origin.digest}"
+    for key, value in origin.provenance.items() if origin else ():
         if key == "licences":  # the bill of materials has them
             continue
         parts = (f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else [str(value)]

@@ -71,6 +71,11 @@ def eval_text(result: EvalResult) -> str:
 
 def compare_text(result: CompareResult) -> str:
     """A row for each figure that both have."""
+    return "\n".join([f"{result.images.count} pictures in both", *result.notes, *table(change_rows(result))])
+
+
+def change_rows(result: CompareResult) -> list[tuple[str, ...]]:
+    """Header and a row for each figure that both have."""
     rows = [
         (
             change.artifact,
@@ -83,8 +88,7 @@ def compare_text(result: CompareResult) -> str:
         )
         for change in result.changes
     ]
-    header = ("artifact", "figure", "a", "b", "points", "95 % interval", "b is")
-    return "\n".join([f"{result.images.count} pictures in both", *result.notes, *table([header, *rows])])
+    return [("artifact", "figure", "a", "b", "points", "95 % interval", "b is"), *rows]
 
 
 def gate_text(outcomes: Sequence[Outcome], shortfalls: Sequence[str] = ()) -> str:

@@ -7,7 +7,13 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from retinaface_edge.export.checkpoints.interpretation import Overrides
+    from retinaface_edge.runtime.bundle.bundle import Bundle
+    from retinaface_edge.runtime.detector import Detector
+    from retinaface_edge.runtime.io.frame_source import CameraOptions
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `add_subparsers` gives; its class is generic for type checkers only."""
@@ -66,7 +72,7 @@ def add_verb(
 
 
 OUTPUT_FILES = ("json", "markdown", "junit", "log", "sbom", "model_card")
-VERBS_WITH_AN_OUTPUT_FILE = {"report": "output", "train-mesh": "output", "build": "report"}
+VERBS_WITH_AN_OUTPUT_FILE = {"report": "output", "train-mesh": "output", "build": "report", "detect": "csv"}
 
 
 def unwritable_output(options: argparse.Namespace) -> str | None:
@@ -82,7 +88,41 @@ def unwritable_output(options: argparse.Namespace) -> str | None:
             return f"{target} cannot be written: it is a directory; give a file"
         if not os.access(target if target.exists() else parent, os.W_OK):
             return f"{target} cannot be written: permission denied; give another file"
+    tables = getattr(options, "csv", None) if options.verb != "detect" else None
+    if tables and tables.exists() and not tables.is_dir():
+        return f"{tables} is not a folder; give one for the tables"
     return None
+
+
+def add_input_size(verb: argparse.ArgumentParser) -> None:
+    """Add the choice among a bundle's input sizes."""
+    verb.add_argument("--size", type=size, metavar="WxH", help="the bundle's input size (default: as each frame asks)")
+
+
+def load_detector(options: argparse.Namespace, bundle: Bundle) -> Detector:
+    """The detector for the input size that was asked for, or for whichever fits a frame."""
+    from retinaface_edge.runtime.detector import Detector
+    from retinaface_edge.runtime.fitting import FittingDetector
+
+    chosen = (options.backend, options.precision, options.threads)
+    if options.size is None and len(bundle.sizes) > 1:
+        return FittingDetector.load(bundle, *chosen)
+    return Detector.load(bundle.at(*options.size) if options.size else bundle, *chosen)
+
+
+def add_camera(verb: argparse.ArgumentParser) -> None:
+    """Add what a camera is asked for."""
+    group = verb.add_argument_group("camera", "what a camera is asked for; it gives what it can")
+    group.add_argument("--source-size", type=size, metavar="WxH", help="size of its frames, for instance 1280x720")
+    group.add_argument("--source-rate", type=positive, metavar="N", help="frames per second")
+    group.add_argument("--source-buffer", type=positive, metavar="N", help="frames that it may hold ready; 1 is live")
+
+
+def camera_options(options: argparse.Namespace) -> CameraOptions:
+    """What the options ask of a camera."""
+    from retinaface_edge.runtime.io.frame_source import CameraOptions
+
+    return CameraOptions(options.source_size, options.source_rate, options.source_buffer)
 
 
 def size(text: str) -> tuple[int, int]:
@@ -123,6 +163,10 @@ def percent(text: str) -> float:
 def share(text: str) -> float:
     """A number from 0 to 1."""
     return _number_up_to(1.0, text)
+
+
+LEAKY = {"leaky-relu": True, "relu": False}
+"""Activations by name, and whether they are leaky."""
 
 
 def anchors(text: str) -> tuple[tuple[int, ...], ...]:
@@ -170,3 +214,13 @@ def _number_up_to(most: float, text: str) -> float:
     if not 0.0 <= value <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {most:g}")
     return value
+
+
+def overrides(options: argparse.Namespace) -> Overrides:
+    """What the user says about a checkpoint that its file does not tell."""
+    from retinaface_edge.export.checkpoints.interpretation import Overrides
+    from retinaface_edge.runtime.spec import Colour
+
+    colour = Colour(options.colour) if options.colour else None
+    leaky = LEAKY.get(options.activation)
+    return Overrides(options.anchors, options.mean, options.std, colour, options.variances, leaky)

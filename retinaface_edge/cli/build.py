@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retinaface_edge.runtime.host.targets import TARGETS
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 
-from .arguments import Verbs, add_verb, anchors, percent, positive, size, three_numbers, two_numbers
+from .arguments import LEAKY, Verbs, add_verb, anchors, overrides, percent, positive, size, three_numbers, two_numbers
 from .exit_codes import FAILED, GOOD, fail
 from .progress import bar, say
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from retinaface_edge.export.models.mesh_branch import Branch
     from retinaface_edge.export.stage_cache import StageRun
     from retinaface_edge.runtime.bundle.release import Release
+
+
+DESCRIBING = ("anchors", "mean", "std", "colour", "variances", "activation")
+"""Options that say what a checkpoint's file does not tell."""
 
 
 class Terminal:
@@ -62,11 +66,11 @@ def build(options: argparse.Namespace) -> int:
             fail(str(error))
             return FAILED
     if options.log:
-        write_whole(options.log, log.text(bundle))
+        write_atomic(options.log, log.text(bundle))
     if options.report:
-        write_whole(options.report, (bundle.path / "layers.md").read_text(encoding="utf-8"))
+        write_atomic(options.report, (bundle.path / "layers.md").read_text(encoding="utf-8"))
         say(f"per-layer table: {options.report}")
-    for artifact in (*bundle.artifacts, *bundle.meshes):
+    for _, artifact in (*bundle.sized_artifacts, *(("", mesh) for mesh in bundle.meshes)):
         print(f"{artifact.name:18} {artifact.bytes:>9,} bytes  {artifact.files[0].path}")
     if options.sign:
         cached = sum(run.cached for run in log.stages)
@@ -89,18 +93,21 @@ def _request(options: argparse.Namespace) -> BuildRequest:
     from retinaface_edge.runtime.host.targets import read_target
     from retinaface_edge.runtime.spec import Spec
 
-    nearest = Spec(*options.size)  # refuses a size that no detector takes, before anything is read
-    recipe = read_recipe(options.recipe)
+    sizes = options.size or [(640, 480)]
+    for width, height in sizes:
+        Spec(width, height)  # refuses a size that no detector takes, before anything is read
+    target = read_target(options.target or "generic")
+    recipe = read_recipe(options.recipe or target.recipe)
     if options.target:
-        recipe = replace(recipe, weight_limit=read_target(options.target).weight_limit)
+        recipe = replace(recipe, weight_limit=target.weight_limit, image_columns=target.image_columns)
     sign = signer(options.sign) if options.sign else None
     settings = _settings(options)
     checkpoint = checkpoint_file(options.checkpoint, settings) if options.checkpoint else demo_file()
     folder, count = options.calibration, options.images
-    images = image_folder(folder, count) if folder else Scenes(count)
+    images = image_folder(folder, count, say) if folder else Scenes(count)
     return BuildRequest(
         checkpoint,
-        (nearest.width, nearest.height),
+        sizes[0],
         images,
         recipe,
         options.output,
@@ -112,19 +119,18 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         self_check=not options.ignore_self_check,
         sign=sign,
         release=options.release,
+        more_sizes=sizes[1:],
     )
 
 
 def _settings(options: argparse.Namespace) -> Overrides:
     """What the user says about a checkpoint that its file does not tell."""
     from retinaface_edge.export.checkpoints.checkpoint import CheckpointError
-    from retinaface_edge.export.checkpoints.interpretation import Overrides
-    from retinaface_edge.runtime.spec import Colour
 
-    if not options.checkpoint and (options.anchors or options.mean or options.std or options.colour):
-        raise CheckpointError("--anchors, --mean, --std and --colour describe a checkpoint; give it with --checkpoint")
-    colour = Colour(options.colour) if options.colour else None
-    return Overrides(options.anchors, options.mean, options.std, colour, options.variances)
+    if not options.checkpoint and any(getattr(options, name) is not None for name in DESCRIBING):
+        names = ", ".join(f"--{name}" for name in DESCRIBING)
+        raise CheckpointError(f"{names} describe a checkpoint; give it with --checkpoint")
+    return overrides(options)
 
 
 def add_build(verbs: Verbs) -> None:
@@ -143,31 +149,36 @@ def add_build(verbs: Verbs) -> None:
         type=Path,
         help="RetinaFace, SCRFD or YuNet (default: the demo)",
     )
-    verb.add_argument("--anchors", type=anchors, metavar="SIZES", help="its anchor sizes, such as 10,20/32,64/128,256")
+    verb.add_argument("--anchors", type=anchors, metavar="SIZES", help="anchor sizes, such as 10,20/32,64/128,256")
     verb.add_argument("--mean", type=three_numbers, metavar="M,M,M", help="its mean, in the order of --colour")
     verb.add_argument("--std", type=three_numbers, metavar="S,S,S", help="its deviation, in the order of --colour")
     verb.add_argument("--colour", choices=("BGR", "RGB"), help="the order of colours that it was trained on")
     verb.add_argument("--variances", type=two_numbers, metavar="V,V", help="its variances (usually 0.1,0.2)")
-    verb.add_argument("--ignore-self-check", action="store_true", help="build it although its boxes are implausible")
+    verb.add_argument("--activation", choices=LEAKY, help="its activation in place of LeakyReLU")
+    verb.add_argument("--ignore-self-check", action="store_true", help="build even if the boxes are implausible")
     verb.add_argument("--mesh", metavar="FILE", help="the dense 3D branch that train-mesh wrote, or demo")
     verb.add_argument("--calibration", type=Path, help="folder of photographs for INT8 (default: the demo's scenes)")
     verb.add_argument("--images", type=positive, default=100, help="how many of these to use (default: %(default)s)")
     verb.add_argument(
-        "--recipe", default="balanced", help="fast, balanced, accurate, or a JSON file (default: %(default)s)"
+        "--recipe", help="fast, balanced, accurate, or a JSON file (default: balanced; for a Raspberry Pi fast)"
     )
     verb.add_argument("--target", choices=TARGETS, help="kind of machine to build for (default: any)")
     verb.add_argument(
         "--max-drift", type=percent, metavar="X", help="keep layers in FP32 until INT8 drifts at most X %%"
     )
     verb.add_argument("--report", type=Path, metavar="FILE", help="write the per-layer table (Markdown)")
-    verb.add_argument("--size", type=size, default=(640, 480), help="network input, WIDTHxHEIGHT (default: 640x480)")
+    verb.add_argument(
+        "--size", type=size, action="append", metavar="WxH", help="network input; repeat it for more (default: 640x480)"
+    )
     verb.add_argument("--opset", type=int, default=18, help="ONNX opset (default: %(default)s)")
     verb.add_argument(
         "--cache", type=Path, metavar="DIR", help="cache of build stages (default: in the user's cache folder)"
     )
-    verb.add_argument("--no-cache", action="store_true", help="run every stage, and keep none")
+    verb.add_argument("--no-cache", action="store_true", help="run every stage and store nothing")
     verb.add_argument("--force", action="store_true", help="replace an existing bundle")
-    verb.add_argument("--release", type=release, metavar="N", help="its version, with its last day as 7,2027-12-31")
+    verb.add_argument(
+        "--release", type=release, metavar="N", help="version number, with an expiry date as 7,2027-12-31"
+    )
     verb.add_argument("--sign", type=Path, metavar="KEY", help="sign with this Ed25519 private key (PEM)")
     verb.add_argument("--licence", metavar="NAME", help="the checkpoint's licence, for the manifest")
     verb.add_argument("--log", type=Path, metavar="FILE", help="write when, where and how the bundle was built (JSON)")

@@ -11,8 +11,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from retinaface_edge import __version__
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
+from retinaface_edge.runtime.version import version
 
 from .arguments import unwritable_output
 from .build import add_build
@@ -24,7 +24,7 @@ from .measure.choose import add_choose
 from .measure.cost import add_cost
 from .measure.judge import add_judge
 from .process.streams import guarded_streams
-from .process.termination import Terminated, heeding_termination
+from .process.termination import Heard, Terminated, heeding_termination
 from .progress import be_quiet
 from .serve import add_serve
 from .system import add_system
@@ -33,43 +33,61 @@ from .train import add_train
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives its exit code."""
-    with guarded_streams(), heeding_termination():
-        return _run(command_line().parse_args(arguments))
+    with guarded_streams(), heeding_termination() as heard:
+        try:
+            return _run(command_line().parse_args(arguments), heard)
+        except KeyboardInterrupt as interrupt:
+            return _end(interrupt)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, heard: Heard) -> int:
     """Run what was asked for; every exception becomes one line and its exit code."""
     be_quiet(options.quiet)
     try:
-        if (problem := unwritable_output(options)) is not None:
-            return fail(problem)
-        code = int(options.run(options))
-        sys.stdout.flush()  # a full disk is told here, and not as Python ends
-        return code
-    except RetinaFaceEdgeError as error:
+        return _run_verb(options)
+    except Exception as error:
+        if heard.interrupt is None:
+            return _told(error, options)
+        traceback.clear_frames(error.__traceback__)
+        return _end(heard.interrupt)
+
+
+def _run_verb(options: argparse.Namespace) -> int:
+    if (problem := unwritable_output(options)) is not None:
+        return fail(problem)
+    code = int(options.run(options))
+    sys.stdout.flush()  # so that a full disk is reported here, not while Python exits
+    return code
+
+
+def _told(error: Exception, options: argparse.Namespace) -> int:
+    """Print an error as one line; gives its exit code."""
+    if isinstance(error, RetinaFaceEdgeError):
         if options.verbose:
-            traceback.print_exc()
+            traceback.print_exception(error)
         return fail(str(error))
-    except ImportError as error:
+    if isinstance(error, ImportError):
         if not options.extra or not error.name or error.name.startswith("retinaface_edge"):
             return fail_internally(error)
         return fail(f"{options.verb} needs {error.name}; run: pip install 'retinaface-edge[{options.extra}]'")
-    except BrokenPipeError:  # the reader of our output has closed it, for instance `head`
+    if isinstance(error, BrokenPipeError):  # the reader of our output has closed it, for instance `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
-    except OSError as error:
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return fail(f"{where}{error.strerror or error}")
-    except KeyboardInterrupt as interrupt:
-        traceback.clear_frames(interrupt.__traceback__)  # ends generators and with them worker processes
-        code, word = (TERMINATED, "terminated") if isinstance(interrupt, Terminated) else (INTERRUPTED, "interrupted")
-        print(f"retinaface-edge: {word}; nothing was left half-written", file=sys.stderr)
-        return code
-    except MemoryError as error:
+    if isinstance(error, MemoryError):
         traceback.clear_frames(error.__traceback__)
         return fail("there is not enough memory; give smaller input or fewer --workers")
-    except Exception as error:
-        return fail_internally(error)
+    return fail_internally(error)
+
+
+def _end(interrupt: KeyboardInterrupt) -> int:
+    """What is said of Ctrl-C or SIGTERM, once all is tidied up; gives the exit code."""
+    traceback.clear_frames(interrupt.__traceback__)  # ends generators and with them worker processes
+    code, word = (TERMINATED, "terminated") if isinstance(interrupt, Terminated) else (INTERRUPTED, "interrupted")
+    print(f"retinaface-edge: {word}; nothing was left half-written", file=sys.stderr)
+    return code
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -79,7 +97,7 @@ def command_line() -> argparse.ArgumentParser:
         description="Compile a trained RetinaFace into a device bundle, and run it.",
         epilog="example: retinaface-edge build --output bundle && retinaface-edge detect bundle photo.jpg --draw out",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     add_build(verbs)
     add_detect(verbs)

@@ -1,18 +1,17 @@
-"""What `detect` writes of faces: JSON lines, CSV, meshes, crops and sentences."""
+"""What `detect` writes about faces besides JSON: CSV, meshes, crops and sentences."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import ImageError
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 from retinaface_edge.runtime.ops.faces import Faces, column_names
 from retinaface_edge.runtime.text import printable
 
@@ -33,13 +32,8 @@ class FaceTable:
             self._writer.writerow([*place, "" if ids is None else ids[index], *values])
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all. Raises `OSError`."""
-        write_whole(path, self._text.getvalue())
-
-
-def record(place: Mapping[str, Any], faces: Faces, ids: Ids = None) -> dict[str, Any]:
-    """What a JSON line says: which frame it is, and its faces."""
-    return {**place, "faces": _records(faces, ids)}
+        """Write the file atomically. Raises `OSError`."""
+        write_atomic(path, self._text.getvalue())
 
 
 def sentence(path: Path, width: int, height: int, faces: Faces) -> str:
@@ -58,7 +52,7 @@ def write_crops(folder: Path, name: str, frame: NDArray[np.uint8], faces: Faces)
     for index, face in enumerate(faces):
         content = io.BytesIO()
         Image.fromarray(aligned(frame, face)[:, :, ::-1]).save(content, "PNG")
-        write_whole(folder / f"{name}-{index}.png", content.getvalue())
+        write_atomic(folder / f"{name}-{index}.png", content.getvalue())
 
 
 def write_meshes(folder: Path, kind: str, path: Path, frame: NDArray[np.uint8], faces: Faces) -> None:
@@ -70,7 +64,7 @@ def write_meshes(folder: Path, kind: str, path: Path, frame: NDArray[np.uint8], 
     for index, face in enumerate(faces):
         assert face.vertices is not None
         for name, content in mesh_files(kind, f"{stem}-{index}", face.vertices, frame).items():
-            write_whole(folder / name, content)
+            write_atomic(folder / name, content)
 
 
 def write_blurred(path: Path, frame: NDArray[np.uint8], faces: Faces) -> None:
@@ -82,7 +76,7 @@ def write_blurred(path: Path, frame: NDArray[np.uint8], faces: Faces) -> None:
     content = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(anonymise(frame, faces)[:, :, ::-1])).save(content, "PNG")
     try:
-        write_whole(path, content.getvalue())
+        write_atomic(path, content.getvalue())
     except OSError as error:
         raise ImageError(f"{path} cannot be written ({error.strerror or error})") from error
 
@@ -99,15 +93,3 @@ def names_of(paths: Sequence[Path]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
-
-
-def _records(faces: Faces, ids: Ids) -> list[dict[str, Any]]:
-    records = faces.to_dict()
-    if ids is not None:
-        records = [{"id": int(number), **record} for number, record in zip(ids, records, strict=True)]
-    if faces.vertices is not None:
-        from retinaface_edge.runtime.mesh.branch import head_pose
-
-        for record, vertices in zip(records, faces.vertices, strict=True):
-            record["pose"] = head_pose(vertices)._asdict()
-    return records

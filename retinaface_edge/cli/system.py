@@ -10,11 +10,13 @@ from pathlib import Path
 from retinaface_edge.runtime.backends import installed
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, Bundle
 from retinaface_edge.runtime.errors import BundleError
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
+from retinaface_edge.runtime.records import to_json
 from retinaface_edge.runtime.text import printable
 
 from .arguments import Verbs, add_verb, positive
 from .exit_codes import BAD_INPUT, GOOD
+from .json_output import Verification
 from .process.streams import print_json
 
 
@@ -41,11 +43,11 @@ def verify(options: argparse.Namespace) -> int:
         signed = f", signed by {key}{version}"
     else:
         there = check_form(bundle.path / SIGNATURE)
-        signed = "; the signature was not checked, for want of --key" if there else "; not signed"
+        signed = "; the signature was not checked; give --key" if there else "; not signed"
     if options.json != "-":
         print(f"{bundle.path}: {len(bundle.files)} files, all as built{signed}")
     signed_by = str(key) if keys else None
-    _write_json(options.json, {"bundle": str(bundle.path), "files": len(bundle.files), "signed_by": signed_by})
+    _write_json(options.json, to_json(Verification(str(bundle.path), len(bundle.files), signed_by)))
     return GOOD
 
 
@@ -58,18 +60,19 @@ def inspect(options: argparse.Namespace) -> int:
     if options.sbom:
         from retinaface_edge.runtime.bundle.sbom import sbom
 
-        write_whole(options.sbom, sbom(bundle))
+        write_atomic(options.sbom, sbom(bundle))
     if options.model_card:
         from retinaface_edge.runtime.bundle.model_card import model_card
 
-        write_whole(options.model_card, model_card(bundle))
+        write_atomic(options.model_card, model_card(bundle))
     return GOOD
 
 
 def _print_bundle(bundle: Bundle) -> None:
     spec, provenance = bundle.spec, bundle.manifest.get("provenance")
     print(f"bundle      {bundle.path} (format {bundle.manifest['format_version']})")
-    print(f"input       image, uint8, 1x{spec.height}x{spec.width}x3, BGR; mean {spec.mean} inside the graph")
+    shapes = " or ".join(f"1x{height}x{width}x3" for width, height in bundle.sizes)
+    print(f"input       image, uint8, {shapes}, BGR; mean {spec.mean} inside the graph")
     print(f"anchors     {len(spec.anchors):,}: strides {spec.strides}, sizes {spec.anchor_sizes}")
     print("outputs     " + ", ".join(f"{output.name} {output.shape[1:]}" for output in spec.outputs))
     for key in ("checkpoint", "calibration", "tools"):
@@ -78,10 +81,10 @@ def _print_bundle(bundle: Bundle) -> None:
             raise BundleError(f"the manifest of {bundle.path} does not say where it came from ({key}); build it again")
         print(printable(f"{key:11} " + ", ".join(f"{name} {value}" for name, value in values.items() if value != [])))
     print("artifacts")
-    for artifact in (*bundle.artifacts, *bundle.meshes):
+    for size, artifact in (*bundle.sized_artifacts, *(("", mesh) for mesh in bundle.meshes)):
         for file in artifact.files:
-            text = f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}"
-            print(printable(text))
+            text = f"  {artifact.name:18} {file.bytes:>9,} bytes  {file.path:24} sha256 {file.sha256[:12]}  {size}"
+            print(printable(text.rstrip()))
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -100,7 +103,7 @@ def _write_json(target: str | None, content: Mapping[str, object]) -> None:
     if target == "-":
         print_json(content)
     elif target:
-        write_whole(Path(target), json.dumps(content, indent=2) + "\n")
+        write_atomic(Path(target), json.dumps(content, indent=2) + "\n")
 
 
 def add_system(verbs: Verbs) -> None:

@@ -7,15 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 
-from .arguments import Verbs, add_verb, anchors, positive, size, three_numbers, two_numbers
+from .arguments import LEAKY, Verbs, add_verb, anchors, overrides, positive, size, three_numbers, two_numbers
 from .exit_codes import GOOD
 from .progress import bar, say
 
 if TYPE_CHECKING:
     from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
-    from retinaface_edge.export.checkpoints.interpretation import Overrides
     from retinaface_edge.training.losses import Losses
 
 FROM_SCRATCH_RATE, FINE_TUNING_RATE = 1e-3, 1e-4
@@ -73,7 +72,7 @@ def train_mesh(options: argparse.Namespace) -> int:
     branch = learn_mesh(request, Terminal())
     print(accuracy_text(branch.about["validation"]))
     content = branch_file(branch.model, branch.mesh, branch.about, options.decoder)
-    write_whole(options.output, content)
+    write_atomic(options.output, content)
     print(f"wrote {options.output}, {len(content):,} bytes; build with --mesh {options.output}")
     return GOOD
 
@@ -111,7 +110,7 @@ def train(options: argparse.Namespace) -> int:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     reporter = Terminal(options.every)
     model = train_detector(request, reporter)
-    write_whole(options.output, checkpoint_bytes(model, checkpoint.interpretation))
+    write_atomic(options.output, checkpoint_bytes(model, checkpoint.interpretation))
     if reporter.last:
         print(f"loss {float(reporter.last.total):.4f} after {options.steps} steps")
     print(f"wrote {options.output}; build with --checkpoint {options.output}")
@@ -125,7 +124,7 @@ def _checkpoint(options: argparse.Namespace) -> Checkpoint:
     from retinaface_edge.export.checkpoints.source import read_checkpoint
     from retinaface_edge.training.from_scratch import untrained
 
-    settings, backbone = _settings(options), getattr(options, "backbone", None)
+    settings, backbone = overrides(options), getattr(options, "backbone", None)
     if options.checkpoint:
         checkpoint = read_checkpoint(options.checkpoint, settings)
         if backbone not in (None, checkpoint.backbone):
@@ -137,16 +136,10 @@ def _checkpoint(options: argparse.Namespace) -> Checkpoint:
     if backbone:
         return untrained(backbone, options.seed, settings)
     if any(value is not None for value in vars(settings).values()):
-        raise CheckpointError("--anchors, --mean, --std, --colour and --variances need --checkpoint or --backbone")
+        raise CheckpointError(
+            "--anchors, --mean, --std, --colour, --variances and --activation need --checkpoint or --backbone"
+        )
     return demo_checkpoint()
-
-
-def _settings(options: argparse.Namespace) -> Overrides:
-    from retinaface_edge.export.checkpoints.interpretation import Overrides
-    from retinaface_edge.runtime.spec import Colour
-
-    colour = Colour(options.colour) if options.colour else None
-    return Overrides(options.anchors, options.mean, options.std, colour, options.variances)
 
 
 def add_train(verbs: Verbs) -> None:
@@ -205,7 +198,7 @@ def _add_train_detector(verbs: Verbs) -> None:
     parser.add_argument("--rate", type=_rate, help="learning rate (default: 1e-4, from scratch 1e-3)")
     parser.add_argument(
         "--batch-norm-steps",
-        type=_whole,
+        type=_not_negative,
         metavar="N",
         help="steps in which batch norm learns its statistics (default: 0, from scratch 60%% of --steps)",
     )
@@ -227,6 +220,7 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--std", type=three_numbers, metavar="S,S,S", help="its deviation, in the same order")
     parser.add_argument("--colour", choices=("BGR", "RGB"), help="its order of colours")
     parser.add_argument("--variances", type=two_numbers, metavar="V,V", help="its variances (usually 0.1,0.2)")
+    parser.add_argument("--activation", choices=LEAKY, help="its activation in place of LeakyReLU")
 
 
 def _rate(text: str) -> float:
@@ -240,6 +234,6 @@ def _rate(text: str) -> float:
     return value
 
 
-def _whole(text: str) -> int:
-    """A whole number from 0 up."""
+def _not_negative(text: str) -> int:
+    """An integer from 0 up."""
     return 0 if text == "0" else positive(text)

@@ -1,4 +1,4 @@
-"""What runs a network: one small file a backend, behind a table, imported only when it is asked for."""
+"""Backends, which run a network: one small file each, in a table, imported only when used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BACKENDS = {
 class Network(Protocol):
     """A loaded artifact. Not safe to call from two threads at once; `Detector` takes care of that."""
 
-    grids: tuple[QuantParams, ...]
+    quant_params: tuple[QuantParams, ...]
     """How each output is quantised, in the order of `spec.outputs`."""
 
     def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:

@@ -31,7 +31,7 @@ class _OnnxRuntime:
         self._names = [output.name for output in spec.outputs]
         for index, name in enumerate(self._names):
             check_output(spec, index, shapes.get(name, ()))
-        self.grids = (QuantParams(),) * len(self._names)
+        self.quant_params = (QuantParams(),) * len(self._names)
 
     def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:
         return self._session.run(self._names, {self._input: image})  # type: ignore[no-any-return]

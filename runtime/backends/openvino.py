@@ -18,7 +18,7 @@ from ..ops.quantization import QuantParams, RawOutput
 from . import Network, check_output
 from .openvino_cache import compiled
 
-GRIDS = "grids"
+QUANT_PARAMS = "grids"  # the name in the files of bundles
 """Where the IR's runtime information has the scale and zero point of each output that gives integers."""
 
 COPIED = 1 << 16
@@ -58,7 +58,7 @@ class _OpenVino:
         self._tensor = openvino.Tensor
         tensor = self._request.get_input_tensor()
         self._input = tensor.data if tensor.byte_size <= COPIED else None
-        self.grids = tuple(_grid(network, output.name) for output in spec.outputs)
+        self.quant_params = tuple(_quant(network, output.name) for output in spec.outputs)
 
     def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:
         if self._input is None:
@@ -71,8 +71,8 @@ class _OpenVino:
         return self._outputs
 
 
-def _grid(network: Any, name: str) -> QuantParams:
-    if not network.has_rt_info([GRIDS, name]):
+def _quant(network: Any, name: str) -> QuantParams:
+    if not network.has_rt_info([QUANT_PARAMS, name]):
         return QuantParams()
-    scale, zero_point = network.get_rt_info([GRIDS, name]).astype(str).split()
+    scale, zero_point = network.get_rt_info([QUANT_PARAMS, name]).astype(str).split()
     return QuantParams(float(scale), int(zero_point))

@@ -1,4 +1,4 @@
-"""Compiled OpenVINO models on disk, each read only if this user's secret says that we wrote it.
+"""Cache of compiled OpenVINO models, each read only if it carries an HMAC made with this user's secret.
 
 OpenVINO's own cache hands whatever lies in its folder to the plugin: another model, or a changed one.
 """
@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from ..io.atomic import write_whole
+from ..io.atomic import write_atomic
 from ..io.sealed import PRIVATE_FILE, private_folder, seal, unseal
 from ..io.untrusted import read_file
 
@@ -26,7 +26,8 @@ def compiled(
 ) -> Any:
     """What `compile_model` gives, kept in the folder that `RETINAFACE_EDGE_CACHE` names, if it names one.
 
-    `parts` are the model and all else that decides the result. A cache that cannot be used is told once, as a warning.
+    `parts` are the model and all else that decides the result. A cache that cannot be used is reported once, as a
+    warning.
     """
     if not (name := os.environ.get(CACHE)):
         return compile_model()
@@ -48,7 +49,7 @@ def compiled(
     content = seal(key, exported.getvalue() if isinstance(exported, BytesIO) else bytes(exported))
     try:
         path.unlink(missing_ok=True)  # whatever was there is not what we kept
-        write_whole(path, content, PRIVATE_FILE)
+        write_atomic(path, content, PRIVATE_FILE)
     except OSError as error:  # a full disk: the next start is slower, that is all
         _warn_once(f"compiled models are not kept in {name} ({error.strerror})")
     return model

@@ -1,4 +1,4 @@
-"""TFLite: LiteRT (`ai-edge-litert`), or the older `tflite-runtime` where that is what is installed."""
+"""TFLite: LiteRT (`ai-edge-litert`), or the older `tflite-runtime` if only that is installed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ..contract import Contract
 from ..errors import BackendError
+from ..io.native_log import held_back, no_information
 from ..ops.quantization import QuantParams, RawOutput
 from . import Network, check_output
-from .native_log import without_information
 
 
 def load(spec: Contract, files: Sequence[bytes], threads: int) -> Network:
@@ -24,7 +24,7 @@ def load(spec: Contract, files: Sequence[bytes], threads: int) -> Network:
 class _TfLite:
     def __init__(self, spec: Contract, model: bytes, threads: int) -> None:
         module = _module()
-        with without_information():
+        with held_back(no_information):
             self._interpreter = module.Interpreter(model_content=model, num_threads=threads)
             self._interpreter.allocate_tensors()
         self._image = self._interpreter.get_input_details()[0]["index"]
@@ -35,7 +35,7 @@ class _TfLite:
         for index, detail in enumerate(outputs):
             check_output(spec, index, detail["shape"])
         self._outputs = [detail["index"] for detail in outputs]
-        self.grids = tuple(_grid(detail) for detail in outputs)
+        self.quant_params = tuple(_quant(detail) for detail in outputs)
 
     def run(self, image: NDArray[Any]) -> Sequence[RawOutput]:
         self._interpreter.set_tensor(self._image, image)
@@ -56,6 +56,6 @@ def _base_name(name: str) -> str:
     return name.split(":")[0]
 
 
-def _grid(detail: Mapping[str, Any]) -> QuantParams:
+def _quant(detail: Mapping[str, Any]) -> QuantParams:
     scale, zero_point = detail["quantization"]
     return QuantParams(float(scale), int(zero_point)) if detail["dtype"] != np.float32 else QuantParams()

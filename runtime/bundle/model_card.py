@@ -10,16 +10,18 @@ def model_card(bundle: Bundle) -> str:
     """What the model is, what it was made from, what it is for and where it fails; figures by the commands for them."""
     known, spec = facts(bundle), bundle.spec
     artifacts = "\n".join(
-        f"| {artifact.name} | `{artifact.files[0].path}` | {artifact.bytes:,} | `{artifact.files[0].sha256}` |"
-        for artifact in bundle.artifacts
+        f"| {f'{artifact.name} {size}'.rstrip()} | `{artifact.files[0].path}` | {artifact.bytes:,} "
+        f"| `{artifact.files[0].sha256}` |"
+        for size, artifact in bundle.sized_artifacts
     )
+    shapes = " or ".join(f"1x{height}x{width}x3" for width, height in bundle.sizes)
     tools = "\n".join(f"| {name} | {version} | {licence} |" for name, (version, licence) in known.tools.items())
     return f"""# Model card: {known.detector}
 
 ## Model
 - Single-stage network for {task(spec)} ({known.architecture}), {len(spec.anchors):,} anchors at strides
   {", ".join(map(str, spec.strides))}.
-- Input: one uint8 BGR image, 1x{spec.height}x{spec.width}x3; what else pixels need happens inside the graph.
+- Input: one uint8 BGR image, {shapes}; what else pixels need happens inside the graph.
 - Output: faces, each with a score, a box and {spec.landmarks or "no"} points, in pixels of the original picture.
 - Licence of the weights: {known.licence}.
 

@@ -1,4 +1,4 @@
-"""What a bundle's manifest says of where the bundle came from, for the bill of materials and the model card."""
+"""What a bundle's manifest says about where the bundle came from, for the bill of materials and the model card."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import BundleError
+from ..records import RecordError, from_json
 from ..spec import Spec
 from .bundle import Bundle
+from .manifest import Provenance
 
 
 @dataclass(frozen=True)
@@ -38,24 +40,23 @@ class Facts:
 
 
 def facts(bundle: Bundle) -> Facts:
-    """Read them. Raises `BundleError` when the manifest lacks one."""
+    """Read them. Raises `BundleError` naming what the manifest lacks, or has and should not."""
     try:
-        provenance = bundle.manifest["provenance"]
-        checkpoint, calibration = provenance["checkpoint"], provenance["calibration"]
-        licences = provenance["licences"]
+        made_from = from_json(Provenance, bundle.manifest.get("provenance"), "provenance")
+        checkpoint, calibration = made_from.checkpoint, made_from.calibration
         return Facts(
             digest=str(bundle.manifest["digest"]),
-            checkpoint=str(checkpoint["sha256"]),
-            family=str(checkpoint["family"]),
-            backbone=str(checkpoint["backbone"]) if "backbone" in checkpoint else _by_width(checkpoint["width"]),
-            licence=str(checkpoint["licence"]),
-            calibration=str(calibration["sha256"]),
-            images=int(calibration["images"]),
-            tools={str(k): (str(v), str(licences[k])) for k, v in provenance["tools"].items()},
+            checkpoint=checkpoint.sha256,
+            family=checkpoint.family,
+            backbone=checkpoint.backbone or _by_width(checkpoint.width),
+            licence=checkpoint.licence,
+            calibration=calibration.sha256,
+            images=calibration.images,
+            tools={name: (version, made_from.licences[name]) for name, version in made_from.tools.items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, RecordError) as error:
         raise BundleError(
-            f"the manifest of {bundle.path} does not say where it came from ({error!r}); build it again"
+            f"the manifest of {bundle.path} does not say where it came from ({error}); build it again"
         ) from error
 
 
@@ -65,6 +66,8 @@ def task(spec: Spec) -> str:
     return f"face detection{points}"
 
 
-def _by_width(width: float) -> str:
-    """The backbone as manifests had it before there were several."""
-    return f"MobileNetV1 x{float(width):g}"
+def _by_width(width: float | None) -> str:
+    """The backbone as manifests had it before there were several. Raises `RecordError` when they have neither."""
+    if width is None:
+        raise RecordError("the field provenance.checkpoint.backbone is missing")
+    return f"MobileNetV1 x{width:g}"

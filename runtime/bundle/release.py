@@ -1,8 +1,8 @@
-"""The release of a signed bundle: a version that a device lets no older one follow, and a last day.
+"""Releases of signed bundles: a version number that protects from rollback, and an expiry date.
 
-An old bundle has as good a signature as a new one: who can write a device's folder could put one back whose faults are
-known. As in The Update Framework (TUF, section 5), the signed manifest carries a version and an expiry, and the device
-keeps the least version that it accepts in its own state, where the bundle's maker has no say.
+The signature of an old bundle remains valid: somebody who can write to a device's folder could restore one with known
+faults. As in The Update Framework (TUF, section 5), the signed manifest carries a version and an expiry, and the device
+keeps the minimum version that it accepts in its own state, which no bundle can change.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import date
 from typing import Any
 
 from ..errors import BundleError
-from ..io.atomic import write_whole
+from ..io.atomic import write_atomic
 from ..io.sealed import PRIVATE_FILE, private_folder, seal, state_folder, unseal
 from ..io.untrusted import read_file
 
@@ -62,12 +62,12 @@ def release_of(manifest: Mapping[str, Any]) -> Release | None:
 
 
 def check_release(release: Release | None, name: str, today: date | None = None) -> None:
-    """Raise `BundleError` when the release is over, or older than this device accepts. `name` is the bundle's.
+    """Raise `BundleError` when the release has expired or is older than this device accepts. `name` is the bundle's.
 
-    A device whose clock is wrong takes a bundle that is over for a good one; the version does not depend on a clock.
+    A device whose clock is wrong may accept an expired bundle; the version does not depend on a clock.
     """
     if release is not None and release.expires is not None and (today or date.today()) > release.expires:
-        raise BundleError(f"{name} could be loaded until {release.expires}; get a newer one from its maker")
+        raise BundleError(f"{name} was valid until {release.expires}; get a newer one from its maker")
     least = least_version()
     if least is not None and (release is None or release.version < least):
         has = "no version" if release is None else f"version {release.version}"
@@ -75,7 +75,7 @@ def check_release(release: Release | None, name: str, today: date | None = None)
 
 
 def least_version() -> int | None:
-    """The least version that this device accepts; None when it accepts all. Raises `BundleError` for a damaged one."""
+    """The minimum version that this device accepts, None if it accepts all. Raises `BundleError` for a damaged one."""
     try:
         path = state_folder() / LEAST_VERSION
     except OSError:  # a user without a home has no state
@@ -85,7 +85,7 @@ def least_version() -> int | None:
     try:
         kept = unseal(LEAST_VERSION, read_file(path, STATE_BYTES, links=False))
     except OSError as error:
-        raise BundleError(f"the least version accepted cannot be read ({error.strerror}: {error.filename})") from error
+        raise BundleError(f"the minimum version cannot be read ({error.strerror}: {error.filename})") from error
     if kept is None:
         raise BundleError(f"{path} was changed; remove it, and run: retinaface-edge verify BUNDLE --min-version N")
     return int(kept)
@@ -98,6 +98,6 @@ def keep_least_version(version: int) -> None:
         return
     try:
         path = private_folder(state_folder()) / LEAST_VERSION
-        write_whole(path, seal(LEAST_VERSION, str(version).encode()), PRIVATE_FILE)
+        write_atomic(path, seal(LEAST_VERSION, str(version).encode()), PRIVATE_FILE)
     except OSError as error:
-        raise BundleError(f"the least version cannot be kept ({error.strerror}: {error.filename})") from error
+        raise BundleError(f"the minimum version cannot be stored ({error.strerror}: {error.filename})") from error

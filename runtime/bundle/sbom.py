@@ -6,7 +6,8 @@ import json
 import uuid
 from typing import Any
 
-from .bundle import Artifact, Bundle, File
+from ..artifact import File
+from .bundle import Artifact, Bundle
 from .provenance import Facts, facts, task
 
 NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
@@ -18,7 +19,7 @@ CHECKPOINT, CALIBRATION = "checkpoint", "calibration-set"
 def sbom(bundle: Bundle) -> str:
     """What the bundle consists of and was made from: artifacts, files, checkpoint, calibration set, tools."""
     known = facts(bundle)
-    artifacts = {file.path for artifact in bundle.artifacts for file in artifact.files}
+    artifacts = {file.path for _, artifact in bundle.sized_artifacts for file in artifact.files}
     others = [file for file in bundle.files if file.path not in artifacts]
     content = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -33,13 +34,13 @@ def sbom(bundle: Bundle) -> str:
                 "bom-ref": "bundle",
                 "name": "retinaface-edge-bundle",
                 "version": known.digest[:12],
-                "description": f"{known.architecture} face detector for {bundle.spec.width}x{bundle.spec.height} input",
+                "description": f"{known.architecture} face detector for {_sizes(bundle)} input",
                 "licenses": [_licence(known.licence)],
                 "properties": [{"name": "retinaface-edge:manifest-digest", "value": known.digest}],
             },
         },
         "components": [
-            *(_artifact(artifact, bundle, known) for artifact in bundle.artifacts),
+            *(_artifact(size, artifact, bundle, known) for size, artifact in bundle.sized_artifacts),
             *(_file(file) for file in others),
             {
                 "type": "machine-learning-model",
@@ -56,24 +57,24 @@ def sbom(bundle: Bundle) -> str:
             },
         ],
         "dependencies": [
-            {"ref": "bundle", "dependsOn": [_reference(artifact) for artifact in bundle.artifacts]},
+            {"ref": "bundle", "dependsOn": [_reference(*sized) for sized in bundle.sized_artifacts]},
             *(
                 {
-                    "ref": _reference(artifact),
+                    "ref": _reference(size, artifact),
                     "dependsOn": [CHECKPOINT] + ([CALIBRATION] if artifact.precision == "int8" else []),
                 }
-                for artifact in bundle.artifacts
+                for size, artifact in bundle.sized_artifacts
             ),
         ],
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _artifact(artifact: Artifact, bundle: Bundle, known: Facts) -> dict[str, Any]:
+def _artifact(size: str, artifact: Artifact, bundle: Bundle, known: Facts) -> dict[str, Any]:
     return {
         "type": "machine-learning-model",
-        "bom-ref": _reference(artifact),
-        "name": artifact.name,
+        "bom-ref": _reference(size, artifact),
+        "name": f"{artifact.name} {size}".rstrip(),
         "licenses": [_licence(known.licence)],
         "components": [_file(file) for file in artifact.files],
         "modelCard": {
@@ -89,8 +90,12 @@ def _artifact(artifact: Artifact, bundle: Bundle, known: Facts) -> dict[str, Any
     }
 
 
-def _reference(artifact: Artifact) -> str:
-    return f"artifact:{artifact.backend}:{artifact.precision}"
+def _reference(size: str, artifact: Artifact) -> str:
+    return f"artifact:{artifact.backend}:{artifact.precision}" + (size and f":{size}")
+
+
+def _sizes(bundle: Bundle) -> str:
+    return ", ".join(f"{width}x{height}" for width, height in bundle.sizes)
 
 
 def _file(file: File) -> dict[str, Any]:

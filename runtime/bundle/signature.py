@@ -2,8 +2,8 @@
 
 The signature is 64 bytes in `manifest.sig` beside the manifest. A key is configured by the caller, or for every load of
 a process by the environment variable `RETINAFACE_EDGE_KEY`; then a bundle that it did not sign is not loaded. There may
-be several keys, so that a new one can be trusted before the old one is given up. Needs the
-package `cryptography`, imported only when there is a key.
+be several keys, so that a new one can be trusted before the old one is retired. Needs the package `cryptography`,
+imported only when there is a key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BYTES = 64
 def configured_keys() -> tuple[Path, ...]:
     """The public keys that the environment names, separated as in PATH. Raises `BundleError` for an empty variable.
 
-    That is a variable that was not filled in, and not the wish that nothing be checked.
+    An empty variable is taken for a mistake, not for a request to check nothing.
     """
     name = os.environ.get(KEY_VARIABLE)
     if name is None:
@@ -39,7 +39,7 @@ def configured_keys() -> tuple[Path, ...]:
 
 
 def signer(key: Path) -> Callable[[bytes], bytes]:
-    """What signs with the Ed25519 private key in the PEM file `key`, without a password. Raises `BundleError`."""
+    """A function that signs with the Ed25519 key in the PEM file `key`, without a password. Raises `BundleError`."""
     _need_cryptography()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -47,14 +47,14 @@ def signer(key: Path) -> Callable[[bytes], bytes]:
     try:
         private = load_pem_private_key(_read(key), password=None)
     except (ValueError, TypeError) as error:
-        raise BundleError(f"{key} is no private key in PEM form without a password; {_MAKE}") from error
+        raise BundleError(f"{key} is not a private key in PEM form without a password; {_MAKE}") from error
     if not isinstance(private, Ed25519PrivateKey):
-        raise BundleError(f"{key} is no Ed25519 private key; {_MAKE}")
+        raise BundleError(f"{key} is not an Ed25519 private key; {_MAKE}")
     return private.sign
 
 
 def check_signature(manifest: bytes, signature: Path, *keys: Path) -> Path:
-    """The one of the PEM public keys `keys` by which the file `signature` signs the bytes `manifest`.
+    """The one of the PEM public keys `keys` that verifies the file `signature` of the bytes `manifest`.
 
     Raises `BundleError` when it is none of them, or one cannot be read.
     """
@@ -72,7 +72,9 @@ def check_signature(manifest: bytes, signature: Path, *keys: Path) -> Path:
         except InvalidSignature:
             continue
     names = " or ".join(map(str, keys))
-    raise BundleError(f"the signature of {signature.parent} is not by the key {names}; get the bundle from its maker")
+    raise BundleError(
+        f"the signature of {signature.parent} was not made with the key {names}; get the bundle from its maker"
+    )
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
@@ -82,19 +84,19 @@ def _public_key(path: Path) -> Ed25519PublicKey:
     try:
         public = load_pem_public_key(_read(path))
     except ValueError as error:
-        raise BundleError(f"{path} is no public key in PEM form; make it by: {_PUBLIC}") from error
+        raise BundleError(f"{path} is not a public key in PEM form; make it by: {_PUBLIC}") from error
     if not isinstance(public, Ed25519PublicKey):
-        raise BundleError(f"{path} is no Ed25519 public key; make it by: {_PUBLIC}")
+        raise BundleError(f"{path} is not an Ed25519 public key; make it by: {_PUBLIC}")
     return public
 
 
 def check_form(signature: Path) -> bool:
-    """Whether there is a file `signature`. Raises `BundleError` when it can be no signature, whatever the key."""
+    """Whether there is a file `signature`. Raises `BundleError` when it cannot be a signature, whatever the key."""
     if not os.path.lexists(signature):
         return False
     if (size := len(_read(signature, links=False))) != BYTES:
         raise BundleError(
-            f"{signature} is no signature: it has {size:,} bytes and not {BYTES}; get the bundle from its maker"
+            f"{signature} is not a signature: it has {size:,} bytes and not {BYTES}; get the bundle from its maker"
         )
     return True
 

@@ -66,7 +66,7 @@ static inline int rfe_decode(const rfe_output *outputs, int32_t level, int32_t i
 }
 
 /* Candidates of one level, kept among `count` others; the new count. Scores are compared in their own type, so that
- * whoever is no candidate costs one comparison. */
+ * an anchor that is not a candidate costs one comparison. */
 static inline int32_t rfe_find(const rfe_output *outputs, int32_t level, int32_t offset, double score_threshold,
                                rfe_candidate *candidates, int32_t count, int32_t capacity) {
     enum { RUN = 32 };

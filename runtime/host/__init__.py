@@ -1,1 +1,1 @@
-"""What is known of the machine: targets, time budgets, and which artifact to run."""
+"""The host machine: targets, time budgets, and which artifact to run."""

@@ -1,7 +1,7 @@
-"""Which artifact to run when nobody says: what was picked on this machine, or what its target prefers.
+"""The default artifact on this machine: what `bench --store` chose, or what the target prefers.
 
-The pick lies in the bundle as `device.json`, beside the manifest and not in it: it belongs to the machine and not to
-the build. On another kind of processor it is as if it were not there.
+The choice is stored in the bundle as `device.json`, beside the manifest and not in it: it belongs to the machine, not
+to the build. On another kind of processor it is ignored.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 from ..artifact import Backend, Precision
 from ..backends import installed
 from ..bundle.bundle import DEVICE, Artifact, Bundle
 from ..errors import BackendError, BundleError
-from ..io.atomic import write_whole
+from ..io.atomic import write_atomic
 from ..io.untrusted import read_json
 from ..records import RecordError, from_json, to_json
 from .targets import choose_target, this_processor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 DEVICE_BYTES = 1 << 16
 
 
@@ -36,7 +37,7 @@ class Identity:
 class Pick:
     """`device.json`: the artifact that was the fastest on one kind of processor."""
 
-    format_version: int
+    format_version: Literal[1]
     processor: Identity
     backend: Backend
     precision: Precision
@@ -65,7 +66,7 @@ def read_pick(bundle: Bundle) -> Artifact | None:
     """What was picked for this kind of processor, if anything was and its backend is installed."""
     try:
         stored = from_json(Pick, read_json(bundle.path / DEVICE, DEVICE_BYTES, links=False), DEVICE)
-        if stored.format_version != FORMAT_VERSION or stored.processor != _identity():
+        if stored.processor != _identity():
             return None
         artifact = bundle.artifact(stored.backend.value, stored.precision.value)
     except (OSError, ValueError, RecursionError, RecordError, BundleError):
@@ -79,7 +80,7 @@ def store_pick(bundle: Bundle, backend: str, precision: str) -> Path:
     pick = Pick(FORMAT_VERSION, _identity(), artifact.id.backend, artifact.id.precision)
     path = bundle.path / DEVICE
     try:
-        write_whole(path, json.dumps(to_json(pick), indent=2, sort_keys=True) + "\n")
+        write_atomic(path, json.dumps(to_json(pick), indent=2, sort_keys=True) + "\n")
     except OSError as error:
         raise BundleError(f"{path} cannot be written ({error.strerror}); store the pick where it can be") from error
     return path

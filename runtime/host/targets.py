@@ -1,4 +1,4 @@
-"""Targets, what a kind of machine asks of a build and of a run; budgets of time; and which target this machine is."""
+"""Targets (kinds of machine), time budgets, and which target this machine is."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ FEATURES = frozenset({"avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "asim
 class Target:
     """A kind of machine.
 
-    `backends` are in order of preference, `precision` is what it runs best, `weight_limit` is the largest INT8 weight
-    that its sums hold (63 where 16-bit sums saturate), `budget` names what real time is for it, if that is known.
+    `backends` are in order of preference, `precision` is what it runs best, `recipe` and `image_columns` are what INT8
+    is made by for it, `weight_limit` is the largest INT8 weight that its sums hold (63 where 16-bit sums saturate),
+    `budget` names what real time is for it, if that is known. A Raspberry Pi's are by counts (`benchmarks/cost`).
     """
 
     name: str
     description: str
     backends: tuple[str, ...]
     precision: str
+    recipe: str
+    image_columns: int
     weight_limit: int
     budget: str | None
 
@@ -62,7 +65,7 @@ def read_target(name: str) -> Target:
     if name not in TARGETS:
         raise SpecError(f"there is no target {name!r}; choose one of: {', '.join(TARGETS)}")
     fields = json.loads(TARGET_FILE.read_text(encoding="utf-8"))[name]
-    return Target(name, **{**fields, "backends": tuple(fields["backends"])})
+    return from_json(Target, {"name": name, **fields}, name)
 
 
 def read_budget(name: str) -> Budget:
@@ -102,4 +105,4 @@ def choose_target(processor: Processor) -> tuple[Target, str]:
             "it is a Cortex-A72" if processor.part == CORTEX_A72 else "the processor has no dot-product instructions"
         )
         return read_target("raspberry-pi-4"), known
-    return read_target("generic"), f"{processor.architecture} is no architecture with a target of its own"
+    return read_target("generic"), f"{processor.architecture} has no target of its own"

@@ -1,4 +1,4 @@
-"""Named arrays in NumPy's `.npz` form, judged by their headers before memory is asked for."""
+"""Named arrays in NumPy's `.npz` format, checked by their headers before memory is allocated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
-    """Write a file so that it is there whole or not at all.
+def write_atomic(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """Write a file atomically: it is complete or absent.
 
     A new file has the mode that the umask leaves of `mode`, an old one keeps its own. A link stays one, and what is no
     file, such as `/dev/null`, is written to. Odd bytes of names in text are escaped, as JSON reads them. Raises
@@ -32,6 +32,16 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     except BaseException:
         os.unlink(scratch)
         raise
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it, as far as the system lets us; what failed once is tried once more."""
+    import shutil  # late: it brings three compressors
+
+    for _ in range(2):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
 
 
 def scratch_beside(path: Path) -> Path:
@@ -72,21 +82,28 @@ class GrowingFile:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             self._part.unlink(missing_ok=True)
             handle = os.open(self._part, FLAGS, 0o666)
-        self._file = os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace")
-        self._lines = 0
+        self._file = os.fdopen(handle, "wb", buffering=0)
+        self._bytes = 0
 
     def line(self, text: str) -> None:
-        """Write a line, and have the system know it before the next."""
-        self._file.write(text + "\n")
-        self._file.flush()
-        self._lines += 1
+        """Write a line, and have the system know it before the next; where that fails, nothing of it stays."""
+        data = memoryview((text + "\n").encode(errors="backslashreplace"))
+        written = 0
+        try:
+            while written < len(data):
+                written += self._file.write(data[written:]) or 0
+        except BaseException:
+            if self._part is not None:
+                os.ftruncate(self._file.fileno(), self._bytes)
+            raise
+        self._bytes += written
 
     def close(self, empty: bool = True) -> None:
         """Give it its name; without lines, only if `empty`."""
         self._file.close()
         if self._part is None:
             return
-        if self._lines == 0 and not empty:
+        if self._bytes == 0 and not empty:
             self._part.unlink(missing_ok=True)
             return
         keep_mode(self._path, self._part)

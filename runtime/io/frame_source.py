@@ -1,4 +1,4 @@
-"""Frames of a video file, a camera or a stream, by OpenCV: what it promised, and why it ended."""
+"""Frames from a video file, a camera or a stream, read with OpenCV."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, ImageError
 from ..text import address
+from .file_kinds import HEAD_BYTES, is_container, picture_format
+from .pi_camera import PiCamera
 from .untrusted import open_file
 
-VIDEO_SUFFIXES = (".3gp", ".avi", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".h264", ".h265", ".m4v", ".mjpeg", ".mkv"),
+    *(".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"),
+)
 SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
 DEVICE = "/dev/video"
+PI_CAMERA = "picamera"
 DEFAULT_RATE = 25.0
 MOST_BYTES = 1 << 62
-"""A video is read as it is decoded, so its size is no matter."""
+"""A video is read as it is decoded, so its size does not matter."""
 MOST_FRAMES = 10**9
 WAIT_MILLISECONDS = 10_000
 """How long a stream may take to open and to give its next frame."""
@@ -33,20 +39,36 @@ Frame = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Stream:
-    """A source of frames: a file, the index of a camera or a URL.
+class CameraOptions:
+    """What a camera is asked for: frames of a size (width, height), a rate per second, and how many it may hold ready.
 
-    With `reconnect`, a camera or stream that cannot be opened or is lost is opened again and again, and `warn` is told.
+    None leaves it as the camera has it. A camera gives what it can: another size or rate is told by a warning.
+    """
+
+    size: tuple[int, int] | None = None
+    rate: float | None = None
+    buffer: int | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A source of frames: a file, the index of a camera or a URL; `picamera` or `picamera:1` is a Pi's own camera.
+
+    With `reconnect`, a camera or stream that cannot be opened or is lost is reopened until it works, with a message to
+    `warn` each time.
+    `camera_options` is what a camera is asked for.
     """
 
     address: str
     reconnect: bool = False
     warn: Callable[[str], None] = lambda text: None
+    camera_options: CameraOptions = CameraOptions()
 
     @property
     def live(self) -> bool:
         """Whether it is a camera or a stream, which has no end of its own."""
-        return self.camera is not None or self.address.lower().startswith(SCHEMES)
+        own = self.camera is not None or self.pi_camera is not None
+        return own or self.address.lower().startswith(SCHEMES)
 
     @property
     def camera(self) -> int | None:
@@ -54,19 +76,35 @@ class Stream:
         index = self.address.removeprefix(DEVICE)
         return int(index) if index.isdecimal() else None
 
+    @property
+    def pi_camera(self) -> int | None:
+        """The number of a Pi's own camera, `picamera` being the first."""
+        name, colon, number = self.address.partition(":")
+        if name != PI_CAMERA or bool(colon) != bool(number):
+            return None
+        return int(number or "0") if (number or "0").isdecimal() else None
+
 
 def is_video(source: str) -> bool:
-    """Whether `source` names a camera (a number or a device), a stream (a URL) or a video file, by its form alone.
+    """Whether `source` names a camera (a number or a device), a stream (a URL) or a video file.
 
-    A folder is none, whatever its name.
+    A file counts as a video by its suffix or by its content. A folder never does.
     """
-    if Path(source).is_dir():
+    path = Path(source)
+    if path.is_dir():
         return False
-    return Stream(source).live or Path(source).suffix.lower() in VIDEO_SUFFIXES
+    if Stream(source).live or path.suffix.lower() in VIDEO_SUFFIXES:
+        return True
+    try:
+        with open_file(path, MOST_BYTES) as file:
+            head = file.read(HEAD_BYTES)
+    except (OSError, ValueError):
+        return False
+    return picture_format(head) is None and is_container(head)
 
 
 class FrameSource:
-    """An opened source. Raises `ImageError` when it cannot be opened, or is a file that is no video."""
+    """An opened source. Raises `ImageError` when it cannot be opened, or is a file that is not a video."""
 
     _capture: Any = None
 
@@ -75,17 +113,20 @@ class FrameSource:
         self._pause = FIRST_PAUSE
         self.ended: str | None = None
         """Why the source ended before its time, once `frames` has ended; None when it did not."""
+        cameras = stream.camera is not None or stream.pi_camera is not None
+        if not cameras and stream.camera_options != CameraOptions():
+            raise ImageError(f"{address(stream.address)} is no camera: it has its own size and rate; leave --source-…")
         if not stream.live:
             _check_file(Path(stream.address))
         while not self._open():
             if not (stream.live and stream.reconnect):
-                kind = "video" if stream.camera is None else "camera"
+                kind = "camera" if cameras else "video"
                 raise ImageError(
                     f"{kind} {address(stream.address)} cannot be opened; check that it exists and that nothing else "
                     "uses it"
                 )
             self._wait("cannot be opened")
-        rate = float(self._capture.get(cv.CAP_PROP_FPS))
+        rate = float(self._capture.get(cv.CAP_PROP_FPS)) or stream.camera_options.rate or 0.0
         self.rate = rate if 0.0 < rate < 1000.0 else DEFAULT_RATE
         count = float(self._capture.get(cv.CAP_PROP_FRAME_COUNT))
         self.promised = int(count) if 1.0 <= count < MOST_FRAMES else None
@@ -98,8 +139,8 @@ class FrameSource:
         """At most `most` frames."""
         count = 0
         while most is None or count < most:
-            whole, frame = self._capture.read()
-            if whole:
+            read, frame = self._capture.read()
+            if read:
                 self._pause = FIRST_PAUSE
                 count += 1
                 self.seconds = self._time()
@@ -113,8 +154,12 @@ class FrameSource:
                 self.ended = self._why(count)
                 return
 
+    def has_frame(self, index: int) -> bool:
+        """Whether the frame of a video file at that place can be decoded."""
+        return bool(self._capture.set(self._cv.CAP_PROP_POS_FRAMES, index) and self._capture.read()[0])
+
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         self._capture.release()
 
     def _time(self) -> float:
@@ -139,8 +184,12 @@ class FrameSource:
         if self._capture is not None:
             self._capture.release()
         name, cv = self._stream.address, self._cv
-        if self._stream.camera is not None:
+        if self._stream.pi_camera is not None:
+            wanted = self._stream.camera_options
+            self._capture = PiCamera(self._stream.pi_camera, wanted.size, wanted.rate, wanted.buffer)
+        elif self._stream.camera is not None:
             self._capture = cv.VideoCapture(self._stream.camera)
+            self._ask_camera()
         elif cv.CAP_FFMPEG not in cv.videoio_registry.getStreamBackends():
             self._capture = cv.VideoCapture(name)
         elif self._stream.live:
@@ -155,6 +204,25 @@ class FrameSource:
             self._capture = cv.VideoCapture(os.path.abspath(name), cv.CAP_FFMPEG)
         return bool(self._capture.isOpened())
 
+    def _ask_camera(self) -> None:
+        """Ask an opened camera for what was wanted, and warn of what it does not do."""
+        cv, wanted = self._cv, self._stream.camera_options
+        width, height = wanted.size or (None, None)
+        properties = (
+            ("width", cv.CAP_PROP_FRAME_WIDTH, width),
+            ("height", cv.CAP_PROP_FRAME_HEIGHT, height),
+            ("rate", cv.CAP_PROP_FPS, wanted.rate),
+            ("buffer", cv.CAP_PROP_BUFFERSIZE, wanted.buffer),
+        )
+        asked = [(name, number, value) for name, number, value in properties if value is not None]
+        for _, number, value in asked:
+            self._capture.set(number, value)
+        for name, number, value in asked if self._capture.isOpened() else ():
+            if (given := float(self._capture.get(number))) != value:
+                self._stream.warn(
+                    f"camera {address(self._stream.address)} has a {name} of {given:g}, not of {value:g} as asked for"
+                )
+
     def _wait(self, what: str) -> None:
         self._stream.warn(f"{address(self._stream.address)} {what}; trying again in {self._pause:.0f} s")
         time.sleep(self._pause)
@@ -162,30 +230,21 @@ class FrameSource:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no video: FFmpeg also reads lists of other files, whatever their name. Raises `ImageError`."""
+    """Raise `ImageError` for files that are not videos: FFmpeg also reads playlists of other files."""
     if not path.is_file():
         raise ImageError(
             f"{address(str(path))} does not exist; give a video file, a camera's index or the URL of a stream"
         )
     try:
         with open_file(path, MOST_BYTES) as file:
-            head = file.read(256)
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         raise ImageError(f"{address(str(path))} cannot be read ({error.strerror})") from error
-    if not _is_container(head):
+    if not is_container(head):
         raise ImageError(
-            f"{address(str(path))} cannot be opened: its content is no AVI, MP4, MOV, Matroska, WebM, MPEG or MJPEG"
+            f"{address(str(path))} cannot be opened: its content is not a known video format; "
+            "convert it to MP4, Matroska or AVI"
         )
-
-
-def _is_container(head: bytes) -> bool:
-    """Whether these are the first bytes of one of the formats that `VIDEO_SUFFIXES` mean."""
-    return (
-        (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-        or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-        or head.startswith((b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"\xff\xd8\xff"))
-        or (head[:1] == b"G" and head[188:189] == b"G")
-    )
 
 
 def opencv() -> ModuleType:

@@ -5,23 +5,16 @@ A file in a folder is judged by its content, whatever its name.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ImageError
+from .file_kinds import HEAD_BYTES, picture_format
 from .untrusted import open_file, path_below, read_text
 
-SIGNATURES = (
-    (0, b"\xff\xd8\xff"),  # JPEG
-    (0, b"\x89PNG\r\n\x1a\n"),
-    (0, b"GIF87a"),
-    (0, b"GIF89a"),
-    (0, b"II*\x00"),  # TIFF
-    (0, b"MM\x00*"),
-    (0, b"BM"),
-    (8, b"WEBP"),
-)
-LONGEST_SIGNATURE = 12
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 LIST_SUFFIX = ".txt"
 LIST_BYTES = 64 << 20
 ANY_SIZE = 1 << 62
@@ -30,11 +23,22 @@ MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
+class SkippedFile:
+    """A file in a folder that is not a picture; `reason` says why it cannot be read, None when it can."""
+
+    path: Path
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.reason is None else f"{self.path} ({self.reason})"
+
+
+@dataclass(frozen=True)
 class PictureFiles:
     """The pictures that were found, and the files in folders that are none."""
 
     pictures: tuple[Path, ...]
-    skipped: tuple[Path, ...]
+    skipped: tuple[SkippedFile, ...] = ()
 
     @property
     def skipped_text(self) -> str:
@@ -42,28 +46,27 @@ class PictureFiles:
         if not self.skipped:
             return ""
         count = len(self.skipped)
-        named = ", ".join(str(path) for path in self.skipped[:MOST_NAMED])
+        named = ", ".join(str(file) for file in self.skipped[:MOST_NAMED])
         more = f" and {count - MOST_NAMED} more" if count > MOST_NAMED else ""
         return f"skipped, not {'a picture' if count == 1 else 'pictures'}: {named}{more}"
 
 
-def picture_files(sources: list[str]) -> PictureFiles:
+def picture_files(sources: Sequence[str | Path], keep_damaged: bool = False) -> PictureFiles:
     """The pictures that `sources` name: files as they are, folders searched through and sorted, lists line by line.
 
     A list is a file that ends in `.txt`: one path per line, relative to the list's folder; empty lines and those that
-    begin with `#` say nothing. Raises `ImageError` when a path does not exist, or a folder or list names no picture.
+    begin with `#` say nothing. With `keep_damaged`, what a folder has under a picture's name or cannot be opened stays
+    among the pictures: for a reader that counts such files and says what is wrong with each. Raises `ImageError` when a
+    path does not exist, or a folder or list names no picture.
     """
     pictures: list[Path] = []
-    skipped: list[Path] = []
+    skipped: list[SkippedFile] = []
     for source in map(Path, sources):
         if source.is_dir():
-            inside = sorted(file for file in source.rglob("*") if file.is_file())
-            found = [file for file in inside if is_picture(file)]
-            if not found:
-                raise ImageError(f"the folder {source} holds no picture among {len(inside)} files; give another folder")
+            found, others = _in_folder(source, keep_damaged)
             pictures += found
-            skipped += [file for file in inside if file not in set(found)]
-        elif source.suffix.lower() == LIST_SUFFIX and source.is_file() and not is_picture(source):
+            skipped += others
+        elif source.suffix.lower() == LIST_SUFFIX and source.is_file() and not _is_picture(source):
             pictures += _listed(source)
         elif source.exists():
             pictures.append(source)
@@ -74,20 +77,40 @@ def picture_files(sources: list[str]) -> PictureFiles:
     return PictureFiles(tuple(pictures), tuple(skipped))
 
 
-def is_picture(path: Path) -> bool:
+def _in_folder(folder: Path, keep_damaged: bool) -> tuple[list[Path], list[SkippedFile]]:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise ImageError(f"the folder {folder} cannot be read ({error.strerror}); give another folder") from error
+    found: list[Path] = []
+    others: list[SkippedFile] = []
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        try:
+            picture, reason = _is_picture(file), None
+        except OSError as error:
+            picture, reason = False, error.strerror
+        if picture or (keep_damaged and (reason or file.suffix.lower() in PICTURE_SUFFIXES)):
+            found.append(file)
+        else:
+            others.append(SkippedFile(file, reason))
+    if not found:
+        raise ImageError(f"the folder {folder} holds no picture among {len(others)} files; give another folder")
+    return found, others
+
+
+def _is_picture(path: Path) -> bool:
     """Whether a file begins like a picture of a format that `read_image` reads. Raises `OSError`."""
     with open_file(path, ANY_SIZE) as file:
-        start = file.read(LONGEST_SIGNATURE)
-    return any(start[offset : offset + len(signature)] == signature for offset, signature in SIGNATURES)
+        return picture_format(file.read(HEAD_BYTES)) is not None
 
 
 def _listed(path: Path) -> list[Path]:
     try:
         lines = read_text(path, LIST_BYTES).splitlines()
     except OSError as error:
-        raise ImageError(f"{path} is no list of paths ({error.strerror}); give one path per line") from error
+        raise ImageError(f"{path} is not a list of paths ({error.strerror}); give one path per line") from error
     except UnicodeDecodeError as error:
-        raise ImageError(f"{path} is no list of paths: it is not UTF-8 text; give one path per line") from error
+        raise ImageError(f"{path} is not a list of paths: it is not UTF-8 text; give one path per line") from error
     found = []
     for number, line in enumerate(lines, start=1):
         if not (text := line.strip()) or text.startswith("#"):

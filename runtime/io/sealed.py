@@ -1,4 +1,4 @@
-"""Values in caches, bound to their key: nobody who can write a cache can make us read what we did not put there.
+"""Cache values bound to their key by an HMAC, so that only values written by this user are read.
 
 A value is kept with an HMAC (RFC 2104, SHA-256) over its key and content. The secret of the HMAC is a file of this user
 alone, outside every cache: `secret` in the folder that RETINAFACE_EDGE_STATE names, or in `retinaface-edge` in the
@@ -21,7 +21,7 @@ PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
 def state_folder() -> Path:
-    """Where this machine's state is kept. Raises `OSError` where the user has no home."""
+    """The folder of this machine's state. Raises `OSError` if the user has no home."""
     if named := os.environ.get(STATE_VARIABLE):
         return Path(named)
     try:
@@ -32,7 +32,7 @@ def state_folder() -> Path:
 
 
 def private_folder(folder: Path) -> Path:
-    """The folder, made if there is none. Raises `OSError` unless it is ours and nobody else may write to it."""
+    """The folder, created if missing. Raises `OSError` unless it is this user's and no one else may write to it."""
     folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
     found = os.stat(folder)
     if not stat.S_ISDIR(found.st_mode):
@@ -43,7 +43,7 @@ def private_folder(folder: Path) -> Path:
 
 
 def seal(key: str, content: bytes) -> bytes:
-    """The content with the tag that binds it to its key. Raises `OSError` when there can be no secret."""
+    """The content with the tag that binds it to its key. Raises `OSError` when no secret can be stored."""
     return _tag(key, content) + content
 
 
@@ -79,7 +79,7 @@ def _secret(folder: Path) -> bytes:
 
 
 def _make_secret(path: Path) -> None:
-    """Whole or not at all, and once, whoever else makes it at the same time."""
+    """Atomically, and only once even if several processes create it at the same time."""
     scratch = path.with_name(f".secret.{os.urandom(8).hex()}")
     handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
     try:

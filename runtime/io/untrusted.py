@@ -1,4 +1,4 @@
-"""The one way in for files that others made: opened without waiting, and judged before they are read.
+"""Reading of untrusted files: opened without blocking, and checked before they are read.
 
 What is refused raises `OSError` with the reason in `strerror`, as the operating system's own refusals do; text and JSON
 that cannot be read raise `ValueError`. Callers turn both into their own error, which says what to do next.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import errno
-import json
 import os
 import re
 import stat
@@ -36,8 +35,8 @@ KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFLNK: "a link",
 }
-STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-NO_BRACKETS = re.compile(rb"[^\[\]{}]+")
+STRINGS = rb'(?s)"[^"\\]*(?:\\.[^"\\]*)*"?'
+NO_BRACKETS = rb"[^\[\]{}]+"
 
 
 def open_file(path: Path, most: int, links: bool = True) -> BinaryIO:
@@ -73,17 +72,19 @@ def read_file(path: Path, most: int, links: bool = True) -> bytes:
 
 
 def read_text(path: Path, most: int = JSON_BYTES, errors: str = "strict") -> str:
-    """The text of a file, as `decoded` reads it. Raises `OSError`, and `ValueError` when it is no text."""
+    """The text of a file, as `decoded` reads it. Raises `OSError`, and `ValueError` when it is not text."""
     return decoded(read_file(path, most), errors)
 
 
 def read_json(path: Path, most: int = JSON_BYTES, links: bool = True) -> Any:
-    """The value in a JSON file. Raises `OSError`, and `ValueError` when it is no JSON or nested too deeply."""
+    """The value in a JSON file. Raises `OSError`, and `ValueError` when it is not JSON or is nested too deeply."""
     return parse_json(read_file(path, most, links))
 
 
 def parse_json(content: bytes) -> Any:
     """The value that JSON bytes are. Raises `ValueError` when they are none, or are nested deeper than `DEPTH`."""
+    import json  # late: a tenth of what importing `runtime` takes
+
     text = decoded(content)
     if content.count(b"[") + content.count(b"{") > DEPTH and _depth(text.encode()) > DEPTH:
         raise ValueError(f"it is nested deeper than {DEPTH} levels")
@@ -108,15 +109,15 @@ def path_below(folder: Path, name: str) -> Path:
 
 def _depth(content: bytes) -> int:
     """Levels of brackets outside strings, counted without parsing."""
-    brackets = np.frombuffer(NO_BRACKETS.sub(b"", STRINGS.sub(b"", content)), np.uint8)
+    brackets = np.frombuffer(re.sub(NO_BRACKETS, b"", re.sub(STRINGS, b"", content)), np.uint8)
     steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)
     return int(np.cumsum(steps).max(initial=0))
 
 
 def _check_kind(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        kind = KINDS.get(stat.S_IFMT(found.st_mode), "no file")
-        raise OSError(errno.EINVAL, f"it is {kind}, and a file is needed", str(path))
+        kind = KINDS.get(stat.S_IFMT(found.st_mode), "of an unknown kind")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
 
 
 def _too_large(path: Path, most: int) -> OSError:

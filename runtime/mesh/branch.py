@@ -51,14 +51,14 @@ class DenseBranch:
     much memory it has to find. Safe to call from several threads: calls take turns.
     """
 
-    def __init__(self, spec: Spec, network: Network, grids: Sequence[QuantParams]) -> None:
-        """`grids` are those of the detector's features, in the order of `spec.features`."""
+    def __init__(self, spec: Spec, network: Network, quant_params: Sequence[QuantParams]) -> None:
+        """`quant_params` are those of the detector's features, in the order of `spec.features`."""
         if spec.mesh is None:
             raise BackendError("this detector has no dense branch; build the bundle with --mesh")
         self.spec = spec
         self._network = network
         self._batch = np.zeros(spec.mesh.input_shape, np.float32)
-        self._sampler = _Sampler(spec, grids, spec.mesh.batch)
+        self._sampler = _Sampler(spec, quant_params, spec.mesh.batch)
         self._lock = threading.Lock()
 
     def add_meshes(self, faces: Faces, features: Sequence[RawOutput], placement: Letterbox) -> Faces:
@@ -76,7 +76,7 @@ class DenseBranch:
             middle, extent = centre * scale, size * math.sqrt(scale[0] * scale[1])
         aspect = math.sqrt(scale[0] / scale[1])
         vertices = np.empty((len(faces), self.spec.mesh.vertices, 3))
-        (grid,) = self._network.grids
+        (quant,) = self._network.quant_params
         with self._lock:
             for first in range(0, len(faces), self.spec.mesh.batch):
                 part = slice(first, first + self.spec.mesh.batch)
@@ -86,8 +86,8 @@ class DenseBranch:
                 _measure(centre[part], size[part], wider[part], landmarks[part], described)
                 (found,) = self._network.run(self._batch)
                 real = found[0, 0, : len(into)].reshape(into.shape)
-                if grid.zero_point or grid.scale != 1.0:
-                    real = (real - np.float32(grid.zero_point)) * np.float32(grid.scale)
+                if quant.zero_point or quant.scale != 1.0:
+                    real = (real - np.float32(quant.zero_point)) * np.float32(quant.scale)
                 _place(middle[part], extent[part], real, into, aspect)
         return Faces(faces.scores, faces.boxes, faces.landmarks, vertices)
 
@@ -95,7 +95,7 @@ class DenseBranch:
 def describe(
     spec: Spec,
     features: Sequence[RawOutput],
-    grids: Sequence[QuantParams],
+    quant_params: Sequence[QuantParams],
     boxes: NDArray[np.float64],
     landmarks: NDArray[np.float64],
 ) -> NDArray[np.float32]:
@@ -104,11 +104,11 @@ def describe(
     By stride, then landmark, then channel: bilinear samples of `features`, pixel centres at half coordinates, the edge
     repeated outside. Then each landmark's x and y from the box's centre in eighths of the box size √(width·height),
     log₂ of the box size less 6, and by how many eighths of it the box is wider: so all numbers have ranges that one
-    INT8 grid can hold.
+    INT8 range can hold.
     """
     assert spec.mesh is not None
     described = np.empty((len(boxes), spec.mesh.inputs), np.float32)
-    _Sampler(spec, grids, len(boxes)).sample(features, landmarks, described)
+    _Sampler(spec, quant_params, len(boxes)).sample(features, landmarks, described)
     _measure(*_frame(boxes), landmarks, described)
     return described
 
@@ -178,7 +178,7 @@ def _place(
     placed: NDArray[np.float64],
     aspect: float = 1.0,
 ) -> None:
-    """Write to `placed`, x wider and y lower by `aspect` where a pixel is no square.
+    """Write to `placed`, x wider and y lower by `aspect` where pixels are not square.
 
     By axis, for loops over the three numbers of a vertex would be short ones.
     """
@@ -194,7 +194,7 @@ def _place(
 class _Sampler:
     """Samples the features of up to `most` faces; holds where cells lie, and memory for their values."""
 
-    def __init__(self, spec: Spec, grids: Sequence[QuantParams], most: int) -> None:
+    def __init__(self, spec: Spec, quant_params: Sequence[QuantParams], most: int) -> None:
         assert spec.mesh is not None
         cells = np.array([spec.cells(stride)[::-1] for stride in spec.strides]).T
         row = cells[0, :, np.newaxis]
@@ -202,8 +202,8 @@ class _Sampler:
         self._before = np.nextafter(cells - 1.0, 0.0)[:, :, np.newaxis]  # so that every cell has a next one
         self._row = row
         self._around = np.stack([0 * row, 0 * row + 1, row, row + 1], axis=-1)
-        self._scales = np.array([grid.scale for grid in grids])[:, np.newaxis]
-        self._zeros = [np.float32(grid.zero_point * grid.scale) for grid in grids]
+        self._scales = np.array([quant.scale for quant in quant_params])[:, np.newaxis]
+        self._zeros = [np.float32(quant.zero_point * quant.scale) for quant in quant_params]
         self._raw: NDArray[Any] = np.empty((len(spec.strides), most * POINTS, 4, spec.mesh.channels), np.float32)
 
     def sample(

@@ -29,11 +29,10 @@ def aligned(
 ) -> NDArray[np.uint8]:
     """The crop of `face`, uint8 of shape (size, size, 3), or (size, size) for a grey image; channels as in `image`.
 
-    `image` is the frame that `face` was found in, uint8 of shape (h, w, 3) or (h, w); its landmarks alone, (k, 2), will
-    do for the face. Pixels are taken by bilinear
-    interpolation, and what lies outside the image is black. `template` (k, 2) is where the landmarks belong in a crop
-    of 112 × 112: ArcFace's five points, unless others are given. Raises `ImageError` for another array, a size below 1,
-    another number of landmarks than the template has, or landmarks that are all at one point.
+    `image` is the frame that `face` was found in, uint8 of shape (h, w, 3) or (h, w); its landmarks alone, (k, 2), are
+    enough. Pixels are sampled bilinearly, and what lies outside the image is black. `template` (k, 2) is where the
+    landmarks belong in a crop of 112 × 112: ArcFace's five points by default. Raises `ImageError` for another array, a
+    size below 1, another number of landmarks than the template has, or landmarks that are all at one point.
     """
     pixels = check_frame(image)
     if size < 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BackendError
+
 if TYPE_CHECKING:
     import pandas
+    import supervision
 
 HTML_ROWS = 50
 """Faces that a notebook shows."""
@@ -87,6 +89,30 @@ class Faces:
 
         return pandas.DataFrame(self.table(), columns=column_names(self.landmarks.shape[1]))
 
+    def to_supervision(self, ids: NDArray[np.int64] | None = None) -> supervision.Detections:
+        """The faces for the package supervision, which annotates, counts and tracks detections.
+
+        All are of class 0, named `face`. `ids` (n,), as a `Tracker` gives them, become `tracker_id`. `data` has the
+        landmarks, float64 (n, k, 2), and the vertices if any. Raises `BackendError` where supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise BackendError("faces for supervision need that package; run: pip install supervision") from error
+        data: dict[str, NDArray[Any] | list[Any]] = {
+            "class_name": np.full(len(self), "face"),
+            "landmarks": self.landmarks,
+        }
+        if self.vertices is not None:
+            data["vertices"] = self.vertices
+        return supervision.Detections(
+            xyxy=self.boxes.astype(np.float32),
+            confidence=self.scores.astype(np.float32),
+            class_id=np.zeros(len(self), int),
+            tracker_id=ids,
+            data=data,
+        )
+
     def table(self) -> NDArray[np.float64]:
         """(n, 5 + 2 k), in the order of `column_names`."""
         return np.column_stack(
@@ -95,6 +121,8 @@ class Faces:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: one row per face."""
+        import html
+
         rows = "".join(
             f"<tr><td>{index}</td><td>{face.score:.3f}</td>"
             f"<td>{html.escape(', '.join(f'{side:.0f}' for side in face.box))}</td></tr>"

@@ -1,4 +1,4 @@
-"""How boxes overlap, and how far the faces of one artifact are from another's, in one number."""
+"""IoU of boxes, and drift: how much the faces of two artifacts differ, in one number."""
 
 from __future__ import annotations
 

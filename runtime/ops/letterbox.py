@@ -1,13 +1,13 @@
 """Letterbox: a frame of any size, scaled into the network's input in fixed point.
 
 The frame is scaled by min(W/w, H/h), put at the top left, and the rest is filled with the mean colour. Interpolation
-is bilinear with pixel centres at half coordinates, two taps an axis and weights in 1/256: rows first, then columns,
+is bilinear with pixel centres at half coordinates, two taps per axis and weights in 1/256: rows first, then columns,
 each pass rounded to 8 bits. Every step is an unsigned 16-bit integer operation, so that C gives the same bytes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,7 @@ from ..spec import Spec
 from .resample import Scratch, Taps, blend_columns, blend_rows, store, taps
 
 
-@dataclass(frozen=True, eq=False)
-class Letterbox:
+class Letterbox(NamedTuple):
     """Where a frame of `frame_width` × `frame_height` lies in the input: its top left `width` × `height` pixels.
 
     Holds the working memory of `letterbox`, a few blocks of rows: use one from one thread at a time.
@@ -34,12 +33,12 @@ class Letterbox:
 
     @property
     def scale_x(self) -> float:
-        """Frame pixels an input pixel, horizontally."""
+        """Frame pixels per input pixel, horizontally."""
         return self.frame_width / self.width
 
     @property
     def scale_y(self) -> float:
-        """Frame pixels an input pixel, vertically."""
+        """Frame pixels per input pixel, vertically."""
         return self.frame_height / self.height
 
 
@@ -91,7 +90,7 @@ def letterbox(
         (frame[:, :, np.newaxis], (0, 0, 0)) if frame.ndim == 2 else (frame, (2, 1, 0) if rgb else (0, 1, 2))
     )
     input_image = out[0]
-    # A prepared row of the mean colour: NumPy would spend a loop a pixel on three numbers.
+    # A prepared row of the mean colour: NumPy would run a loop per pixel over three numbers.
     input_image[placement.height :] = scratch.mean
     input_image[: placement.height, placement.width :] = scratch.mean[placement.width :]
     picture = input_image[: placement.height, : placement.width]

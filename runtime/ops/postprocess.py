@@ -24,7 +24,6 @@ __all__ = [
     "Bounds",
     "Face",
     "Faces",
-    "Grid",
     "QuantParams",
     "RawOutput",
     "check_thresholds",
@@ -34,13 +33,11 @@ __all__ = [
     "postprocess",
 ]
 
-Grid = QuantParams
-
 
 class Bounds(NamedTuple):
-    """Bounds on the work of one frame: the best `max_candidates` are suppressed, the best `max_faces` are given.
+    """Bounds on the work of one frame: the best `max_candidates` enter suppression, the best `max_faces` are returned.
 
-    The defaults are those that implementations of RetinaFace are evaluated with. None is no bound.
+    The defaults are those that implementations of RetinaFace are evaluated with. None means no bound.
     """
 
     max_candidates: int | None = 5000
@@ -61,7 +58,7 @@ class Selection(NamedTuple):
 def postprocess(
     spec: Spec,
     outputs: Sequence[RawOutput],
-    grids: Sequence[QuantParams],
+    quant_params: Sequence[QuantParams],
     placement: Letterbox,
     score_threshold: float = 0.5,
     iou_threshold: float = 0.4,
@@ -69,20 +66,20 @@ def postprocess(
 ) -> Faces:
     """Decode one frame's raw outputs.
 
-    `outputs` and `grids` are in the order of `spec.outputs`. A face is kept when its score is at least
+    `outputs` and `quant_params` are in the order of `spec.outputs`. A face is kept when its score is at least
     `score_threshold` and no better face overlaps it by an intersection over union above `iou_threshold`. Candidates
     with a value that is not finite, or beyond `RAW_LIMIT`, never make a face, nor do boxes without an area. Raises
     `ThresholdError` when a threshold is not in 0…1 or a bound is below 1.
     """
     check_thresholds(score_threshold, iou_threshold, bounds)
     mask = np.empty(spec.level_bounds[-1], np.bool_)
-    return faces_of(spec, outputs, grids, placement, Selection(score_threshold, iou_threshold, bounds), mask)
+    return faces_of(spec, outputs, quant_params, placement, Selection(score_threshold, iou_threshold, bounds), mask)
 
 
 def faces_of(
     spec: Spec,
     outputs: Sequence[RawOutput],
-    grids: Sequence[QuantParams],
+    quant_params: Sequence[QuantParams],
     placement: Letterbox,
     selection: Selection,
     mask: NDArray[np.bool_],
@@ -92,7 +89,7 @@ def faces_of(
     `mask` is working memory, bool of shape (anchors,): nothing is allocated but for the candidates.
     """
     score_threshold, iou_threshold, bounds = selection
-    anchor, values = find_candidates(spec, outputs, grids, score_threshold, bounds.max_candidates, mask)
+    anchor, values = find_candidates(spec, outputs, quant_params, score_threshold, bounds.max_candidates, mask)
     corners = decode_boxes(spec, anchor, values[BOX].T)
     best = non_maximum_suppression(corners, iou_threshold, bounds.max_faces)
     scale = np.array([placement.scale_x, placement.scale_y, placement.scale_x, placement.scale_y])

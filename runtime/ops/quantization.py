@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 RawOutput: TypeAlias = NDArray[np.float32] | NDArray[np.int8] | NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class QuantParams:
+class QuantParams(NamedTuple):
     """Quantisation of one tensor: real = (integer − zero_point)·scale. Float tensors have scale 1 and zero point 0."""
 
     scale: float = 1.0

@@ -9,7 +9,7 @@ to compute it, all with the same result:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ Bytes = NDArray[np.uint8]
 Pairs = NDArray[np.uint16]
 
 
-@dataclass(frozen=True, eq=False)
-class Taps:
+class Taps(NamedTuple):
     """One axis of the interpolation: `first` and `second` source index and `weight` in 1/256 of each target.
 
     `step` is n where target i reads source `first[0]` + n·i with one weight of 0 or 128 for all, as every whole-number
@@ -39,8 +38,7 @@ class Taps:
     high: dict[int, Pairs]
 
 
-@dataclass(frozen=True, eq=False)
-class Scratch:
+class Scratch(NamedTuple):
     """Working memory: six blocks of `rows` rows, and one row of the mean colour, shape (W, 3)."""
 
     rows: int

@@ -62,7 +62,7 @@ def cut(frame: NDArray[np.uint8], tile: Tile, padding: Sequence[int]) -> NDArray
     return np.ascontiguousarray(part[:, ::-1]) if tile.mirrored else part
 
 
-def whole_faces(faces: Faces, tile: Tile, width: int, height: int) -> Faces:
+def uncut_faces(faces: Faces, tile: Tile, width: int, height: int) -> Faces:
     """Without the faces that touch an edge of the tile inside the picture. `faces` are in the tile's pixels."""
     x1, y1, x2, y2 = faces.boxes.T
     left, right = (

@@ -24,12 +24,12 @@ from retinaface_edge.benchmarks.inference.measurement import Execution
 from retinaface_edge.benchmarks.report.choose_plot import choose_plot
 from retinaface_edge.benchmarks.report.choose_text import choose_text
 from retinaface_edge.benchmarks.results import read_result
-from retinaface_edge.benchmarks.schemas import result_schemas
 from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
 from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import Bundle
 from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.host.artifact_choice import read_pick
+from retinaface_edge.schemas import read_schema
 
 INT8 = ArtifactId(Backend.OPENVINO, Precision.INT8)
 
@@ -120,7 +120,7 @@ def test_the_verb_measures_two_bundles_and_stores_its_pick(
     command += ["--quick", "--artifact", "openvino *", "--budget-ms", "5000", "--store"]
     assert main([*command, *(word for name, path in files.items() for word in (f"--{name}", str(path)))]) == 0
     result = read_result(files["json"], ChooseResult)
-    Draft202012Validator(dict(result_schemas())["choose"]).validate(json.loads(files["json"].read_text()))
+    Draft202012Validator(read_schema("results/choose")).validate(json.loads(files["json"].read_text()))
     assert result.reference == "first"
     assert {candidate.name for candidate in result.candidates} == {
         f"{name} openvino {precision}" for name in ("first", "second") for precision in ("fp32", "int8")

@@ -47,6 +47,7 @@ KERNELS = {
     "_ZN6tflite3ops7builtin8quantize4EvalILNS2_10KernelTypeE1EEE12TfLiteStatusP13TfLiteContextP10TfLiteNode": 700,
     "_ZN6tflite3ops7builtin23resize_nearest_neighbor4EvalILNS2_10KernelTypeE2EEE12TfLiteStatus": 800,
     "_ZN6tflite7xnnpack12_GLOBAL__N_114SubgraphInvokeEP13TfLiteContextP10TfLiteNode": 900,
+    "xnn_s8_maxpool_minmax_ukernel_9p__neon_u16": 1000,
 }
 FUNCTIONS = Functions(Function(offset, 100, name) for name, offset in KERNELS.items())
 KERNEL_OF = {"CONV_2D": 100, "DEPTHWISE_CONV_2D": 300, "LEAKY_RELU": 400, "ADD": 500, "DEQUANTIZE": 600}
@@ -101,6 +102,22 @@ def test_every_interval_goes_to_its_operator() -> None:
         Kernel.DEPTHWISE,
         Kernel.LEAKY_RELU,
     ]
+
+
+def test_pools_and_convolutions_of_one_channel_have_their_operators() -> None:
+    """As in YuNet: a pool between convolutions, and a score of one channel, which XNNPACK's depthwise kernel makes."""
+    operators = (
+        operator("CONV_2D", "first", (0,), 1),
+        operator("MAX_POOL_2D", "first.maxpool", (1,), 2),
+        operator("CONV_2D", "layer", (2,), 3),
+        operator("CONV_2D", "score", (3,), 4),
+        operator("CONV_2D", "box", (2,), 5),
+        operator("DEPTHWISE_CONV_2D", "box.depth", (5,), 6),
+    )
+    run = [(0, 150), (0, 1050), (0, 250), (0, 350), (0, 250), (0, 350)]
+    found = attribute(counts_of(run), FUNCTIONS, Network(operators, (0,), ((1,),), ("int8",)))
+    assert [row.operator.name if row.operator else None for row in found] == [one.name for one in operators]
+    assert found[1].kernel is Kernel.POOL
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
@@ -255,6 +272,10 @@ def test_what_cannot_be_compared_is_refused() -> None:
             outcomes_since(result, old, 0.01)
     newer = replace(result, tools={**result.tools, "ai-edge-litert": "2.4.0"})
     assert not failures(outcomes_since(newer, result, 0.0)), "a new LiteRT is what the gate is for"
+    fixed = replace(result, tools={**result.tools, "qemu-user": "7.2.23"})
+    assert not failures(outcomes_since(fixed, result, 0.0)), "Debian's security fixes leave a baseline valid"
+    with pytest.raises(MeasurementError, match="other tools"):
+        outcomes_since(replace(result, tools={**result.tools, "qemu-user": "8.2.0"}), result, 0.01)
 
 
 def test_a_fit_finds_the_time_per_miss_that_the_points_were_made_with() -> None:

@@ -27,8 +27,8 @@ from retinaface_edge.benchmarks.gates import gate as gate_module
 from retinaface_edge.benchmarks.gates.figures import Floor
 from retinaface_edge.benchmarks.gates.gate import Rule, apply_gate, failures, junit, read_gate
 from retinaface_edge.benchmarks.results import ImageSet
-from retinaface_edge.benchmarks.schemas import gate_schemas
-from retinaface_edge.runtime.host.targets import BUDGET_FILE
+from retinaface_edge.runtime.host.targets import BUDGET_FILE, TARGET_FILE
+from retinaface_edge.schemas import read_schema
 
 
 def result(sqnr: float | None = 25.0, ap: float = 0.9) -> DriftResult:
@@ -178,14 +178,21 @@ def test_layers_may_be_named_as_in_the_last_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", sorted(Path(gate_module.__file__).parent.glob("*_gate.json")))
 def test_the_shipped_gates_follow_their_schema(file: Path) -> None:
     content = json.loads(file.read_text())
-    validator = Draft202012Validator(gate_schemas()["gate"])
+    validator = Draft202012Validator(read_schema("settings/gate"))
     validator.validate(content)
     content["rules"][0]["figur"] = "sqnr_db"
     assert not validator.is_valid(content)
 
 
 def test_the_budgets_follow_their_schema() -> None:
-    validator = Draft202012Validator(gate_schemas()["budget"])
+    validator = Draft202012Validator(read_schema("settings/budget"))
     for name, fields in json.loads(BUDGET_FILE.read_text()).items():
         validator.validate({"name": name, **fields})
         assert not validator.is_valid({"name": name, **fields, "miliseconds": 1})
+
+
+def test_the_targets_follow_their_schema() -> None:
+    validator = Draft202012Validator(read_schema("settings/target"))
+    for name, fields in json.loads(TARGET_FILE.read_text()).items():
+        validator.validate({"name": name, **fields})
+        assert not validator.is_valid({"name": name, **fields, "backend": "tflite"})

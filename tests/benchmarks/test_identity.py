@@ -251,7 +251,7 @@ def test_the_gate_judges_identity(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"nothing", "is no ONNX model"),
+        (b"nothing", "is not an ONNX model"),
         (recogniser_bytes(outputs=8), "a recogniser gives one vector of 32"),
         (recogniser_bytes(size="side"), "--embedder-size"),
     ],
@@ -276,7 +276,7 @@ def test_channels_may_come_last(tmp_path: Path) -> None:
 
 def test_pairs_and_recogniser_go_together(bundle: Bundle, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(bundle.path), "--pairs", "pairs.csv"]) == 2
-    assert "--pairs and --embedder go together" in capsys.readouterr().err
+    assert "give --pairs and --embedder together" in capsys.readouterr().err
     assert main(["drift", str(bundle.path), "--images", ".", "--embedder-std", "3"]) == 2
     assert "--embedder-std is about a recogniser" in capsys.readouterr().err
 

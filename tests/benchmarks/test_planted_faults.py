@@ -20,8 +20,8 @@ from retinaface_edge.benchmarks.gates.gate import Outcome, apply_gate, failures,
 from retinaface_edge.benchmarks.inference.measurement import Execution, read_set
 from retinaface_edge.benchmarks.inference.network_under_test import NetworkUnderTest, digest_of, networks_of
 from retinaface_edge.benchmarks.inference.result_cache import ResultCache
-from retinaface_edge.calibration.calibrate import grids_from_json
 from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
+from retinaface_edge.calibration.record import quant_params_from_json
 from retinaface_edge.export.lower.openvino import lower_openvino
 from retinaface_edge.export.lower.tflite import lower_tflite
 from retinaface_edge.export.lower.tflite_schema import serialise
@@ -79,14 +79,14 @@ def judge_fault(
     judge: Callable[..., list[Outcome]], sound: dict[str, NetworkUnderTest], bundle: Bundle
 ) -> Callable[..., list[Outcome]]:
     """The default gate's failures when an INT8 artifact is built from the bundle's own model with a fault in it."""
-    grids = grids_from_json(json.loads((bundle.path / "calibration.json").read_text()))
+    quant_params = quant_params_from_json(json.loads((bundle.path / "calibration.json").read_text()))
 
     def run(fault: Fault, name: str, layers: bool = False) -> list[Outcome]:
         network = sound[name]
         model = onnx.load_from_string(sound["onnxruntime int8"].files[0])
         fault(model)
         if name.startswith("tflite"):
-            files: tuple[bytes, ...] = (serialise(lower_tflite(model, grids)),)
+            files: tuple[bytes, ...] = (serialise(lower_tflite(model, quant_params)),)
         elif name.startswith("openvino"):
             files = lower_openvino(model, bundle.spec)
         else:

@@ -87,7 +87,7 @@ def residual(tmp_path_factory: pytest.TempPathFactory) -> Residual:
     content = fp32.SerializeToString()
     return Residual(
         NetworkUnderTest(str(artifact), spec, (content,), digest_of(content.hex()), artifact),
-        lower_tflite(quantise(calibration, spec), calibration.grids),
+        lower_tflite(quantise(calibration, spec), calibration.quant_params),
         dict(read_set(folder)),
         ResultCache(tmp_path_factory.mktemp("cache")),
     )

@@ -198,7 +198,7 @@ def test_names_that_end_in_the_letters_of_the_suffix_stay_whole(tmp_path: Path) 
 def test_a_damaged_prediction_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "event").mkdir()
     (tmp_path / "event" / "a.txt").write_text(text)
-    with pytest.raises(MeasurementError, match=r"a\.txt is no WIDER FACE prediction file"):
+    with pytest.raises(MeasurementError, match=r"a\.txt is not a WIDER FACE prediction file"):
         read_predictions(tmp_path, ["event/a.jpg"])
 
 

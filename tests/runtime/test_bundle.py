@@ -85,17 +85,17 @@ def rewritten(folder: Path, **changes: object) -> None:
 def test_paths_that_leave_the_bundle_are_refused(copy: Path) -> None:
     for path in ("../secret", "/etc/passwd", "a/../../b", "..\\secret"):
         rewritten(copy, files=[{"path": path, "bytes": 1, "sha256": "0" * 64}])
-        with pytest.raises(BundleError, match="leaves the bundle"):
+        with pytest.raises(BundleError, match="points outside the bundle"):
             Bundle.load(copy)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 3}, "bundle format 3, this version reads 1 and 2"),
-        ({"spec": {"width": 640}}, "lacks what a bundle needs"),
-        ({"artifacts": [{"backend": "tflite"}]}, "lacks what a bundle needs"),
-        ({"files": 3}, "lacks what a bundle needs"),
+        ({"format_version": 4}, "bundle format 4, this version reads 1, 2 and 3"),
+        ({"spec": {"width": 640}}, "is invalid"),
+        ({"artifacts": [{"backend": "tflite"}]}, "is invalid"),
+        ({"files": 3}, "is invalid"),
         ({"artifacts": [{"backend": "tflite", "precision": "int8", "files": []}]}, "tflite int8 has no files"),
         ({"meshes": [{"backend": "tflite", "precision": "int8", "files": []}]}, "tflite int8 has no files"),
     ],
@@ -143,7 +143,7 @@ def test_the_spec_of_every_size_survives_the_manifest() -> None:
         ({"anchor_sizes": [[16], [64], [65537]]}, "out of range"),
         ({"variances": [0.0, 0.2]}, "variance is not between"),
         ({"variances": [0.1, 1.01]}, "variance is not between"),
-        ({"heads": [{"name": "box", "channels": 4}]}, "heads do not begin with score, box, landmark"),
+        ({"heads": [{"name": "box", "channels": 4}]}, "heads are not exactly score, box, landmark"),
         ({"strides": [4, 16, 32], "anchor_sizes": [[16] * 14, [64], [256]]}, "more than 262144 anchors"),
     ],
 )

@@ -29,7 +29,7 @@ from retinaface_edge.runtime.contract import Mesh
 from retinaface_edge.runtime.ops.align import aligned
 from retinaface_edge.runtime.ops.faces import Face
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
-from retinaface_edge.runtime.ops.postprocess import Bounds, Grid
+from retinaface_edge.runtime.ops.postprocess import Bounds, QuantParams
 
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="no gcc and no clang here")
 SPECS = (Spec(96, 64), Spec(64, 128), Spec(320, 256))
@@ -85,13 +85,13 @@ def test_bounds_keep_the_best_and_thresholds_are_checked(tmp_path: Path, compile
         pairs.append((case, bounds))
     outputs = [np.zeros(output.shape, np.float32) for output in spec.outputs]
     wrong = [
-        OutputCase((96, 64), outputs, [Grid()] * len(outputs), score, iou)
+        OutputCase((96, 64), outputs, [QuantParams()] * len(outputs), score, iou)
         for score, iou in ((-0.1, 0.4), (1.1, 0.4), (0.5, 2.0), (float("nan"), 0.4), (0.5, float("nan")))
     ]
     integers = [np.zeros(output.shape, np.int8) for output in spec.outputs]
     for scale in (0.0, -1.0, float("nan"), float("inf")):
-        params = [Grid()] * len(outputs)
-        params[0] = Grid(scale, 0)
+        params = [QuantParams()] * len(outputs)
+        params[0] = QuantParams(scale, 0)
         wrong.append(OutputCase((96, 64), integers, params, 0.5, 0.4))
     cases = [case.encoded(spec, bounds) for case, bounds in pairs] + [case.encoded(spec) for case in wrong]
     stream = memoryview(run_driver([str(driver)], b"".join(cases)))
@@ -192,8 +192,8 @@ def test_the_example_program_finds_the_face(bundle: Bundle, tmp_path: Path, comp
         lines = []
         for index, output in enumerate(detector._network.run(image)):
             (tmp_path / f"{index}.raw").write_bytes(output.tobytes())
-            grid = detector._network.grids[index]
-            lines.append(f"{tmp_path / f'{index}.raw'} {output.dtype} {grid.scale!r} {grid.zero_point}\n")
+            quant = detector._network.quant_params[index]
+            lines.append(f"{tmp_path / f'{index}.raw'} {output.dtype} {quant.scale!r} {quant.zero_point}\n")
         (tmp_path / "outputs.txt").write_text("".join(lines))
         expected = as_rows(detector.detect(frame))
     printed = subprocess.run(

@@ -26,7 +26,7 @@ from retinaface_edge.runtime import (
     backends,
 )
 from retinaface_edge.runtime.detector import Times
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 BACKENDS = ("openvino", "tflite", "onnxruntime")
 
@@ -116,7 +116,7 @@ def test_threads_may_share_a_detector(bundle: Bundle, frames: list[np.ndarray]) 
 class SlowNetwork:
     """Outputs without a face; tells when it runs, and waits to be let go."""
 
-    grids = (Grid(),) * 9
+    quant_params = (QuantParams(),) * 9
 
     def __init__(self, spec: Spec) -> None:
         self.outputs = [np.full(output.shape, -9, np.float32) for output in spec.outputs]
@@ -162,7 +162,7 @@ def test_errors_name_the_frame(bundle: Bundle) -> None:
             detector.detect_many([good], score_threshold=1.5)
 
     class Broken:
-        grids = (Grid(),) * 9
+        quant_params = (QuantParams(),) * 9
 
         def run(self, image: np.ndarray) -> list[np.ndarray]:
             raise RuntimeError("device lost")
@@ -278,7 +278,7 @@ def test_a_call_in_the_middle_of_a_frame_is_refused_and_the_frame_is_finished(
         run, said = network.run, []
 
         def interrupted(image: np.ndarray) -> object:
-            with pytest.raises(BackendError, match="in the middle of a frame") as refused:
+            with pytest.raises(BackendError, match="is busy with a frame") as refused:
                 detector.detect(frames[0])
             said.append(refused.value)
             return run(image)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
-from retinaface_edge.runtime import Bundle, Detector, Faces, ImageError, aligned
+from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError, aligned
 
 FACES = Faces(
     np.array([0.9, 0.8]),
@@ -67,3 +67,27 @@ def test_a_crop_is_the_same_from_a_face_and_from_its_landmarks(bundle: Bundle) -
     np.testing.assert_array_equal(aligned(portrait(), np.array(face.landmarks)), crop)
     with pytest.raises(ImageError, match="a face or its landmarks"):
         aligned(portrait(), "nonsense")
+
+
+def test_faces_are_detections_of_supervision() -> None:
+    supervision = pytest.importorskip("supervision")
+    ids = np.array([7, 3])
+    detections = FACES.to_supervision(ids)
+    assert isinstance(detections, supervision.Detections) and len(detections) == 2
+    np.testing.assert_allclose(detections.xyxy, FACES.boxes, rtol=1e-6)
+    np.testing.assert_allclose(detections.confidence, FACES.scores, rtol=1e-6)
+    assert detections.tracker_id.tolist() == ids.tolist()
+    second = detections[detections.tracker_id == 3]  # it slices what it was given
+    np.testing.assert_array_equal(second.data["landmarks"], FACES.landmarks[1:])
+    assert second.data["class_name"].tolist() == ["face"]
+    scene = np.zeros((480, 640, 3), np.uint8)
+    assert supervision.BoxAnnotator().annotate(scene.copy(), detections).any()
+    merged = supervision.Detections.merge([detections, FACES.to_supervision(ids)])
+    assert len(merged) == 4
+    assert len(Faces(np.zeros(0), np.zeros((0, 4)), np.zeros((0, 5, 2))).to_supervision()) == 0
+
+
+def test_supervision_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(BackendError, match="pip install supervision"):
+        FACES.to_supervision()

@@ -26,7 +26,7 @@ from retinaface_edge.runtime.mesh.branch import DenseBranch, describe, head_pose
 from retinaface_edge.runtime.mesh.files import barycentric, mesh_files, mesh_json, sample_texture
 from retinaface_edge.runtime.mesh.topology import topology
 from retinaface_edge.runtime.ops.letterbox import letterbox_for
-from retinaface_edge.runtime.ops.postprocess import Grid, RawOutput
+from retinaface_edge.runtime.ops.postprocess import QuantParams, RawOutput
 from retinaface_edge.runtime.spec import Mesh
 
 SPEC = Spec(96, 64, mesh=Mesh(channels=6, batch=3))
@@ -40,11 +40,11 @@ def random_faces(random: np.random.Generator, count: int) -> Faces:
     return Faces(random.random(count), boxes, random.uniform(-20, 120, (count, 5, 2)))
 
 
-def random_features(random: np.random.Generator, dtype: type = np.float32) -> tuple[list[RawOutput], list[Grid]]:
+def random_features(random: np.random.Generator, dtype: type = np.float32) -> tuple[list[RawOutput], list[QuantParams]]:
     if dtype == np.float32:
-        return [random.normal(size=o.shape).astype(np.float32) for o in SPEC.features], [Grid()] * 3
+        return [random.normal(size=o.shape).astype(np.float32) for o in SPEC.features], [QuantParams()] * 3
     features: list[RawOutput] = [random.integers(-128, 128, o.shape).astype(np.int8) for o in SPEC.features]
-    return features, [Grid(0.01 * (level + 1), level - 100) for level in range(3)]
+    return features, [QuantParams(0.01 * (level + 1), level - 100) for level in range(3)]
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -58,8 +58,8 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 @given(seeds)
 def test_features_are_sampled_as_scipy_samples_them(seed: int) -> None:
     random = np.random.default_rng(seed)
-    faces, (features, grids) = random_faces(random, 3), random_features(random)
-    described = describe(SPEC, features, grids, faces.boxes, faces.landmarks)
+    faces, (features, quant_params) = random_faces(random, 3), random_features(random)
+    described = describe(SPEC, features, quant_params, faces.boxes, faces.landmarks)
     expected = []
     for feature, stride in zip(features, SPEC.strides, strict=True):
         rows, columns = faces.landmarks[..., 1] / stride - 0.5, faces.landmarks[..., 0] / stride - 0.5
@@ -81,14 +81,14 @@ def test_features_are_sampled_as_scipy_samples_them(seed: int) -> None:
 
 def test_integers_are_described_as_what_they_stand_for() -> None:
     random = np.random.default_rng(0)
-    faces, (features, grids) = random_faces(random, 5), random_features(random, np.int8)
+    faces, (features, quant_params) = random_faces(random, 5), random_features(random, np.int8)
     real = [
         ((f.astype(np.float64) - g.zero_point) * g.scale).astype(np.float32)
-        for f, g in zip(features, grids, strict=True)
+        for f, g in zip(features, quant_params, strict=True)
     ]
     np.testing.assert_allclose(
-        describe(SPEC, features, grids, faces.boxes, faces.landmarks),
-        describe(SPEC, real, [Grid()] * 3, faces.boxes, faces.landmarks),
+        describe(SPEC, features, quant_params, faces.boxes, faces.landmarks),
+        describe(SPEC, real, [QuantParams()] * 3, faces.boxes, faces.landmarks),
         atol=1e-5,
     )
 
@@ -103,7 +103,7 @@ def test_relative_undoes_place(seed: int) -> None:
 class Echo(Network):
     """A network whose vertices tell which face came in which column: the face's last number, everywhere."""
 
-    grids = (Grid(),)
+    quant_params = (QuantParams(),)
 
     def __init__(self) -> None:
         self.calls = 0
@@ -117,10 +117,10 @@ class Echo(Network):
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
 def test_all_faces_go_through_in_as_few_batches_as_can_be(count: int, scale: int) -> None:
     random = np.random.default_rng(count)
-    faces, (features, grids) = random_faces(random, count), random_features(random)
+    faces, (features, quant_params) = random_faces(random, count), random_features(random)
     network, placement = Echo(), letterbox_for(SPEC, 96 * scale, 64 * scale)
     scaled = Faces(faces.scores, faces.boxes * scale, faces.landmarks * scale)
-    found = DenseBranch(SPEC, network, grids).add_meshes(scaled, features, placement)
+    found = DenseBranch(SPEC, network, quant_params).add_meshes(scaled, features, placement)
     assert network.calls == -(-count // 3)
     assert found.vertices is not None and found.vertices.shape == (count, 468, 3)
     sides = scaled.boxes[:, 2:] - scaled.boxes[:, :2]
@@ -146,12 +146,12 @@ class Fixed(Echo):
 def test_vertices_are_stretched_with_a_frame_whose_pixels_are_not_square(size: tuple[int, int]) -> None:
     """A frame of 3000 × 9 is 96 × 1 in the input: its pixels are three times as wide there as they are high."""
     random = np.random.default_rng(4)
-    faces, (features, grids) = random_faces(random, 3), random_features(random)
+    faces, (features, quant_params) = random_faces(random, 3), random_features(random)
     placement = letterbox_for(SPEC, *size)
     scale = np.array([size[0] / placement.width, size[1] / placement.height])
     vertices = random.normal(size=(3, 468, 3)).astype(np.float32)
     framed = Faces(faces.scores, faces.boxes * np.tile(scale, 2), faces.landmarks * scale)
-    found = DenseBranch(SPEC, Fixed(vertices), grids).add_meshes(framed, features, placement).vertices
+    found = DenseBranch(SPEC, Fixed(vertices), quant_params).add_meshes(framed, features, placement).vertices
     expected = place(faces.boxes, vertices.astype(np.float64)) * (*scale, np.sqrt(scale.prod()))
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
@@ -173,7 +173,7 @@ class Crowded(Echo):
 
 def test_two_threads_take_turns_and_each_gets_its_own_faces() -> None:
     random = np.random.default_rng(0)
-    branch, placement = DenseBranch(SPEC, Crowded(), [Grid()] * 3), letterbox_for(SPEC, 96, 64)
+    branch, placement = DenseBranch(SPEC, Crowded(), [QuantParams()] * 3), letterbox_for(SPEC, 96, 64)
     cases = [(random_faces(random, 2), random_features(random)[0]) for _ in range(4)]
     alone = [branch.add_meshes(*case, placement).vertices for case in cases]
     with ThreadPoolExecutor(4) as threads:
@@ -392,19 +392,19 @@ def test_c_describes_and_places_faces_as_numpy_does(tmp_path: Path, dtype: type)
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     random = np.random.default_rng(3)
-    faces, (features, grids) = random_faces(random, 3), random_features(random, dtype)
+    faces, (features, quant_params) = random_faces(random, 3), random_features(random, dtype)
     placement = letterbox_for(SPEC, 301, 207)
     scale = np.array([placement.scale_x, placement.scale_y])
     framed = Faces(faces.scores, faces.boxes * np.tile(scale, 2), faces.landmarks * scale)
     vertices = random.normal(size=(1, 1, 3, 3 * 468)).astype(np.float32)
     stream = struct.pack("=4i", 301, 207, 3, 0 if dtype == np.float32 else 1)
-    for array, grid in zip((*features, vertices), (*grids, Grid()), strict=True):
-        stream += struct.pack("=2id", array.nbytes, grid.zero_point, grid.scale) + array.tobytes()
+    for array, quant in zip((*features, vertices), (*quant_params, QuantParams()), strict=True):
+        stream += struct.pack("=2id", array.nbytes, quant.zero_point, quant.scale) + array.tobytes()
     rows = np.concatenate([framed.scores[:, None], framed.boxes, framed.landmarks.reshape(3, 10)], axis=1)
     result = subprocess.run([str(binary)], input=stream + rows.tobytes(), capture_output=True)
     assert result.returncode == 0, result.stderr.decode()
     inputs = SPEC.mesh.inputs if SPEC.mesh else 0
-    described = describe(SPEC, features, grids, faces.boxes, faces.landmarks)
+    described = describe(SPEC, features, quant_params, faces.boxes, faces.landmarks)
     placed = place(faces.boxes, vertices.reshape(3, 468, 3).astype(np.float64))
     placed *= (*scale, np.sqrt(scale.prod()))
     each = np.frombuffer(result.stdout, np.uint8).reshape(3, -1)
@@ -425,7 +425,7 @@ class Recorded:
 
     def __init__(self, contract: Contract) -> None:
         self.runs = 0
-        self.grids = (Grid(),) * len(contract.outputs)
+        self.quant_params = (QuantParams(),) * len(contract.outputs)
         self._outputs = [np.zeros(output.shape, np.float32) for output in contract.outputs]
         for values, output in zip(self._outputs, contract.outputs, strict=True):
             if output.head == "score":

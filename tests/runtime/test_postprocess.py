@@ -19,7 +19,7 @@ from retinaface_edge.runtime.ops.letterbox import letterbox_for
 from retinaface_edge.runtime.ops.nms import CROWD, _in_blocks
 from retinaface_edge.runtime.ops.postprocess import (
     Bounds,
-    Grid,
+    QuantParams,
     Selection,
     check_thresholds,
     faces_of,
@@ -28,7 +28,7 @@ from retinaface_edge.runtime.ops.postprocess import (
 )
 
 SPEC = Spec(96, 64)
-FLOAT = [Grid()] * len(SPEC.outputs)
+FLOAT = [QuantParams()] * len(SPEC.outputs)
 
 
 def outputs_of(value: float = 0.0, score: float = -10.0, spec: Spec = SPEC) -> list[np.ndarray]:
@@ -68,8 +68,8 @@ def anchor_by_anchor(case: OutputCase, spec: Spec) -> list[list[float]]:
     found = []
     position = 0
     real = {
-        output.name: (raw[0].astype(np.float64) - grid.zero_point) * grid.scale
-        for output, raw, grid in zip(spec.outputs, case.outputs, case.grids, strict=True)
+        output.name: (raw[0].astype(np.float64) - quant.zero_point) * quant.scale
+        for output, raw, quant in zip(spec.outputs, case.outputs, case.quant_params, strict=True)
     }
     for stride, sizes in zip(spec.strides, spec.anchor_sizes, strict=True):
         for y, x, (a, size) in product(
@@ -114,7 +114,7 @@ def test_faces_are_those_of_the_definition(spec: Spec, seed: int) -> None:
     random = np.random.default_rng(seed)
     case = output_case(random, spec)
     # Thresholds that no integer grid meets exactly: at a tie, rounding of the sigmoid would decide in the reference.
-    case = OutputCase(case.frame_size, case.outputs, case.grids, random.choice([0.021, 0.333, 0.611]), 0.3717)
+    case = OutputCase(case.frame_size, case.outputs, case.quant_params, random.choice([0.021, 0.333, 0.611]), 0.3717)
     expected = anchor_by_anchor(case, spec)
     got = as_rows(case.expected(spec))
     assert len(got) == len(expected)
@@ -129,11 +129,11 @@ def test_integers_give_the_faces_of_their_real_values(spec: Spec) -> None:
         case = output_case(random, spec)
         while case.outputs[0].dtype == np.float32:
             case = output_case(random, spec)
-        integers = OutputCase(case.frame_size, case.outputs, case.grids, threshold, 1.0).expected(spec)
+        integers = OutputCase(case.frame_size, case.outputs, case.quant_params, threshold, 1.0).expected(spec)
         scores = []
         values = {
-            output.name: (raw.astype(np.float64) - grid.zero_point) * grid.scale
-            for output, raw, grid in zip(spec.outputs, case.outputs, case.grids, strict=True)
+            output.name: (raw.astype(np.float64) - quant.zero_point) * quant.scale
+            for output, raw, quant in zip(spec.outputs, case.outputs, case.quant_params, strict=True)
         }
         for stride in spec.strides:
             score = 1 / (1 + np.exp(-values[f"score_{stride}"].reshape(-1)))
@@ -160,7 +160,7 @@ def test_bounds_keep_the_best(spec: Spec) -> None:
         one = as_rows(case.expected(spec, Bounds(1, None)))
         np.testing.assert_array_equal(one, every[:1])
         # No overlap is too much: then the best candidates are the best faces.
-        free = OutputCase(case.frame_size, case.outputs, case.grids, case.score_threshold, 1.0)
+        free = OutputCase(case.frame_size, case.outputs, case.quant_params, case.score_threshold, 1.0)
         np.testing.assert_array_equal(as_rows(free.expected(spec, Bounds(5, None))), as_rows(free.expected(spec))[:5])
         bounded += len(every) > 7
     assert bounded > 3
@@ -193,7 +193,7 @@ def test_work_is_bounded_on_a_frame_of_nothing_but_faces() -> None:
     outputs = [np.full(o.shape, {"score": 3.0, "box": 0.0, "landmark": 0.0}[o.head], np.float32) for o in spec.outputs]
     for output in outputs[3:6]:
         output.reshape(-1, 4)[:, 2:] = -40.0  # sides of e^-8 of the anchor's
-    faces = postprocess(spec, outputs, [Grid()] * 9, letterbox_for(spec, 640, 480), bounds=Bounds())
+    faces = postprocess(spec, outputs, [QuantParams()] * 9, letterbox_for(spec, 640, 480), bounds=Bounds())
     assert len(faces) == Bounds().max_faces == 750
     compared = 0
     real = np.minimum
@@ -206,7 +206,7 @@ def test_work_is_bounded_on_a_frame_of_nothing_but_faces() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(np, "minimum", counting)
-        postprocess(spec, outputs, [Grid()] * 9, letterbox_for(spec, 640, 480), bounds=Bounds())
+        postprocess(spec, outputs, [QuantParams()] * 9, letterbox_for(spec, 640, 480), bounds=Bounds())
     assert compared < 750 * 5000 / 4
 
 
@@ -254,23 +254,27 @@ def test_damaged_values_make_no_face_and_spoil_no_other(bad: float, head: str) -
 @pytest.mark.parametrize("dtype", [np.float32, np.int8, np.uint8])
 def test_no_candidate_and_only_candidates(dtype: type) -> None:
     spec = Spec()
-    grids = [Grid(0.1, 0) if dtype is not np.float32 else Grid()] * len(spec.outputs)
+    quant_params = [QuantParams(0.1, 0) if dtype is not np.float32 else QuantParams()] * len(spec.outputs)
     outputs = [np.zeros(output.shape, dtype) for output in spec.outputs]
     placement = letterbox_for(spec, 640, 480)
-    none = postprocess(spec, outputs, grids, placement, 0.9)
+    none = postprocess(spec, outputs, quant_params, placement, 0.9)
     assert (none.scores.shape, none.boxes.shape, none.landmarks.shape) == ((0,), (0, 4), (0, 5, 2))
-    every = postprocess(spec, outputs, grids, placement, 0.5, 1.0)
+    every = postprocess(spec, outputs, quant_params, placement, 0.5, 1.0)
     assert len(every) == len(spec.anchors) == 12600
     assert (every.scores == 0.5).all()
 
 
 def test_a_score_on_the_threshold_is_a_face_in_every_domain() -> None:
     placement = letterbox_for(SPEC, 96, 64)
-    for dtype, grid in ((np.float32, Grid()), (np.int8, Grid(0.125, -128)), (np.uint8, Grid(0.125, 3))):
-        outputs = [np.full(o.shape, grid.zero_point, np.float64).astype(dtype) for o in SPEC.outputs]
-        zero = postprocess(SPEC, outputs, [grid] * 9, placement, 0.5, 1.0)
+    for dtype, quant in (
+        (np.float32, QuantParams()),
+        (np.int8, QuantParams(0.125, -128)),
+        (np.uint8, QuantParams(0.125, 3)),
+    ):
+        outputs = [np.full(o.shape, quant.zero_point, np.float64).astype(dtype) for o in SPEC.outputs]
+        zero = postprocess(SPEC, outputs, [quant] * 9, placement, 0.5, 1.0)
         assert len(zero) == len(SPEC.anchors)
-        assert len(postprocess(SPEC, outputs, [grid] * 9, placement, 0.5000001, 1.0)) == 0
+        assert len(postprocess(SPEC, outputs, [quant] * 9, placement, 0.5000001, 1.0)) == 0
 
 
 def test_memory_does_not_grow_with_the_anchors() -> None:
@@ -278,10 +282,10 @@ def test_memory_does_not_grow_with_the_anchors() -> None:
     outputs = [np.full(o.shape, -10, np.float32) for o in spec.outputs]
     outputs[1][0, 5, 5, 0] = 3
     placement, mask = letterbox_for(spec, 1920, 1088), np.empty(len(spec.anchors), np.bool_)
-    grids, wanted = [Grid()] * 9, Selection(0.5, 0.4, Bounds())
-    faces_of(spec, outputs, grids, placement, wanted, mask)
+    quant_params, wanted = [QuantParams()] * 9, Selection(0.5, 0.4, Bounds())
+    faces_of(spec, outputs, quant_params, placement, wanted, mask)
     tracemalloc.start()
-    assert len(faces_of(spec, outputs, grids, placement, wanted, mask)) == 1
+    assert len(faces_of(spec, outputs, quant_params, placement, wanted, mask)) == 1
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20_000 < len(spec.anchors)

@@ -77,7 +77,7 @@ def copy(bundle: Bundle, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("strange", STRANGE)
 def test_only_regular_files_of_a_bounded_size_are_read(strange: Callable[[Path], None], tmp_path: Path) -> None:
     strange(tmp_path / "x")
-    with pytest.raises(OSError, match=r"a file is needed|more than 1,000,000 bytes|No such file"):
+    with pytest.raises(OSError, match=r"not a regular file|more than 1,000,000 bytes|No such file"):
         read_file(tmp_path / "x", 1_000_000)
 
 
@@ -136,7 +136,7 @@ def test_verify_checks_the_artifacts_against_the_list_of_files(copy: Path) -> No
     manifest = json.loads((copy / MANIFEST).read_text())
     manifest["artifacts"][0]["files"][0]["sha256"] = "0" * 64
     (copy / MANIFEST).write_bytes(serialise(manifest))
-    with pytest.raises(BundleError, match="otherwise than in its list of files"):
+    with pytest.raises(BundleError, match="differently in its list of files"):
         Bundle.load(copy).verify()
 
 
@@ -145,14 +145,14 @@ def test_a_manifest_that_promises_a_file_of_40_gigabytes_is_refused(copy: Path) 
     for entry in (manifest["files"][0], manifest["artifacts"][0]["files"][0]):
         entry["bytes"] = 40 << 30
     (copy / MANIFEST).write_bytes(serialise(manifest))
-    with pytest.raises(BundleError, match="more than 1,073,741,824 are refused"):
+    with pytest.raises(BundleError, match="at most 1,073,741,824 are accepted"):
         Bundle.load(copy)
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 63, b"x" * 65, b"x" * 5000])
 def test_what_can_be_no_signature_is_said_without_a_key(content: bytes, copy: Path) -> None:
     (copy / SIGNATURE).write_bytes(content)
-    with pytest.raises(BundleError, match="is no signature"):
+    with pytest.raises(BundleError, match="is not a signature"):
         Bundle.load(copy).verify()
 
 

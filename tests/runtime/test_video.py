@@ -14,7 +14,7 @@ from scipy import ndimage
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.cli.main import main
 from retinaface_edge.runtime import BackendError, Bundle, Detector, Faces, ImageError
-from retinaface_edge.runtime.video import Drawing, Looking, Report, Seen, detect_video, is_video
+from retinaface_edge.runtime.video import DetectionOptions, Drawing, FrameFaces, Report, detect_video, is_video
 
 cv2 = pytest.importorskip("cv2", reason="the extra `video` is not installed")
 FRAMES = 7
@@ -80,7 +80,10 @@ def test_a_source_that_tells_no_rate_is_written_at_25_frames_a_second(
     detector: Detector, clip: Path, told: float, played: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many cameras tell 0, and some streams the ticks of their clock."""
-    monkeypatch.setattr(cv2.VideoCapture, "get", lambda self, what: told)
+    get = cv2.VideoCapture.get
+    monkeypatch.setattr(
+        cv2.VideoCapture, "get", lambda self, what: told if what == cv2.CAP_PROP_FPS else get(self, what)
+    )
     detect_video(detector, str(clip), drawing=Drawing(tmp_path / "drawn.avi"), max_frames=1)
     monkeypatch.undo()
     assert cv2.VideoCapture(str(tmp_path / "drawn.avi")).get(cv2.CAP_PROP_FPS) == pytest.approx(played)
@@ -90,7 +93,9 @@ def test_meshes_are_drawn_as_wires_over_the_face(mesh_bundle: Bundle, clip: Path
     seen: list[Faces] = []
     with Detector.load(mesh_bundle, "openvino", "int8") as dense:
         output = tmp_path / "drawn.avi"
-        detect_video(dense, str(clip), lambda frame: seen.append(frame.faces), Drawing(output), Looking(mesh=True), 1)
+        detect_video(
+            dense, str(clip), lambda frame: seen.append(frame.faces), Drawing(output), DetectionOptions(mesh=True), 1
+        )
     ((_, before), (_, after)) = (cv2.VideoCapture(str(path)).read() for path in (clip, output))
     changed = np.abs(after.astype(int) - before).max(axis=2) > 40
     assert seen[0].vertices is not None
@@ -113,7 +118,7 @@ def test_what_cannot_be_read_or_written_is_said(detector: Detector, clip: Path, 
             detect_video(detector, source)
     with pytest.raises(ImageError, match="camera 97 cannot be opened"):
         detect_video(detector, "97")
-    with pytest.raises(ImageError, match="choose such a name"):
+    with pytest.raises(ImageError, match="choose one of these suffixes"):
         detect_video(detector, str(clip), drawing=Drawing(tmp_path / "drawn.gif"))
     with pytest.raises(ImageError, match="cannot be written"):
         detect_video(detector, str(clip), drawing=Drawing(tmp_path / "none" / "drawn.avi"))
@@ -173,9 +178,9 @@ def test_json_on_standard_output_comes_frame_by_frame(
 ) -> None:
     lines: list[int] = []
 
-    def seen(detector: Detector, source: str, each: Callable[[Seen], None], *_: object) -> Report:
+    def seen(detector: Detector, source: str, each: Callable[[FrameFaces], None], *_: object) -> Report:
         for index in range(2):
-            each(Seen(index, 0.0, portrait(), detector.detect(portrait())))
+            each(FrameFaces(index, 0.0, portrait(), detector.detect(portrait())))
             lines.append(len(capsys.readouterr().out.splitlines()))
         return Report(2, 2, 1.0, 0.1, 0.1, 0.1)
 

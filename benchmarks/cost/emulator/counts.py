@@ -1,4 +1,4 @@
-"""What the plugin wrote about a frame: blocks of code, intervals, and how often each block ran in each interval."""
+"""Counts written by the plugin: blocks of code, intervals, and how often each block ran in each interval."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def read_counts(path: Path, library_address: int) -> Counts:
                     end = [int(field) for field in fields]
         intervals = [_interval(values, runs.get(index, {})) for index, values in enumerate(figures)]
     except (OSError, ValueError, TypeError, IndexError) as error:
-        raise MeasurementError(f"{path} is no file of counts ({error}); count again") from error
+        raise MeasurementError(f"{path} is not a file of counts ({error}); count again") from error
     if end != [len(blocks), len(intervals), rows]:
-        raise MeasurementError(f"{path} breaks off: the counted program ended before its frame did; count again")
+        raise MeasurementError(f"{path} is incomplete: the counted program ended before its frame did; count again")
     return Counts(blocks, intervals, library_address)
 
 

@@ -47,13 +47,13 @@ def read_functions(library: Path) -> Functions:
     """
     data = library.read_bytes()
     if not data.startswith(ELF64_LITTLE):
-        raise MeasurementError(f"{library} is no 64-bit library; make the ARM64 user space again")
+        raise MeasurementError(f"{library} is not a 64-bit library; make the ARM64 user space again")
     try:
         functions = Functions(_functions(data))
     except (struct.error, IndexError, ValueError) as error:
         raise MeasurementError(f"{library} is damaged ({error}); make the ARM64 user space again") from error
     if not functions.all:
-        raise MeasurementError(f"{library} names no functions, so its kernels cannot be told apart; use LiteRT 2.3.0")
+        raise MeasurementError(f"{library} names no functions, so its kernels cannot be identified; use LiteRT 2.3.0")
     return functions
 
 

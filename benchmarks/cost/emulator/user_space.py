@@ -33,6 +33,8 @@ LIBRARY = "libpywrap_litert_common.so"
 WORK = "opt/count"
 PROCESSORS = 4
 TIME_LIMIT_S = 600
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""After `unshare`, which has the kernel forget it: the emulator must not outlive a command that is killed."""
 PLUGIN_FLAGS = [
     "-std=c99",
     "-Wall",
@@ -110,7 +112,7 @@ def open_user_space(root: Path) -> UserSpace:
     library = root / SITE_PACKAGES / "ai_edge_litert" / LIBRARY
     if not library.exists():
         raise MeasurementError(
-            f"{root} is no ARM64 user space with LiteRT; make it with: make arm64-userspace (as root)"
+            f"{root} is not an ARM64 user space with LiteRT; make it with: make arm64-userspace (as root)"
         )
     if missing := sorted({package for program, package in PACKAGES.items() if not shutil.which(program)}):
         raise MeasurementError(f"counting needs {', '.join(missing)}; run: apt-get install {' '.join(missing)}")
@@ -146,7 +148,10 @@ def _run_mounted(root: Path, cpuinfo: Path, command: Sequence[str]) -> None:
     namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
     try:
         result = subprocess.run(
-            [*namespace, "sh", "-c", script, str(root), *command], capture_output=True, text=True, timeout=TIME_LIMIT_S
+            [*namespace, *DIES_WITH_US, "sh", "-c", script, str(root), *command],
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT_S,
         )
     except subprocess.TimeoutExpired as error:
         raise MeasurementError(f"the counted frame was not done after {TIME_LIMIT_S} s") from error

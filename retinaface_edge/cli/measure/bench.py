@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.host.targets import BUDGETS, Budget, read_budget
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 
 from ..arguments import Verbs, add_verb, percent, positive, size
 from ..exit_codes import FAILED, GOOD
+from ..progress import say
+from .options import add_bundle_size, add_csv, bundle_of, tables_as_csv
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.gates.gate import Gate, Outcome
@@ -38,11 +40,11 @@ def bench(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.results import read_result, write_result
     from retinaface_edge.runtime.host.artifact_choice import store_pick
 
-    from ..progress import bar, say
+    from ..progress import bar
 
     # Everything that can be wrong is read before minutes are spent on measuring.
     _check(options)
-    bundle, cores = Bundle.load(options.bundle), choose_cores(options.cores)
+    bundle, cores = bundle_of(options), choose_cores(options.cores)
     budget = _budget(options, bundle, len(cores))
     gate = read_gate(_gate_file(options.gate)) if options.gate != "none" else None
     since = options.baseline and not options.baseline.is_dir()
@@ -57,10 +59,11 @@ def bench(options: argparse.Namespace) -> int:
     lacking = shortfalls(gate, result, outcomes) if gate else []
     if options.json:
         write_result(options.json, result)
+    tables_as_csv(options, result)
     if options.markdown:
-        write_whole(options.markdown, bench_markdown(result))
+        write_atomic(options.markdown, bench_markdown(result))
     if options.junit:
-        write_whole(options.junit, junit(outcomes, "bench", lacking))
+        write_atomic(options.junit, junit(outcomes, "bench", lacking))
     best = None
     if options.pick:
         best, why = pick(result, options.max_drift)
@@ -143,6 +146,7 @@ def add_bench(verbs: Verbs) -> None:
         "--frame-size", type=size, metavar="WxH", help="size of the frames (default: that of the network input)"
     )
     verb.add_argument("--cores", type=positive, default=1, metavar="N", help="cores and threads (default: 1)")
+    add_bundle_size(verb)
     verb.add_argument(
         "--artifact", action="append", metavar="PATTERN", help="only these artifacts, for instance '* int8'"
     )
@@ -166,6 +170,7 @@ def add_bench(verbs: Verbs) -> None:
     )
     verb.add_argument("--store", action="store_true", help="make it the default of the bundle on this machine")
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result with all samples")
+    add_csv(verb)
     verb.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
     verb.add_argument("--junit", type=Path, metavar="FILE", help="write the outcome of all checks as JUnit XML")
 
@@ -181,7 +186,7 @@ def _frames(options: argparse.Namespace, bundle: Bundle) -> list[Any]:
 
     width, height = options.frame_size or (bundle.spec.width, bundle.spec.height)
     if options.images:
-        return camera_frames(options.images, width, height, options.limit)
+        return camera_frames(options.images, width, height, options.limit, say)
     from retinaface_edge.calibration.dataset.image_set import CalibrationError
     from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.host.targets import BUDGETS, choose_target, read_budget, this_processor
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 
 from ..arguments import Verbs, add_verb, milliseconds, positive, size
 from ..exit_codes import FAILED, GOOD
-from .options import add_running, execution
+from ..progress import say
+from .options import add_csv, add_running, execution, tables_as_csv
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.accuracy.datasets import Dataset
@@ -35,7 +36,7 @@ def choose(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.results import write_result
     from retinaface_edge.runtime.host.artifact_choice import store_pick
 
-    from ..progress import bar, say
+    from ..progress import bar
 
     # Everything that can be wrong is read before minutes are spent on measuring.
     _check(options)
@@ -58,8 +59,9 @@ def choose(options: argparse.Namespace) -> int:
     print(choose_text(result))
     if options.json:
         write_result(options.json, result)
+    tables_as_csv(options, result)
     if options.plot:
-        write_whole(options.plot, choose_plot(result))
+        write_atomic(options.plot, choose_plot(result))
     picked = result.recommendation
     if picked.bundle is None or picked.artifact is None:
         return FAILED
@@ -74,9 +76,9 @@ def _check(options: argparse.Namespace) -> None:
     from retinaface_edge.benchmarks.errors import MeasurementError
 
     if options.reference and not options.images:
-        raise MeasurementError("--reference labels the pictures of --images; annotated sets have their labels")
+        raise MeasurementError("--reference labels the pictures of --images; annotated sets have labels already")
     if options.target and options.frame_size:
-        raise MeasurementError(f"--target {options.target} says how large frames are; leave --frame-size")
+        raise MeasurementError(f"--target {options.target} sets the size of the frames; leave out --frame-size")
     for target in (options.json, options.plot):
         if target and not target.absolute().parent.is_dir():
             raise MeasurementError(f"{target} cannot be written: there is no folder {target.parent}; make it first")
@@ -104,7 +106,7 @@ def _budget(options: argparse.Namespace, bundles: Mapping[str, Bundle], cores: i
     target, _ = choose_target(this_processor())
     budget = read_budget(options.target or target.budget or REAL_TIME)
     if options.target and budget.cores != cores:
-        raise MeasurementError(f"{budget.name} is for {budget.cores} core, not {cores}; leave --cores")
+        raise MeasurementError(f"{budget.name} is for {budget.cores} core, not {cores}; leave out --cores")
     return budget.milliseconds, (budget.width, budget.height) if options.target else largest
 
 
@@ -124,7 +126,7 @@ def _dataset(
     name, bundle = next(iter(bundles.items()))
     if options.reference:
         name, bundle = options.reference.absolute().name, Bundle.load(options.reference)
-    return labelled_by(bundle, name, read_set(options.images), execution), name
+    return labelled_by(bundle, name, read_set(options.images, warn=say), execution), name
 
 
 def _frames(dataset: Dataset, frame_size: tuple[int, int], limit: int) -> list[Frame]:
@@ -143,11 +145,14 @@ def add_choose(verbs: Verbs) -> None:
     pictures.add_argument("--widerface", type=Path, metavar="DIR", help="WIDER FACE: WIDER_val and ground_truth")
     pictures.add_argument("--images", type=Path, metavar="DIR", help="pictures without labels: measure agreement")
     verb.add_argument(
-        "--reference", type=Path, metavar="BUNDLE", help="whose FP32 labels --images (default: the first bundle)"
+        "--reference",
+        type=Path,
+        metavar="BUNDLE",
+        help="bundle whose FP32 artifact labels --images (default: the first bundle)",
     )
     budget = verb.add_mutually_exclusive_group()
     budget.add_argument(
-        "--target", choices=BUDGETS, help="what nine of ten calls must keep to (default: this machine's)"
+        "--target", choices=BUDGETS, help="budget that nine in ten calls must meet (default: this machine's)"
     )
     budget.add_argument("--budget-ms", type=milliseconds, metavar="X", help="the same in milliseconds")
     verb.add_argument(
@@ -169,6 +174,7 @@ def add_choose(verbs: Verbs) -> None:
     length.add_argument("--quick", action="store_true", help="take a few seconds; not an official run")
     length.add_argument("--frames", type=positive, metavar="N", help="frames per artifact (official: 1024, or 60 s)")
     verb.add_argument("--store", action="store_true", help="make the pick the default of its bundle on this machine")
-    verb.add_argument("--plot", type=Path, metavar="FILE", help="write the front as a picture (SVG)")
+    verb.add_argument("--plot", type=Path, metavar="FILE", help="plot the Pareto front (SVG)")
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    add_csv(verb)
     add_running(verb)

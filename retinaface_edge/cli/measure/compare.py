@@ -10,7 +10,7 @@ from retinaface_edge.runtime.bundle.bundle import Bundle
 
 from ..arguments import Verbs, add_verb
 from ..exit_codes import GOOD
-from .options import add_running, add_set, execution
+from .options import add_csv, add_running, add_set, execution, tables_as_csv
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.accuracy.compare import Comparable
@@ -36,6 +36,7 @@ def compare(options: argparse.Namespace) -> int:
     print(compare_text(result))
     if options.json:
         write_result(options.json, result)
+    tables_as_csv(options, result)
     return GOOD
 
 
@@ -48,6 +49,7 @@ def add_compare(verbs: Verbs) -> None:
     add_set(verb, required=False)
     add_running(verb)
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    add_csv(verb)
 
 
 def _evaluated(options: argparse.Namespace, path: Path) -> Comparable:

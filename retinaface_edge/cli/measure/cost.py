@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.errors import ImageError
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 
 from ..arguments import Verbs, add_verb, percent
 from ..exit_codes import FAILED, GOOD
+from .options import add_csv, tables_as_csv
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.cost.board import Board
@@ -54,12 +55,13 @@ def cost(options: argparse.Namespace) -> int:
     print(cost_text(result))
     if options.json:
         write_result(options.json, result)
+    tables_as_csv(options, result)
     if options.markdown:
-        write_whole(options.markdown, cost_markdown(result))
+        write_atomic(options.markdown, cost_markdown(result))
     most = (MAX_REGRESSION_PERCENT if options.max_regression is None else options.max_regression) / 100.0
     outcomes = outcomes_since(result, old, most) if old else []
     if options.junit:
-        write_whole(options.junit, junit(outcomes, "cost"))
+        write_atomic(options.junit, junit(outcomes, "cost"))
     if outcomes:
         print(gate_text(outcomes))
     return FAILED if failures(outcomes) else GOOD
@@ -85,9 +87,10 @@ def add_cost(verbs: Verbs) -> None:
         "--calibrate",
         type=Path,
         metavar="FILE",
-        help="what `bench --json` wrote on a board, to estimate by from now on",
+        help="what `bench --json` wrote on a board, used for estimates from now on",
     )
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result, operator by operator")
+    add_csv(verb)
     verb.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
     verb.add_argument("--junit", type=Path, metavar="FILE", help="write the comparison with the baseline")
 

@@ -1,4 +1,4 @@
-"""The verbs that measure the quality of bundles: `drift`, `eval` and `report`."""
+"""The verbs that measure the quality of bundles: `drift` and `eval`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.ops.postprocess import Faces
 
 from ..arguments import Verbs, add_verb, positive, share
-from ..exit_codes import GOOD
+from ..progress import say
 from .compare import add_compare
 from .options import (
     add_gate,
     add_measuring,
     add_recogniser,
     add_set,
+    bundle_of,
     execution,
     finish,
     gate_of,
     origin,
     recogniser_of,
 )
+from .report import add_report
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.gates.gate import Gate
@@ -43,13 +44,13 @@ def drift(options: argparse.Namespace) -> int:
     from retinaface_edge.benchmarks.report.text import drift_text
 
     gate = gate_of(options)
-    bundle = Bundle.load(options.bundle)
+    bundle = bundle_of(options)
     networks = networks_of(bundle, [*(options.artifact or ["*"]), str(REFERENCE)])
     if options.checkpoint:
         from ...torch_reference import checkpoint_network
 
         networks.append(checkpoint_network(options.checkpoint, bundle.spec))
-    files = read_set(options.images, options.limit)
+    files = read_set(options.images, options.limit, say)
     recogniser = recogniser_of(options)
     with execution(options) as how:
         result = drift(networks, files, how, every_pair=options.every_pair, score_threshold=options.score_threshold)
@@ -86,7 +87,7 @@ def eval_(options: argparse.Namespace) -> int:
     recogniser = recogniser_of(options)
     if (options.pairs is None) != (recogniser is None):
         raise MeasurementError(
-            "--pairs and --embedder go together: the labelled pairs, and what tells their faces apart"
+            "give --pairs and --embedder together: the labelled pairs, and a face recognition network"
         )
     if recogniser:
         return _verify(options, recogniser, gate)
@@ -96,7 +97,7 @@ def eval_(options: argparse.Namespace) -> int:
         result = evaluate_files(options.widerface, options.predictions)
     else:
         dataset = read_wider(options.widerface) if options.widerface else read_boxes(options.boxes)
-        bundle = Bundle.load(options.bundle)
+        bundle = bundle_of(options)
         folder = options.write_predictions
 
         def write(artifact: str, picture: str, faces: Faces) -> None:
@@ -127,9 +128,9 @@ def _verify(options: argparse.Namespace, recogniser: Recogniser, gate: Gate | No
     from retinaface_edge.benchmarks.report.identity_text import verification_text
 
     if options.bundle is None or options.write_predictions:
-        raise MeasurementError("--pairs needs a bundle, and has nothing to do with prediction files")
+        raise MeasurementError("--pairs needs a bundle and cannot be used with prediction files")
     labelled = LabelledPairs(options.pairs.name, read_pairs(options.pairs))
-    bundle = Bundle.load(options.bundle)
+    bundle = bundle_of(options)
     protocol = VerificationProtocol(options.face, options.score_threshold, options.scale)
     with execution(options) as how:
         networks = networks_of(bundle, options.artifact or ["*"])
@@ -139,41 +140,19 @@ def _verify(options: argparse.Namespace, recogniser: Recogniser, gate: Gate | No
     return finish(options, result, "verification", gate)
 
 
-def report(options: argparse.Namespace) -> int:
-    """`report`: one HTML file from results."""
-    from retinaface_edge.benchmarks.accuracy.result import EvalResult
-    from retinaface_edge.benchmarks.drift.result import DriftResult
-    from retinaface_edge.benchmarks.gates.gate import read_gate
-    from retinaface_edge.benchmarks.latency.result import BenchResult
-    from retinaface_edge.benchmarks.report.html import ReportInput, write_report
-    from retinaface_edge.benchmarks.results import read_result
-
-    given = ReportInput(
-        bundle=Bundle.load(options.bundle),
-        drift=read_result(options.drift, DriftResult) if options.drift else None,
-        evals=tuple(read_result(path, EvalResult) for path in options.eval),
-        bench=read_result(options.bench, BenchResult) if options.bench else None,
-        images=options.images,
-    )
-    gate = None if options.gate == Path("none") else read_gate(options.gate)
-    size = write_report(options.output, given, gate)
-    print(f"wrote {options.output}, {size:,} bytes")
-    return GOOD
-
-
 def add_judge(verbs: Verbs) -> None:
     """Add the verbs, and `compare` and their arguments."""
     _add_drift(verbs)
     _add_eval(verbs)
     add_compare(verbs)
-    _add_report(verbs)
+    add_report(verbs)
 
 
 def _add_drift(verbs: Verbs) -> None:
     summary, example = "compare every artifact with FP32", "drift bundle --images photos"
     verb = add_verb(verbs, "drift", drift, summary, example, extra="bench")
     verb.add_argument("bundle", type=Path)
-    verb.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of JPEG or PNG pictures")
+    verb.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
     verb.add_argument("--limit", type=positive, metavar="N", help="use at most N pictures, spread evenly")
     verb.add_argument("--checkpoint", type=Path, metavar="FILE", help="also compare with this checkpoint in PyTorch")
     verb.add_argument("--layers", action="store_true", help="show the error that each layer introduces")
@@ -184,7 +163,7 @@ def _add_drift(verbs: Verbs) -> None:
         type=share,
         default=0.8,
         metavar="X",
-        help="with --embedder: faces of this score and more (default: 0.8)",
+        help="with --embedder: lowest score of a face (default: 0.8)",
     )
     verb.add_argument(
         "--least-identity-face",
@@ -218,17 +197,3 @@ def _add_eval(verbs: Verbs) -> None:
     verb.add_argument("--write-predictions", type=Path, metavar="DIR", help="write the text files of every artifact")
     add_measuring(verb)
     add_gate(verb)
-
-
-def _add_report(verbs: Verbs) -> None:
-    summary, example = "write an HTML report", "report bundle --drift drift.json --output report.html"
-    verb = add_verb(verbs, "report", report, summary, example, extra="bench")
-    verb.add_argument("bundle", type=Path)
-    verb.add_argument("--drift", type=Path, metavar="FILE", help="result of drift --json")
-    verb.add_argument("--eval", type=Path, metavar="FILE", action="append", default=[], help="result of eval --json")
-    verb.add_argument("--bench", type=Path, metavar="FILE", help="result of bench --json")
-    verb.add_argument("--images", type=Path, metavar="DIR", help="the pictures of drift, to show the worst ones")
-    verb.add_argument(
-        "--gate", type=Path, metavar="FILE", help="a gate file to judge by, or none (default: the built-in one)"
-    )
-    verb.add_argument("--output", type=Path, required=True, metavar="FILE", help="the HTML file to write")

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_edge.runtime.bundle.bundle import Bundle
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 
-from ..arguments import positive, share
+from ..arguments import positive, share, size
 from ..exit_codes import FAILED, GOOD
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.accuracy.result import EvalResult
+    from retinaface_edge.benchmarks.csv_tables import Result
     from retinaface_edge.benchmarks.drift.result import DriftResult
     from retinaface_edge.benchmarks.gates.gate import Gate
     from retinaface_edge.benchmarks.identity.crops import Recogniser
@@ -29,7 +30,7 @@ def add_set(verb: argparse.ArgumentParser, required: bool) -> argparse._Mutually
     """Add the annotated sets of which one is given, and at which scale; gives the group of them."""
     group = verb.add_mutually_exclusive_group(required=required)
     group.add_argument("--widerface", type=Path, metavar="DIR", help="WIDER FACE: WIDER_val and ground_truth")
-    group.add_argument("--boxes", type=Path, metavar="FILE", help="boxes as a plain list or in COCO's format (JSON)")
+    group.add_argument("--boxes", type=Path, metavar="FILE", help="boxes as a list or in COCO's format (JSON)")
     verb.add_argument("--scale", default="vga", help="vga, original, multi-scale or input (default: %(default)s)")
     verb.add_argument(
         "--least-face",
@@ -46,11 +47,37 @@ def add_measuring(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--artifact", action="append", metavar="PATTERN", help="only these artifacts, for instance '* int8'"
     )
+    add_bundle_size(verb)
     verb.add_argument(
-        "--score-threshold", type=share, default=0.5, help="lowest score of a face (default: %(default)s)"
+        "--score-threshold", type=share, default=0.5, metavar="S", help="lowest score of a face (default: %(default)s)"
     )
     verb.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    add_csv(verb)
     add_running(verb)
+
+
+def add_bundle_size(verb: argparse.ArgumentParser) -> None:
+    """Add which input size is measured."""
+    verb.add_argument("--size", type=size, metavar="WxH", help="input size, where the bundle has several")
+
+
+def bundle_of(options: argparse.Namespace) -> Bundle:
+    """The bundle, as one of the input size that is measured."""
+    bundle = Bundle.load(options.bundle)
+    return bundle.at(*options.size) if options.size else bundle
+
+
+def add_csv(verb: argparse.ArgumentParser) -> None:
+    """Add the folder for tables."""
+    verb.add_argument("--csv", type=Path, metavar="DIR", help="write every table of the result as a CSV file")
+
+
+def tables_as_csv(options: argparse.Namespace, *results: Result) -> None:
+    """Write the tables of results, if that was asked for."""
+    from retinaface_edge.benchmarks.csv_tables import write_csv
+
+    if options.csv:
+        print(f"wrote {len(write_csv(options.csv, results))} tables to {options.csv}")
 
 
 def add_running(verb: argparse.ArgumentParser) -> None:
@@ -91,6 +118,7 @@ def finish(
 
     if options.json:
         write_result(options.json, result)
+    tables_as_csv(options, result)
     if gate is None:
         return GOOD
     outcomes = outcomes_of(gate, [result])
@@ -98,7 +126,7 @@ def finish(
     if not any(outcome.passed is not None for outcome in outcomes):
         lacking.append("no rule of the gate applies to anything in this result; check its floors and patterns")
     if options.junit:
-        write_whole(options.junit, junit(outcomes, suite, lacking))
+        write_atomic(options.junit, junit(outcomes, suite, lacking))
     print(gate_text(outcomes, lacking))
     return FAILED if failures(outcomes) or lacking else GOOD
 
@@ -157,7 +185,7 @@ def recogniser_of(options: argparse.Namespace) -> Recogniser | None:
     if options.embedder is None:
         if given or options.keep_embeddings:
             option = next((o for o, name in names.items() if name in given), "keep_embeddings")
-            raise MeasurementError(f"--{option.replace('_', '-')} is about a recogniser; give one with --embedder")
+            raise MeasurementError(f"--{option.replace('_', '-')} is for a recogniser; give one with --embedder")
         return None
     if "colour" in given:
         given["colour"] = Colour(given["colour"])

@@ -1,4 +1,4 @@
-"""Standard output and error while a command runs: nothing that others wrote acts on the terminal, or stops us."""
+"""Output streams of a command: untrusted text cannot control the terminal, and every character can be printed."""
 
 from __future__ import annotations
 

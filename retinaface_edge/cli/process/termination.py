@@ -2,30 +2,77 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
+
+LATER_SECONDS = 0.02
 
 
 class Terminated(KeyboardInterrupt):
     """The command was asked to end by SIGTERM. Whatever heeds Ctrl-C heeds it."""
 
 
+@dataclass
+class Heard:
+    """The exception of the signal that has come, if one has.
+
+    A library may turn what its import or a call of it raised into an error of its own; it is the signal all the same.
+    """
+
+    interrupt: KeyboardInterrupt | None = None
+
+
 @contextmanager
-def heeding_termination() -> Iterator[None]:
-    """Inside, SIGTERM raises `Terminated`, once. Elsewhere than in the main thread nothing is changed."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
+def heeding_termination() -> Iterator[Heard]:
+    """Inside, SIGTERM raises `Terminated`, once, and both it and Ctrl-C are noted.
+
+    Elsewhere than in the main thread, and where a signal is handled or ignored already, nothing is changed.
+    """
+    heard = Heard()
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
         return
 
     def terminate(number: int, frame: FrameType | None) -> None:
+        if _in_extension_import(frame):
+            return _send_later(number)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process as it is
-        raise Terminated
+        heard.interrupt = Terminated()
+        raise heard.interrupt
 
-    signal.signal(signal.SIGTERM, terminate)
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if _in_extension_import(frame):
+            return _send_later(number)
+        heard.interrupt = KeyboardInterrupt()
+        raise heard.interrupt
+
+    handlers = ((signal.SIGTERM, signal.SIG_DFL, terminate), (signal.SIGINT, signal.default_int_handler, interrupt))
+    ours = [(number, before, handler) for number, before, handler in handlers if signal.getsignal(number) == before]
     try:
-        yield
+        for number, _, handler in ours:
+            signal.signal(number, handler)
+        yield heard
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, before, _ in ours:
+            signal.signal(number, before)
+
+
+def _in_extension_import(frame: FrameType | None) -> bool:
+    """Whether a module in C is being imported. Some abort the process when Python code that they call raises."""
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_later(number: int) -> None:
+    timer = threading.Timer(LATER_SECONDS, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
