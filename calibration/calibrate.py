@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -23,6 +22,7 @@ from .observers import Observation, Observations, observe
 from .progress import Progress
 from .range_estimators import ESTIMATORS, Range, at_candidates, before_activation, mean_extremes
 from .recipe import Recipe
+from .record import CalibrationImages, CalibrationRecord, TensorRange
 from .roles import RETINAFACE, Roles
 
 MOVES = ("Resize", "Transpose", "Reshape", "MaxPool")
@@ -48,35 +48,19 @@ class Calibration:
     faces: int
 
     @property
-    def grids(self) -> dict[str, QuantParams]:
+    def quant_params(self) -> dict[str, QuantParams]:
         """The uint8 quantisation parameters of every value in `ranges`."""
-        return {name: found.grid for name, found in self.ranges.items()}
+        return {name: found.quant for name, found in self.ranges.items()}
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def record(self) -> CalibrationRecord:
         """The ranges as data, for `calibration.json` in the bundle."""
-        return {
-            "images": {
-                "count": len(self.images.inputs),
-                "with_faces": self.faces,
-                "digest": self.images.digest,
-                "skipped": list(self.images.skipped),
-            },
-            "tensors": {
-                name: {
-                    "estimator": found.estimator,
-                    "low": found.low,
-                    "high": found.high,
-                    "scale": found.grid.scale,
-                    "zero_point": found.grid.zero_point,
-                }
-                for name, found in sorted(self.ranges.items())
-            },
+        images = CalibrationImages(len(self.images.inputs), self.faces, self.images.digest, self.images.skipped)
+        tensors = {
+            name: TensorRange(found.estimator, found.low, found.high, *found.quant)
+            for name, found in sorted(self.ranges.items())
         }
-
-
-def grids_from_json(content: Mapping[str, Any]) -> dict[str, QuantParams]:
-    """The quantisation parameters in what `Calibration.to_json` gave."""
-    return {name: QuantParams(found["scale"], found["zero_point"]) for name, found in content["tensors"].items()}
+        return CalibrationRecord(images, tensors)
 
 
 def calibrate(
@@ -139,7 +123,7 @@ def _ranges(
     _agree_on_sums(graph, ranges)
     for node in graph:
         if node.op_type == "LeakyRelu":
-            source_name, after = name_of(node.inputs[0]), ranges[result_of(node)].grid
+            source_name, after = name_of(node.inputs[0]), ranges[result_of(node)].quant
             ranges[source_name] = (
                 before_activation(tensors[source_name], after, attribute(node, "alpha", 0.01))
                 if recipe.before_activation == "activation-error"
@@ -171,9 +155,9 @@ def _agree_on_sums(graph: ir.Graph, ranges: dict[str, Range]) -> None:
         if len(terms) != 2 or terms[0] is None or terms[1] is None or readers & {"Concat", "LeakyRelu"}:
             continue
         found = ranges[result_of(result)]
-        grid = agreeing_sum(terms[0].grid, terms[1].grid, found.grid)
-        if grid != found.grid:
-            low, high = -grid.zero_point * grid.scale, (STEPS - grid.zero_point) * grid.scale
+        quant = agreeing_sum(terms[0].quant, terms[1].quant, found.quant)
+        if quant != found.quant:
+            low, high = -quant.zero_point * quant.scale, (STEPS - quant.zero_point) * quant.scale
             ranges[result_of(result)] = replace(found, low=low, high=high)
 
 

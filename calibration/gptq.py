@@ -1,4 +1,4 @@
-"""Rounding weights together: each weight's rounding error is made up for by the weights not yet rounded.
+"""GPTQ rounding: the error of each rounded weight is compensated by the weights not yet rounded.
 
 For a convolution with input patches x, the squared error of its output is eᵀ·H·e, with e the weights' errors and H
 the sum of x·xᵀ. Rounding one weight at a time and moving the rest by what H says keeps it small, in closed form and

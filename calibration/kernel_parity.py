@@ -8,7 +8,6 @@ what later layers see, so none is let through.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -123,7 +122,7 @@ def agreeing_sum(first: QuantParams, second: QuantParams, result: QuantParams) -
     every image, and then all later layers see other values. `result` stays where nothing was found.
     """
     for step in range(SUM_TRIES):
-        candidate = replace(result, scale=float(np.float32(result.scale * (1.0 + 1e-4 * step))))
+        candidate = result._replace(scale=float(np.float32(result.scale * (1.0 + 1e-4 * step))))
         if not _pairs_that_differ(first, second, candidate):
             return candidate
     return result
@@ -135,8 +134,8 @@ def _pairs_that_differ(first: QuantParams, second: QuantParams, result: QuantPar
     XNNPACK (`qs8-vadd`): both scales over the result's as integers with one shift, the larger of 21 bits; one rounding,
     halves up. Reference (`add.cc`): terms widened by 20 bits and brought to twice the larger scale, then to the result.
     """
-    terms = [np.arange(STEPS + 1, dtype=np.int64) - grid.zero_point for grid in (first, second)]
-    scales = [np.float32(grid.scale) for grid in (first, second)]
+    terms = [np.arange(STEPS + 1, dtype=np.int64) - quant.zero_point for quant in (first, second)]
+    scales = [np.float32(quant.scale) for quant in (first, second)]
     ratios = [scale / np.float32(result.scale) for scale in scales]
     shift = 21 - int(np.frexp(max(ratios))[1])
     factors = [int(np.rint(np.ldexp(np.float64(ratio), shift))) for ratio in ratios]

@@ -57,8 +57,8 @@ def layer_fits(calibration: Calibration, quantised: onnx.ModelProto) -> list[Lay
         if f"{kernel}.integers" in integers:
             scale = integers[f"{kernel}.scale"][:, None, None, None]
             weight_noise = signal_to_noise(floats[kernel], floats[kernel] - integers[f"{kernel}.integers"] * scale)
-        grid = found.grid
-        rounded = (np.clip(np.rint(sample / grid.scale + grid.zero_point), 0, STEPS) - grid.zero_point) * grid.scale
+        quant = found.quant
+        rounded = (np.clip(np.rint(sample / quant.scale + quant.zero_point), 0, STEPS) - quant.zero_point) * quant.scale
         rows.append(
             LayerFit(
                 node.name or "",
@@ -66,7 +66,7 @@ def layer_fits(calibration: Calibration, quantised: onnx.ModelProto) -> list[Lay
                 found.low,
                 found.high,
                 found.estimator,
-                float(np.mean((sample < found.low - grid.scale) | (sample > found.high + grid.scale))),
+                float(np.mean((sample < found.low - quant.scale) | (sample > found.high + quant.scale))),
                 weight_noise,
                 signal_to_noise(sample, sample - rounded),
             )

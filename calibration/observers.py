@@ -1,4 +1,4 @@
-"""What values the tensors of an FP32 model take on the calibration images.
+"""The values that the tensors of an FP32 model take on the calibration images.
 
 One run an image gives, for each watched tensor, the smallest and largest value of every channel and a spread sample of
 values; and the raw outputs at the anchors that may become faces.

@@ -1,4 +1,4 @@
-"""The type of what shows progress: it is given the items of a long step, and gives them back one by one."""
+"""The type of progress reporters: they wrap the items of a long step and yield them one by one."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 What is quantised, and how:
 - the input needs no quantisation: it is uint8, and its per-channel zero point is the mean colour, which is exact. What
-  is left of a mean that is no whole number goes into the bias of the first convolution;
+  is left of a mean that is not a whole number goes into the bias of the first convolution;
 - weights are int8, symmetric, a scale for each output channel; biases are int32 in steps of input scale × weight scale;
 - every activation is uint8 with one scale and zero point; the parts of a concatenation share theirs;
 - the values between a convolution or a sum and its activation, and the outputs, stay float here: a backend that
@@ -51,7 +51,7 @@ def quantise(calibration: Calibration, spec: Contract) -> onnx.ModelProto:
     Layers that the recipe keeps float have float weights, and what they alone read stays float. Raises
     `QuantisationError` when the graph does not begin with mean subtraction, or a convolution's input is not quantised.
     """
-    recipe, grids = calibration.recipe, calibration.grids
+    recipe, quant_params = calibration.recipe, calibration.quant_params
     model = read_graph(calibration.model)
     graph = model.graph
     scales: dict[str, NDArray[np.float32]] = {}
@@ -65,13 +65,13 @@ def quantise(calibration: Calibration, spec: Contract) -> onnx.ModelProto:
         value = node.outputs[0]
         name, source = result_of(node), name_of(node.inputs[0])
         if node in integer_layers:
-            _quantise_weights(graph, node, scales, grids.get(_result(node)), calibration)
+            _quantise_weights(graph, node, scales, quant_params.get(_result(node)), calibration)
         computes = node.op_type in ("Conv", "Add", *ACTIVATIONS)
         if (computes or source == spec.input_name) and value in wanted:
-            if name not in grids:
-                raise QuantisationError(f"the value {name} of type {node.op_type} is on no grid")
-            quantised = _quantise_value(graph, node, grids[name])
-            scales[quantised] = np.array([grids[name].scale], np.float32)
+            if name not in quant_params:
+                raise QuantisationError(f"the value {name} of type {node.op_type} has no quantisation parameters")
+            quantised = _quantise_value(graph, node, quant_params[name])
+            scales[quantised] = np.array([quant_params[name].scale], np.float32)
         elif node.op_type in ("Concat", *MOVES) and source in scales:
             scales[name] = scales[source]
     for unused in [name for name, value in graph.initializers.items() if not value.uses()]:
@@ -115,14 +115,14 @@ def _input_as_integers(graph: ir.Graph) -> str:
     if front is None or front.nodes[0].op_type != "Cast":
         raise QuantisationError("the graph does not begin with the mean subtraction; export it with this project")
     *before, transpose = front.nodes
-    whole = np.rint(front.mean)
-    if np.any((whole < 0) | (whole > 255)):
-        raise QuantisationError(f"the mean {front.mean.tolist()} is no colour that a pixel can have")
-    if not front.has_whole_mean:
-        _add_to_bias(graph, front.convolution, whole - front.mean)
+    rounded = np.rint(front.mean)
+    if np.any((rounded < 0) | (rounded > 255)):
+        raise QuantisationError(f"the mean {front.mean.tolist()} is not a colour that a pixel can have")
+    if not front.has_uint8_mean:
+        _add_to_bias(graph, front.convolution, rounded - front.mean)
     image, centred = before[0].inputs[0], name_of(before[-1].outputs[0])
-    scale = add_constant(graph, "image.scale", np.ones(len(whole), np.float32))
-    zero_point = add_constant(graph, "image.zero_point", whole.astype(np.uint8))
+    scale = add_constant(graph, "image.scale", np.ones(len(rounded), np.float32))
+    zero_point = add_constant(graph, "image.zero_point", rounded.astype(np.uint8))
     node = new_node("DequantizeLinear", [image, scale, zero_point], centred, "image.dequantise", {"axis": 3})
     insert_before(before[0], node)
     transpose.replace_input_with(0, node.outputs[0])
@@ -149,7 +149,7 @@ def _quantise_weights(
     """Weights and bias as integers; where the scale of the result is known, on scales that kernels agree on."""
     source, weight, biases = name_of(node.inputs[0]), constant_of(node, 1), constant_of(node, 2)
     if source not in scales:
-        raise QuantisationError(f"the input {source} of {node.name} is on no grid")
+        raise QuantisationError(f"the input {source} of {node.name} has no quantisation parameters")
     limit = calibration.recipe.weight_limit
     span = np.abs(weight).reshape(len(weight), -1).max(axis=1)
     # A channel of zeros, or one so small that its bias would not fit 32 bits, gets a scale that is just large enough.
@@ -188,13 +188,13 @@ def _replace_constant(
     node.replace_input_with(position, dequantise.outputs[0])
 
 
-def _quantise_value(graph: ir.Graph, node: ir.Node, grid: QuantParams) -> str:
+def _quantise_value(graph: ir.Graph, node: ir.Node, quant: QuantParams) -> str:
     """Put the pair behind a node, for all that reads it; gives the name of the value after it."""
     value = node.outputs[0]
     name, uses = name_of(value), list(value.uses())
     parameters = [
-        add_constant(graph, f"{name}.scale", np.array(grid.scale, np.float32)),
-        add_constant(graph, f"{name}.zero_point", np.array(grid.zero_point, np.uint8)),
+        add_constant(graph, f"{name}.scale", np.array(quant.scale, np.float32)),
+        add_constant(graph, f"{name}.zero_point", np.array(quant.zero_point, np.uint8)),
     ]
     quantise = new_node("QuantizeLinear", [value, *parameters], f"{name}.integers", f"{name}.quantise")
     inputs = [quantise.outputs[0], *parameters]

@@ -41,7 +41,7 @@ class Range:
     estimator: str
 
     @property
-    def grid(self) -> QuantParams:
+    def quant(self) -> QuantParams:
         """The uint8 quantisation parameters of the range, by which 0 is exact."""
         scale = float(np.float32(max(self.high - self.low, SMALLEST_SPAN) / STEPS))
         return QuantParams(scale, int(np.clip(round(-self.low / scale), 0, STEPS)))
@@ -82,7 +82,7 @@ def mean_squared_error(observation: Observation) -> Range:
     counts, values = _histogram(observation)
 
     def error(candidate: Range) -> float:
-        return float(np.dot(counts, (_rounded(values, candidate.grid) - values) ** 2))
+        return float(np.dot(counts, (_rounded(values, candidate.quant) - values) ** 2))
 
     return min(_narrower(min_max(observation), "mean-squared-error"), key=error)
 
@@ -93,8 +93,8 @@ def histogram(observation: Observation) -> Range:
     total = counts.sum()
 
     def divergence(candidate: Range) -> float:
-        grid = candidate.grid
-        step = np.clip(np.rint(values / grid.scale + grid.zero_point), 0, STEPS).astype(np.int64)
+        quant = candidate.quant
+        step = np.clip(np.rint(values / quant.scale + quant.zero_point), 0, STEPS).astype(np.int64)
         inside = (values >= candidate.low) & (values <= candidate.high)
         # What 256 values can tell apart: each step's inside mass, spread evenly over the bins that held any.
         filled = (counts > 0) & inside
@@ -134,7 +134,7 @@ def before_activation(observation: Observation, after: QuantParams, slope: float
     wanted = np.where(values > 0.0, values, slope * values)
 
     def error(candidate: Range) -> float:
-        got = _rounded(values, candidate.grid)
+        got = _rounded(values, candidate.quant)
         got = _rounded(np.where(got > 0.0, got, slope * got), after)
         return float(np.dot(counts, (got - wanted) ** 2))
 
@@ -142,7 +142,7 @@ def before_activation(observation: Observation, after: QuantParams, slope: float
     for units in _exact_ratios(slope):
         scale = before_leaky_relu(after.scale, units)
         candidate = Range(min(high - STEPS * scale, 0.0), high, "activation-error")
-        agrees = negative_factor(max(round(units * slope), 1))[1] >= candidate.grid.zero_point
+        agrees = negative_factor(max(round(units * slope), 1))[1] >= candidate.quant.zero_point
         best[agrees] = min(best.get(agrees, (math.inf, candidate)), (error(candidate), candidate), key=lambda p: p[0])
     least, other = best.get(False, (math.inf, None))
     exact, agreeing = best.get(True, (math.inf, other))
@@ -184,6 +184,6 @@ def _narrower(full: Range, estimator: str) -> Iterator[Range]:
             yield Range(full.low * low, full.high * high, estimator)
 
 
-def _rounded(values: NDArray[np.float64], grid: QuantParams) -> NDArray[np.float64]:
-    integers = np.clip(np.rint(values / grid.scale + grid.zero_point), 0, STEPS)
-    return np.asarray((integers - grid.zero_point) * grid.scale, np.float64)
+def _rounded(values: NDArray[np.float64], quant: QuantParams) -> NDArray[np.float64]:
+    integers = np.clip(np.rint(values / quant.scale + quant.zero_point), 0, STEPS)
+    return np.asarray((integers - quant.zero_point) * quant.scale, np.float64)

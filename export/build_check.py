@@ -54,7 +54,7 @@ def check_int8(
     if drift > MOST_DRIFT_PERCENT:
         raise SelfCheckError(
             f"INT8's boxes differ from FP32's by {drift:.0f} % (0: the same, 100: none in common) on "
-            f"{len(pixels)} photographs; calibrate with photographs like those of its use, try --recipe accurate or "
+            f"{len(pixels)} photographs; calibrate with photographs like those it will see, try --recipe accurate or "
             "--max-drift 5, or go on with --ignore-self-check"
         )
     return None

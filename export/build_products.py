@@ -15,7 +15,7 @@ Product = TypeVar("Product")
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What a checkpoint was recognised as: `family`, `backbone`, and the `wrappings` taken off around its weights.
+    """What a checkpoint was recognised as: `family`, `backbone`, and the `wrappings` removed around its weights.
 
     `terms` is the licence of the family's published weights, where they are all under one.
     """
@@ -55,6 +55,15 @@ class QuantisedNetwork:
     recipe: bytes
     layers: bytes
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ResizedNetwork:
+    """The FP32 and the INT8 ONNX model for another input size, and the multiply–accumulates of one frame."""
+
+    fp32: bytes
+    int8: bytes
+    multiply_accumulates: int
 
 
 @dataclass(frozen=True)

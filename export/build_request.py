@@ -1,8 +1,8 @@
-"""What to build, and who is told about it."""
+"""The request for a build, and the reporter of its progress."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 class BuildRequest:
     """A checkpoint to compile for inputs of `size` (width, height), INT8 by `recipe` on `images`, into `output`.
 
-    With `max_drift`, a percentage, as many layers stay float as that drift of the INT8 faces asks for. With `branch`,
-    the bundle has a dense branch. `self_check` stops a build whose detector is implausible. `cache` is the folder of
-    finished stages; None keeps none. `sign` signs the manifest, which states the `release`.
+    The bundle also has the detector for `more_sizes`, with the same weights and quantisation parameters.
+
+    With `max_drift`, a percentage, as few layers stay float as keep the drift of the INT8 faces within it. With
+    `branch`, the bundle has a dense branch. `self_check` stops a build whose detector is implausible. `cache` is the
+    folder of finished stages; None keeps none. `sign` signs the manifest, which states the `release`.
     """
 
     checkpoint: CheckpointSource
@@ -42,10 +44,11 @@ class BuildRequest:
     self_check: bool = True
     sign: Sign | None = None
     release: Release | None = None
+    more_sizes: Sequence[tuple[int, int]] = ()
 
 
 class Reporter(Protocol):
-    """Is told how a build goes."""
+    """Receives the progress of a build."""
 
     def stage(self, text: str) -> None:
         """A step begins, or has found something out."""
@@ -62,7 +65,7 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """A `Reporter` that tells nobody."""
+    """A `Reporter` that reports nothing."""
 
     def stage(self, text: str) -> None:
         """Say nothing."""

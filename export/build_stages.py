@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from retinaface_edge.calibration.recipe import Recipe, for_branch, recipe_from_json
+from retinaface_edge.runtime.records import to_json
 from retinaface_edge.runtime.spec import Contract, Spec
 
 from .build_products import (
@@ -18,6 +19,7 @@ from .build_products import (
     LoweredNetwork,
     QuantisedNetwork,
     RecognisedCheckpoint,
+    ResizedNetwork,
     SelfChecked,
     from_files,
     to_files,
@@ -90,7 +92,7 @@ def quantised(
         return to_files(
             QuantisedNetwork(
                 model=_serialised(int8),
-                calibration=_json(calibration.to_json()),
+                calibration=_json(to_json(calibration.record)),
                 recipe=_json(calibration.recipe.to_json()),
                 layers=format_fits(layer_fits(calibration, int8)).encode(),
                 warnings=tuple(warnings),
@@ -105,6 +107,24 @@ def quantised(
         "max_drift": request.max_drift,
     }
     return from_files(QuantisedNetwork, stages.run("calibration and INT8 model", inputs, QUANTISERS, make))
+
+
+def resized(stages: Stages, network: ExportedNetwork, int8: QuantisedNetwork, spec: Spec) -> ResizedNetwork:
+    """Both models for the input size of `spec`: the same weights and quantisation parameters."""
+
+    def make() -> Files:
+        import onnx
+
+        from .graph.input_size import with_input_size
+        from .graph.multiply_accumulates import multiply_accumulates
+
+        fp32, integers = (
+            with_input_size(onnx.load_from_string(model), spec.with_features) for model in (network.model, int8.model)
+        )
+        return to_files(ResizedNetwork(_serialised(fp32), _serialised(integers), multiply_accumulates(fp32)))
+
+    inputs = {"fp32": digest_of(network.model), "int8": digest_of(int8.model), "spec": spec.to_json()}
+    return from_files(ResizedNetwork, stages.run(f"resize to {spec.width}x{spec.height}", inputs, ("onnx",), make))
 
 
 def checked(
@@ -169,7 +189,7 @@ def dense(
             DenseBranch(
                 fp32=_serialised(model),
                 int8=_serialised(quantise(calibration, branch.mesh)),
-                calibration=_json(calibration.to_json()),
+                calibration=_json(to_json(calibration.record)),
                 recipe=_json(calibration.recipe.to_json()),
             )
         )
@@ -220,12 +240,12 @@ def lowered(
 
 def _lower_integers(model: onnx.ModelProto, explained: QuantisedNetwork | DenseBranch) -> Graph:
     """The TFLite graph of an INT8 model. Raises `LoweringError` when other layers are float than the recipe says."""
-    from retinaface_edge.calibration.calibrate import grids_from_json
+    from retinaface_edge.calibration.record import quant_params_from_json
 
     from .lower.tflite import LoweringError, lower_tflite
 
     recipe: Recipe = recipe_from_json(json.loads(explained.recipe), "recipe.json")
-    tflite = lower_tflite(model, grids_from_json(json.loads(explained.calibration)))
+    tflite = lower_tflite(model, quant_params_from_json(json.loads(explained.calibration)), recipe.image_columns)
     float_layers = [n.name for n in model.graph.node if n.op_type == "Conv" and recipe.is_float(n.name)]
     if bool(tflite.float_operators) != bool(float_layers):
         raise LoweringError(

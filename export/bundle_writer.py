@@ -10,7 +10,6 @@ import errno
 import fcntl
 import glob
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from retinaface_edge.runtime.artifact import ArtifactId
-from retinaface_edge.runtime.bundle.bundle import MANIFEST, Artifact, Bundle, describe, serialise
+from retinaface_edge.runtime.bundle.bundle import MANIFEST, SIZES_VERSION, Artifact, Bundle, describe, serialise
 from retinaface_edge.runtime.bundle.release import RELEASE, Release
 from retinaface_edge.runtime.bundle.signature import SIGNATURE
 from retinaface_edge.runtime.errors import BundleError
-from retinaface_edge.runtime.io.atomic import keep_mode
+from retinaface_edge.runtime.io.atomic import keep_mode, remove_folder
 from retinaface_edge.runtime.spec import Spec
 
 Sign = Callable[[bytes], bytes]
@@ -34,10 +33,20 @@ AT_FDCWD = -100
 
 
 @dataclass(frozen=True)
+class MoreSize:
+    """The detector for a further input size: its contract, its artifacts and their paths, and the cost of one frame."""
+
+    spec: Spec
+    artifacts: Mapping[ArtifactId, Sequence[str]]
+    multiply_accumulates: int
+
+
+@dataclass(frozen=True)
 class Content:
     """What a bundle will hold: `files` maps paths inside it to bytes, `artifacts` compiled networks to their paths.
 
-    `meshes` are the artifacts of the dense branch; without one, the manifest does not speak of it.
+    `meshes` are the artifacts of the dense branch; without one, the manifest does not speak of it. `sizes` are the
+    further input sizes.
     """
 
     spec: Spec
@@ -46,6 +55,7 @@ class Content:
     provenance: Mapping[str, Any]
     meshes: Mapping[ArtifactId, Sequence[str]] = field(default_factory=dict)
     release: Release | None = None
+    sizes: Sequence[MoreSize] = ()
 
 
 def check_output(output: Path, replace: bool) -> None:
@@ -80,7 +90,7 @@ def reserved(output: Path, replace: bool) -> Iterator[None]:
     try:
         check_output(output, replace)  # another build may have finished in between
         for left in lock.parent.glob(f"{glob.escape(_scratch_prefix(output))}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            remove_folder(left)
         yield
     finally:
         lock.unlink(missing_ok=True)
@@ -115,9 +125,9 @@ def write_bundle(content: Content, output: Path, sign: Sign | None = None) -> Bu
         _put(fresh, output, scratch)
         _flush(output.absolute().parent)
     except OSError as error:
-        raise BundleError(f"{output} cannot be written ({error.strerror}); nothing was left behind") from error
+        raise BundleError(f"{output} cannot be written ({error.strerror}); no files were left behind") from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_folder(scratch)
     return Bundle.load(output)
 
 
@@ -186,16 +196,25 @@ def _flush(path: Path) -> None:
 
 def _manifest(content: Content) -> bytes:
     files = {path: describe(path, data) for path, data in content.files.items()}
-    artifacts, meshes = (
-        [Artifact(key, tuple(files[path] for path in paths)).to_json() for key, paths in group.items()]
-        for group in (content.artifacts, content.meshes)
-    )
+
+    def entries(group: Mapping[ArtifactId, Sequence[str]]) -> list[dict[str, Any]]:
+        return [Artifact(key, tuple(files[path] for path in paths)).to_json() for key, paths in group.items()]
+
+    sizes = [
+        {
+            "spec": size.spec.to_json(),
+            "artifacts": entries(size.artifacts),
+            "network": {"multiply_accumulates": size.multiply_accumulates},
+        }
+        for size in content.sizes
+    ]
     return serialise(
         {
-            "format_version": content.spec.format_version,
+            "format_version": SIZES_VERSION if sizes else content.spec.format_version,
             "spec": content.spec.to_json(),
-            "artifacts": artifacts,
-            **({"meshes": meshes} if meshes else {}),
+            "artifacts": entries(content.artifacts),
+            **({"meshes": entries(content.meshes)} if content.meshes else {}),
+            **({"sizes": sizes} if sizes else {}),
             "files": [files[path]._asdict() for path in sorted(files)],
             "provenance": content.provenance,
             **({RELEASE: content.release.to_json()} if content.release else {}),

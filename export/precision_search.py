@@ -1,4 +1,4 @@
-"""Accuracy-aware quantisation: as few float layers as keep the drift of every INT8 artifact within what was asked.
+"""Accuracy-aware quantisation: the fewest float layers that keep the drift of every INT8 artifact within the limit.
 
 Drift compares faces, not tensors (`runtime/ops/iou.py`): those that FP32 and the artifact find on calibration images
 at a score of 0.5 and more.
@@ -37,7 +37,7 @@ STEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 44, 56)
 
 @dataclass(frozen=True)
 class Point:
-    """One allocation: its float layers, and by backend the drift in percent and the median milliseconds a frame."""
+    """One allocation: its float layers, and by backend the drift in percent and the median milliseconds per frame."""
 
     float_layers: tuple[str, ...]
     drift: dict[str, float]
@@ -84,7 +84,7 @@ def search(
             return candidate, points
     least = min(point.worst for point in points)
     raise DriftError(
-        f"the drift asked for, {most:g} %, is not reached: the least is {least:.2f} %; ask for more, or ship FP32"
+        f"the drift asked for, {most:g} %, cannot be reached: the lowest is {least:.2f} %; allow more, or ship FP32"
     )
 
 
@@ -94,7 +94,7 @@ def _measured(
     quantised = quantise(calibration, spec)
     files = {
         "openvino": list(lower_openvino(quantised, spec)),
-        "tflite": [serialise(lower_tflite(quantised, calibration.grids))],
+        "tflite": [serialise(lower_tflite(quantised, calibration.quant_params))],
     }
     drift, milliseconds = {}, {}
     for backend in BACKENDS:

@@ -1,14 +1,15 @@
 """Self-check: whether a detector's boxes are plausible, and which known setting would make them so.
 
-What a checkpoint's names cannot tell (anchors, mean, deviation, colour order) shows in what the network finds. With
-wrong anchors, neighbouring anchors disagree about the one face that they see; with a wrong normalisation a network
-finds no face, or the same whatever the picture.
+What a checkpoint's names cannot tell (anchors, mean, deviation, colour order, activation) shows in what the network
+finds. With wrong anchors or activations, neighbouring anchors disagree about the one face that they see; with a wrong
+normalisation a network finds no face, or the same whatever the picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import onnx
@@ -26,7 +27,7 @@ from retinaface_edge.runtime.ops.quantization import QuantParams
 from retinaface_edge.runtime.ops.scores import sigmoid
 from retinaface_edge.runtime.spec import Colour, Spec
 
-from .checkpoints.interpretation import KNOWN_ANCHORS, NORMALISATIONS, Anchors, Normalisation
+from .checkpoints.interpretation import KNOWN_ANCHORS, NORMALISATIONS, Anchors, Normalisation, is_leaky
 
 THRESHOLD = 0.5
 MOST_CANDIDATES = 1000
@@ -42,9 +43,10 @@ Measured on public networks with their own anchors: 0.86 to 0.96, 0.60 to 0.78 f
 """
 BETTER = 0.1
 """By so much must another setting's agreement exceed the present one's."""
-AS_STRONG = 0.6
+AS_STRONG = 0.5
 """Share of the present candidates' scores that another setting must keep."""
-WORTH_OF_TWO_CHANGES = 0.7
+WORTH_OF_ANOTHER_CHANGE = 0.7
+LEAKY = "LeakyRelu"
 FEWEST_PAIRS = 10
 ASPECTS = (0.6, 2.0)
 LEAST_INSIDE = 0.8
@@ -101,10 +103,19 @@ class Plausibility:
 
 @dataclass(frozen=True)
 class Setting:
-    """Anchors and normalisation to be tried, or suggested; None keeps the present."""
+    """What is to be tried, or suggested; None keeps the present anchors or normalisation.
+
+    `leaky` says whether LeakyReLU stays; None where the network has none, or what follows from the anchors is meant.
+    """
 
     anchor_sizes: Anchors | None
     normalisation: Normalisation | None
+    leaky: bool | None = None
+
+    @property
+    def changes(self) -> int:
+        """How many options state it."""
+        return sum(value is not None for value in (self.anchor_sizes, self.normalisation, self.leaky))
 
     @property
     def options(self) -> str:
@@ -117,6 +128,8 @@ class Setting:
                 ",".join(f"{v:g}" for v in values) for values in (self.normalisation.mean, self.normalisation.std)
             )
             words.append(f"--mean {mean} --std {std} --colour {self.normalisation.colour.value}")
+        if self.leaky is not None:
+            words.append(f"--activation {'leaky-relu' if self.leaky else 'relu'}")
         return " ".join(words)
 
 
@@ -134,7 +147,8 @@ class SelfCheck:
             advice = (
                 f"build it with {self.suggestion.options}"
                 if self.suggestion
-                else "no known setting makes it plausible; state its own with --anchors, --mean, --std and --colour"
+                else "no known setting makes it plausible; state its own with --anchors, --mean, --std, --colour and "
+                "--activation"
             )
             raise SelfCheckError(
                 f"the detector's boxes are not plausible: {'; '.join(self.problems)}; {advice}, "
@@ -262,14 +276,19 @@ def _tried(
     present = Normalisation(spec.mean, spec.std, spec.colour)
     counts = tuple(len(level) for level in spec.anchor_sizes)
     fitting = [sizes for sizes in KNOWN_ANCHORS if tuple(map(len, sizes)) == counts and sizes != spec.anchor_sizes]
-    for normalisation in (None, *(other for other in NORMALISATIONS if other != present)):
-        changed = model if normalisation is None else renormalised(model, spec, normalisation)
+    has_leaky = any(node.op_type == LEAKY for node in model.graph.node)
+    normalisations = (None, *(other for other in NORMALISATIONS if other != present))
+    for leaky, normalisation in product((True, False) if has_leaky else (None,), normalisations):
+        activated = rectified(model) if leaky is False else model
+        changed = activated if normalisation is None else renormalised(activated, spec, normalisation)
         outputs = _outputs(changed, spec, photographs)
         for sizes in (None, *fitting):
-            if normalisation is None and sizes is None:
+            implied = True if sizes is None else is_leaky(sizes)
+            setting = Setting(sizes, normalisation, None if leaky in (None, implied) else leaky)
+            if not setting.changes:
                 continue
             under = spec if sizes is None else replace(spec, anchor_sizes=sizes)
-            yield Setting(sizes, normalisation), plausibility(under, outputs, photographs)
+            yield setting, plausibility(under, outputs, photographs)
 
 
 def _improves(tried: Plausibility, seen: Plausibility) -> bool:
@@ -282,8 +301,17 @@ def _rank(tried: tuple[Setting, Plausibility]) -> float:
     """The best of plausible settings: its candidates are many, sure, and agree; one change is better than two."""
     setting, seen = tried
     worth = seen.strength * (0.0 if np.isnan(seen.agreement) else seen.agreement)
-    both = setting.anchor_sizes is not None and setting.normalisation is not None
-    return worth * (WORTH_OF_TWO_CHANGES if both else 1.0)
+    return float(worth * WORTH_OF_ANOTHER_CHANGE ** (setting.changes - 1))
+
+
+def rectified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network with ReLU in place of LeakyReLU."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for node in changed.graph.node:
+        if node.op_type == LEAKY:
+            node.CopyFrom(helper.make_node("Relu", node.input, node.output, name=node.name))
+    return changed
 
 
 def renormalised(model: onnx.ModelProto, spec: Spec, other: Normalisation) -> onnx.ModelProto:

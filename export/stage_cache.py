@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from retinaface_edge.runtime.io.atomic import remove_folder
 from retinaface_edge.runtime.io.sealed import PRIVATE_FOLDER, seal, unseal
 from retinaface_edge.runtime.io.untrusted import read_file
 
@@ -69,7 +69,7 @@ class StageRun:
 class Stages:
     """Runs the stages of one build.
 
-    `folder` None keeps nothing. `say` is told which stages were there already, `finished` about every stage.
+    `folder` None keeps nothing. `say` is called with the stages found in the cache, `finished` about every stage.
     """
 
     def __init__(
@@ -122,30 +122,36 @@ def write_entry(folder: Path, key: str, files: Files) -> None:
     with suppress(OSError):
         listed = seal(key, json.dumps(digests, sort_keys=True).encode())
         folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
-        _prune(folder)
+        with suppress(OSError):
+            _prune(folder)
         scratch = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
         try:
             for name, data in {**files, LIST: listed}.items():
                 (scratch / name).write_bytes(data)
-            _remove(folder / key)
-            scratch.rename(folder / key)
+            if read_entry(folder, key) is None:  # else another build stored it meanwhile, and may be reading it
+                _remove(folder / key)
+                scratch.rename(folder / key)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_folder(scratch)
 
 
 def _prune(folder: Path) -> None:
     """Remove what has not been used for longest, and what builds that were killed left a day ago."""
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.lstat().st_mtime, reverse=True)
+    used: dict[Path, float] = {}
+    for entry in folder.iterdir():
+        with suppress(FileNotFoundError):  # another build has just renamed or removed it
+            used[entry] = entry.lstat().st_mtime
+    entries = sorted(used, key=lambda entry: used[entry], reverse=True)
     finished = [entry for entry in entries if not entry.name.startswith(SCRATCH)]
     yesterday = time.time() - 24 * 3600
-    abandoned = [entry for entry in entries if entry.name.startswith(SCRATCH) and entry.lstat().st_mtime < yesterday]
+    abandoned = [entry for entry in entries if entry.name.startswith(SCRATCH) and used[entry] < yesterday]
     for entry in (*finished[ENTRIES_KEPT:], *abandoned):
         _remove(entry)
 
 
 def _remove(entry: Path) -> None:
     if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry, ignore_errors=True)
+        remove_folder(entry)
     else:
         entry.unlink(missing_ok=True)
 

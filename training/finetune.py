@@ -1,4 +1,4 @@
-"""`train`: train a detector with the multi-task loss. A run that was killed goes on where it stopped."""
+"""`train`: train a detector with the multi-task loss. A run that was killed resumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retinaface_edge.export.models.retinaface import RetinaFace
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 from retinaface_edge.runtime.io.images import read_image
 from retinaface_edge.runtime.io.untrusted import read_file
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
@@ -144,7 +144,7 @@ def _save(request: TrainRequest, step: int, model: RetinaFace, optimiser: torch.
     buffer = io.BytesIO()
     state = {"run": _run_key(request), "step": step, "model": model.state_dict(), "optimiser": optimiser.state_dict()}
     torch.save(state, buffer)
-    write_whole(request.state, buffer.getvalue())
+    write_atomic(request.state, buffer.getvalue())
 
 
 def _resume(request: TrainRequest, model: RetinaFace, optimiser: torch.optim.Optimizer) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 
 import torch
 
@@ -19,11 +20,12 @@ def untrained(backbone: str, seed: int, settings: Overrides | None = None) -> Ch
     `settings` replace the usual anchors, normalisation and variances. Raises `BackboneError` for an unknown backbone.
     """
     shape = architecture(backbone)
-    torch.manual_seed(seed)
-    model = RetinaFace(shape).eval()
     name = f"untrained {shape.backbone.title}"
+    used = interpretation(shape, settings or Overrides(), name)
+    torch.manual_seed(seed)
+    model = RetinaFace(replace(shape, leaky=used.leaky)).eval()
     digest = hashlib.sha256(f"{name} {seed} {torch.__version__}".encode()).hexdigest()
-    return Checkpoint(model, OURS, digest, interpretation(shape, settings or Overrides(), name))
+    return Checkpoint(model, OURS, digest, used)
 
 
 def checkpoint_bytes(model: RetinaFace, settings: Interpretation) -> bytes:

@@ -1,8 +1,8 @@
 """Label files: pictures with the boxes of their faces and, where known, five landmarks each.
 
 A text file has a line for each picture, either `# path` or `path` and the number of its faces in a line of its own (the
-official form of WIDER FACE), and then one line for each face. What a face's line holds is told by how many numbers it
-has:
+official form of WIDER FACE), and then one line for each face. The meaning of a face's line follows from how many
+numbers it has:
 
     4, 5    x y width height, and a score that is not read
     10      x y width height and WIDER FACE's six attributes; a face marked as invalid is left out
@@ -128,7 +128,7 @@ def _text(text: str) -> Iterator[_Listed]:
             position += 1 + len(rows)
         elif _numbers(line) is not None:
             raise ValueError(
-                f"line {number}: {line[:PATHS_SHOWN]!r} is no face of a picture: a line with a path is due"
+                f"line {number}: {line[:PATHS_SHOWN]!r} is a face without a picture: a line with a path must come first"
             )
         else:
             name, rows = line, _counted(lines, position)

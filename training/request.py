@@ -1,4 +1,4 @@
-"""What to train, and who is told about it."""
+"""The request for a training run, and the reporter of its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging a calibration set: what is wrong with it, and what that will do to INT8."""
+"""Checks of a calibration set: what is wrong with it, and how that affects INT8."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ def judge(images: ImageSet, faces: int, spec: Spec) -> list[str]:
     count = len(images.inputs)
     if count < FEWEST:
         warnings.append(
-            f"only {count} calibration images: ranges will follow their accidents; give 100, at least {FEWEST}"
+            f"only {count} calibration images: ranges will depend on what these happen to show; "
+            f"give 100, or at least {FEWEST}"
         )
     repeated = count - len(Counter(image.tobytes() for image in images.inputs))
     if repeated:
         warnings.append(
-            f"{repeated} of {count} calibration images repeat others: they add weight, not knowledge; remove them"
+            f"{repeated} of {count} calibration images repeat others: duplicates only skew the ranges; remove them"
         )
     if faces == 0:
         warnings.append(
@@ -42,7 +43,7 @@ def judge(images: ImageSet, faces: int, spec: Spec) -> list[str]:
         )
     if count > 1 and np.std([image.mean() for image in images.inputs]) < BRIGHTNESS_SPREAD:
         warnings.append(
-            "all calibration images are about equally bright: in other light values will be cut off; add darker and "
+            "all calibration images are about equally bright: in other light, values will be clipped; add darker and "
             "brighter ones"
         )
     return warnings

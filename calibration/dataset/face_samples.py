@@ -32,8 +32,8 @@ def faces_of(model: onnx.ModelProto, spec: Spec, images: ImageSet, progress: Pro
     parts = []
     for image in progress(images.inputs):
         outputs = network.run(image)
-        faces = postprocess(spec, outputs[:first], network.grids[:first], placement, LEAST_SCORE)
-        parts.append(describe(spec, outputs[first:], network.grids[first:], faces.boxes, faces.landmarks))
+        faces = postprocess(spec, outputs[:first], network.quant_params[:first], placement, LEAST_SCORE)
+        parts.append(describe(spec, outputs[first:], network.quant_params[first:], faces.boxes, faces.landmarks))
     described = np.concatenate(parts)[:MOST_FACES]
     if not len(described):
         raise CalibrationError(f"{images.source} shows no face, and the dense branch is calibrated on faces")

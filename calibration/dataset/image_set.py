@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import ImageError, RetinaFaceEdgeError
-from retinaface_edge.runtime.io.images import find_images, read_image
+from retinaface_edge.runtime.io.images import read_image
+from retinaface_edge.runtime.io.picture_files import picture_files
 from retinaface_edge.runtime.io.untrusted import PICTURE_BYTES, read_file
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
 from retinaface_edge.runtime.spec import Spec
@@ -36,7 +37,7 @@ class ImageSource(Protocol):
         """What tells this source from every other."""
 
     def read(self, spec: Spec, warn: Warn) -> ImageSet:
-        """The images as inputs of `spec`; `warn` is told what was left out.
+        """The images as inputs of `spec`; `warn` is called with what was left out.
 
         Raises `CalibrationError` when there is none.
         """
@@ -71,7 +72,7 @@ class ImageFolder:
     digest: str
 
     def read(self, spec: Spec, warn: Warn) -> ImageSet:
-        """Decode them. A file that is no picture is skipped, and named through `warn`.
+        """Decode them. A file that is not a picture is skipped, and named through `warn`.
 
         Raises `CalibrationError` when none can be read, or when the folder has changed since its digest was taken.
         """
@@ -92,9 +93,7 @@ class ImageFolder:
 def image_set(spec: Spec, frames: Sequence[Frame], source: str, skipped: Sequence[str] = ()) -> ImageSet:
     """Letterbox BGR frames of any size into an `ImageSet`. Raises `CalibrationError` when there is none."""
     if not frames:
-        raise CalibrationError(
-            f"{source} holds no readable picture; calibration needs JPEG or PNG photographs, 100 are good"
-        )
+        raise CalibrationError(f"{source} holds no readable picture; calibration needs about 100 photographs")
     inputs = []
     digest = hashlib.sha256()
     for frame in frames:
@@ -106,15 +105,19 @@ def image_set(spec: Spec, frames: Sequence[Frame], source: str, skipped: Sequenc
     return ImageSet(tuple(inputs), digest.hexdigest(), source, sizes, tuple(skipped))
 
 
-def image_folder(folder: Path, limit: int) -> ImageFolder:
+def image_folder(folder: Path, limit: int, warn: Warn = lambda text: None) -> ImageFolder:
     """At most `limit` pictures of a folder, spread evenly over its sorted files, as a source.
 
-    Raises `CalibrationError` when the folder is none, or holds no JPEG or PNG file.
+    `warn` is called for files that are not pictures. Raises `CalibrationError` when the folder is none, or holds no
+    picture.
     """
     try:
-        paths = find_images([folder])
+        files = picture_files([folder], keep_damaged=True)
     except ImageError as error:
         raise CalibrationError(f"--calibration: {error}") from error
+    if files.skipped:
+        warn(files.skipped_text)
+    paths = files.pictures
     chosen = [paths[index * len(paths) // limit] for index in range(limit)] if len(paths) > limit else paths
     digest = hashlib.sha256()
     for path in chosen:
@@ -123,7 +126,7 @@ def image_folder(folder: Path, limit: int) -> ImageFolder:
 
 
 def _content(path: Path) -> bytes:
-    """A file's bytes; none when it cannot be read, which then is no picture."""
+    """A file's bytes; none when it cannot be read, which then counts as no picture."""
     try:
         return read_file(path, PICTURE_BYTES)
     except OSError:

@@ -1,4 +1,4 @@
-"""The part of a graph that takes the image in: from uint8 pixels to what the first convolution reads."""
+"""The input part of a graph: from uint8 pixels to what the first convolution reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ImageFront:
     mean: NDArray[np.float64]
 
     @property
-    def has_whole_mean(self) -> bool:
+    def has_uint8_mean(self) -> bool:
         """Whether the mean consists of uint8 values, so that a pixel can have it."""
         return bool(np.array_equal(self.mean, self.mean.astype(np.uint8)))
 

@@ -14,7 +14,7 @@ from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")
 FUSED_ACTIVATIONS = ("Relu", "Clip")
-"""Activations that an integer operator applies to its sums, so that the value before them is never on a grid."""
+"""Activations that an integer operator applies to its sums, so that the value before them is never quantised."""
 
 
 class GraphError(RetinaFaceEdgeError, ValueError):
@@ -79,7 +79,7 @@ def constant_of(node: ir.Node, position: int) -> NDArray[Any]:
     """The constant that a node reads at that position. Raises `ValueError` where it reads none."""
     array = constant(input_of(node, position))
     if array is None:
-        raise ValueError(f"input {position} of node {node.name!r} of type {node.op_type} is no constant")
+        raise ValueError(f"input {position} of node {node.name!r} of type {node.op_type} is not a constant")
     return array
 
 
@@ -90,7 +90,7 @@ def attribute(node: ir.Node, name: str, default: Any) -> Any:
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:
-    """The node that alone reads a value, which is no output of the graph; else None."""
+    """The node that alone reads a value, which is not an output of the graph; else None."""
     readers = value.consumers()
     return readers[0] if len(readers) == 1 and not value.is_graph_output() else None
 

@@ -41,23 +41,38 @@ class Recognised:
 def assemble(state: Mapping[str, Tensor], recognised: Recognised, name: str) -> RetinaFace:
     """The model in evaluation mode. `name` is for messages.
 
-    Raises `CheckpointError` when a tensor is missing, unexpected, of another shape, or not finite. Shapes are compared
-    before any memory is taken, so that a tensor that only claims to be large costs nothing.
+    Raises `CheckpointError` as `check_shapes` does, and when a value is not finite.
     """
-    family, layers = recognised.family, recognised.layers
-    state = _with_norms(state, layers)
+    check_shapes(state, recognised, name)
+    state = _with_norms(state, recognised.layers)
     with torch.device("meta"):
         model = RetinaFace(recognised.architecture)
-    counters: dict[str, Tensor] = {}
-    expected: dict[str, Tensor] = {}
-    for key, value in model.state_dict().items():
-        (counters if key.endswith("num_batches_tracked") else expected)[key] = value
+    theirs = {ours: key for key, ours in names(recognised.layers)}
+    if bad := [key for key in theirs.values() if not torch.isfinite(state[key]).all()]:
+        raise CheckpointError(f"{name} has values that are not finite in: {some(bad)}")
+    values = {
+        key: torch.zeros((), dtype=torch.long) if _is_counter(key) else _owned(state[theirs[key]])
+        for key in model.state_dict()
+    }
+    model.load_state_dict(values, assign=True)
+    return model.requires_grad_(True).eval()
+
+
+def check_shapes(state: Mapping[str, Tensor], recognised: Recognised, name: str) -> None:
+    """Compare keys and shapes before any memory is taken: a tensor that only claims to be large costs nothing.
+
+    Raises `CheckpointError` when a tensor is missing, unexpected, or of another shape.
+    """
+    family, state = recognised.family, _with_norms(state, recognised.layers)
+    with torch.device("meta"):
+        model = RetinaFace(recognised.architecture)
+    expected = {key: value for key, value in model.state_dict().items() if not _is_counter(key)}
     if sum(value.numel() for value in expected.values()) * 4 > MAX_BYTES:
         raise CheckpointError(f"{name} has more weights than any RetinaFace; its shapes are damaged")
-    theirs = {ours: key for key, ours in names(layers)}
+    theirs = {ours: key for key, ours in names(recognised.layers)}
     missing = [theirs[key] for key in expected if theirs[key] not in state]
     known = set(theirs.values())
-    extra = [key for key in state if key not in known and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in known and not _is_counter(key)]
     if missing or extra:
         raise CheckpointError(f"{name} is not a {family} RetinaFace: {_listed(missing, extra)}")
     wrong = [
@@ -67,12 +82,6 @@ def assemble(state: Mapping[str, Tensor], recognised: Recognised, name: str) -> 
     ]
     if wrong:
         raise CheckpointError(f"{name} has tensors of other shapes than a {family} RetinaFace: {some(wrong)}")
-    if bad := [theirs[key] for key in expected if not torch.isfinite(state[theirs[key]]).all()]:
-        raise CheckpointError(f"{name} has values that are not finite in: {some(bad)}")
-    values = {key: _owned(state[theirs[key]]) for key in expected}
-    values.update({key: torch.zeros((), dtype=torch.long) for key in counters})
-    model.load_state_dict(values, assign=True)
-    return model.requires_grad_(True).eval()
 
 
 def names(layers: Iterable[Layer]) -> Iterator[tuple[str, str]]:
@@ -100,6 +109,11 @@ def _with_norms(state: Mapping[str, Tensor], layers: Iterable[Layer]) -> dict[st
         parts = (ones * math.sqrt(1.0 + NORM_EPSILON), bias, torch.zeros_like(bias), ones)
         result.update(zip((f"{layer.norm}.{part}" for part in NORM), parts, strict=True))
     return result
+
+
+def _is_counter(key: str) -> bool:
+    """Whether it counts batches of training."""
+    return key.endswith("num_batches_tracked")
 
 
 def _listed(missing: list[str], extra: list[str]) -> str:

@@ -38,7 +38,7 @@ class TrainedDetector(Protocol):
 
     @property
     def wrappings(self) -> tuple[str, ...]:
-        """What was taken off around its weights."""
+        """The containers and prefixes removed around its weights."""
         ...
 
     @property
@@ -77,7 +77,7 @@ class CheckpointSource(Protocol):
 class Checkpoint:
     """A model read from a checkpoint.
 
-    `family` is what its names were recognised as, `wrappings` what was taken off around its state dict, in order from
+    `family` is what its names were recognised as, `wrappings` what was removed around its state dict, in order from
     the outside, `digest` the SHA-256 of the file's bytes, `interpretation` the settings under which it is to be used.
     """
 

@@ -1,4 +1,4 @@
-"""What a checkpoint's keys cannot tell: anchor sizes, normalisation and colour order. Known settings by family."""
+"""What a checkpoint's keys cannot tell: anchors, normalisation, colour order, activation. Known settings by family."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Interpretation:
-    """How a checkpoint is to be used: all of the spec that belongs to the detector and not to the device."""
+    """How a checkpoint is to be used: all of the spec that belongs to the detector and not to the device.
+
+    `leaky` is what its weights were trained with: LeakyReLU where the published code has it, or ReLU.
+    """
 
     strides: tuple[int, ...]
     anchor_sizes: Anchors
@@ -39,6 +42,7 @@ class Interpretation:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     colour: Colour = Colour.BGR
     variances: tuple[float, float] = (0.1, 0.2)
+    leaky: bool = True
 
     def spec(self, width: int, height: int, mesh: Mesh | None = None) -> Spec:
         """The contract for an input of that size. Raises `SpecError` for a size that no detector takes."""
@@ -65,6 +69,7 @@ class Overrides:
     std: tuple[float, float, float] | None = None
     colour: Colour | None = None
     variances: tuple[float, float] | None = None
+    leaky: bool | None = None
 
 
 CAFFE = Normalisation((104.0, 117.0, 123.0), (1.0, 1.0, 1.0), Colour.BGR)
@@ -77,7 +82,7 @@ NORMALISATIONS = (CAFFE, CAFFE_RGB, IMAGENET)
 # Sizes for strides 4 to 64: the paper's (section 4.2) from stride 4 on, but two per level as in the published code.
 USUAL = {4: (8, 16), 8: (16, 32), 16: (64, 128), 32: (256, 512), 64: (512, 1024)}
 SMALL = ((10, 20), (32, 64), (128, 256))
-"""Of the one-megabyte MobileNet, whose keys are those of biubug6's."""
+"""Of the one-megabyte MobileNet, whose keys are those of biubug6's, but whose activations are ReLU."""
 ONE_MEGABYTE = ((10, 16, 24), (32, 48), (64, 96), (128, 192, 256))
 """Of slim and RFB."""
 KNOWN_ANCHORS: tuple[Anchors, ...] = (tuple(USUAL[stride] for stride in (8, 16, 32)), SMALL, ONE_MEGABYTE)
@@ -86,8 +91,12 @@ KNOWN_ANCHORS: tuple[Anchors, ...] = (tuple(USUAL[stride] for stride in (8, 16, 
 def interpretation(shape: Architecture, overrides: Overrides, name: str) -> Interpretation:
     """The family's defaults with `overrides`. `name` is for messages.
 
-    Raises `CheckpointError` when the anchors do not fit the heads, or must be given as nothing tells them.
+    Raises `CheckpointError` when the anchors do not fit the heads, or must be given as nothing tells them, and when an
+    activation is given for a network that has none to choose.
     """
+    if overrides.leaky is not None and not shape.may_be_leaky:
+        title = shape.backbone.title
+        raise CheckpointError(f"{name} is a RetinaFace on {title}, which has no LeakyReLU; leave out --activation")
     sizes = overrides.anchor_sizes or _default_anchors(shape)
     counts = "/".join(map(str, shape.anchors))
     if sizes is None:
@@ -101,8 +110,15 @@ def interpretation(shape: Architecture, overrides: Overrides, name: str) -> Inte
     result = Interpretation(shape.strides, sizes, shape.landmarks)
     given_fields = {field.name: getattr(overrides, field.name) for field in fields(overrides)}
     given_fields["anchor_sizes"] = sizes
+    if overrides.leaky is None:
+        given_fields["leaky"] = is_leaky(sizes)
     values = {field.name: getattr(result, field.name) for field in fields(result)}
     return Interpretation(**{**values, **{key: value for key, value in given_fields.items() if value is not None}})
+
+
+def is_leaky(anchor_sizes: Anchors) -> bool:
+    """Whether a network of these anchors has LeakyReLU where nothing else is said."""
+    return anchor_sizes != SMALL
 
 
 SETTINGS = "settings"
@@ -128,9 +144,11 @@ def read_settings(loaded: object, name: str) -> tuple[Overrides, str | None]:
         (m1, m2, m3), (s1, s2, s3), (v1, v2) = mean, std, variances
         if not all(map(math.isfinite, (*mean, *std, *variances))):
             raise ValueError("a number is not finite")
-        return Overrides(levels, (m1, m2, m3), (s1, s2, s3), Colour(saved["colour"]), (v1, v2)), str(
-            saved["upsampling"]
-        )
+        leaky = saved.get("leaky", True)
+        if not isinstance(leaky, bool):
+            raise ValueError(f"leaky is {leaky!r:.40}")
+        given = Overrides(levels, (m1, m2, m3), (s1, s2, s3), Colour(saved["colour"]), (v1, v2), leaky)
+        return given, str(saved["upsampling"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{name} has damaged settings beside its weights ({str(error)[:80]})") from error
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from .interpretation import Overrides, interpretation
 from .layer_names import our_layers
 from .onnx_graph import OnnxNetwork, load_model, onnx_network
 from .our_topology import our_topology
-from .topology import INPUT, matched
+from .topology import INPUT, activation, matched
 
 UNNAMED = "unnamed"
 NAME_MARKS = {
@@ -50,9 +51,20 @@ def read_onnx(content: bytes, name: str, overrides: Overrides | None = None) -> 
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # nodes without inputs, …
         raise CheckpointError(f"{name} is a malformed ONNX model ({error!r}); export it again") from error
     built = assemble(state, recognised, name)
-    settings = interpretation(built.architecture, overrides or Overrides(), name)
+    settings = interpretation(built.architecture, _with_activation(built.architecture, overrides, name), name)
     wrappings = ("float16 weights",) if network.half else ()
     return Checkpoint(built, recognised.family, hashlib.sha256(content).hexdigest(), settings, wrappings)
+
+
+def _with_activation(shape: Architecture, overrides: Overrides | None, name: str) -> Overrides:
+    """The user's settings and the activation that the graph has. Raises `CheckpointError` when they differ."""
+    given = overrides or Overrides()
+    if not shape.may_be_leaky:
+        return given
+    if given.leaky not in (None, shape.leaky):
+        has = "LeakyReLU" if shape.leaky else "ReLU"
+        raise CheckpointError(f"{name} has {has} in its graph, so another cannot be chosen; leave out --activation")
+    return replace(given, leaky=shape.leaky)
 
 
 def _matched(model: ModelProto, network: OnnxNetwork, name: str) -> tuple[Recognised, dict[str, Tensor]]:
@@ -76,7 +88,7 @@ def _difference(network: OnnxNetwork) -> str:
     foreign = sorted({network.unknown[index] for index in relevant if index in network.unknown})
     advice = "export the training code's own network, or give its .pth file"
     if not relevant:
-        return f"has no convolutions, so it is no RetinaFace; {advice}"
+        return f"has no convolutions, so it is not a RetinaFace; {advice}"
     if foreign:
         return f"has operators before its heads that no RetinaFace has: {some(foreign)}; {advice}"
     count = sum(network.topology.steps[index].key is not None for index in relevant)
@@ -104,11 +116,12 @@ def _candidates(network: OnnxNetwork) -> Iterator[Architecture]:
     anchors = outputs[0] // 2
     bilinear = any(step.kind == ("upsample", "bilinear") for step in network.topology.steps)
     upsampling = Upsampling.BILINEAR if bilinear else Upsampling.NEAREST
+    leaky = any(step.kind == activation("leaky-relu") for step in network.topology.steps)
     for table in (table for table in tables if table.pyramid is not None):
         for strides in {LEVELS_FROM[len(levels)], (8, 16, 32, 64)[: len(levels)]}:
             counts, landmarks = (anchors,) * len(strides), max(outputs[2] // (2 * anchors), 1)
             with contextlib.suppress(BackboneError):
-                yield Architecture(table, channels, strides, counts, landmarks, upsampling)
+                yield Architecture(table, channels, strides, counts, landmarks, upsampling, leaky)
 
 
 def _tables(network: OnnxNetwork) -> Iterator[Table]:

@@ -69,7 +69,7 @@ class CheckpointFile:
         return self.read_retinaface()
 
     def read_retinaface(self) -> Checkpoint:
-        """The model in PyTorch. Raises `CheckpointError` when the file is no RetinaFace."""
+        """The model in PyTorch. Raises `CheckpointError` when the file is not a RetinaFace."""
         # Late: PyTorch takes seconds, and is often not needed.
         if self.format is CheckpointFormat.ONNX:
             from .onnx_retinaface import read_onnx as reader

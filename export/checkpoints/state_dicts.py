@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..models.neck import Upsampling
-from .assemble import Recognised, assemble
+from .assemble import Recognised, assemble, check_shapes
 from .checkpoint import MAX_BYTES, Checkpoint, CheckpointError
 from .families import recognise
 from .interpretation import Overrides, interpretation, preferred, read_settings
@@ -54,8 +54,13 @@ def _checkpoint(loaded: object, content: bytes, name: str, overrides: Overrides 
     saved, upsampling = read_settings(loaded, name)
     if upsampling is not None:
         recognised = _upsampled(recognised, upsampling, name)
-    model = assemble(state.tensors, recognised, name)
-    settings = interpretation(model.architecture, preferred(overrides or Overrides(), saved), name)
+    check_shapes(state.tensors, recognised, name)  # first, or a head that fits no other would ask for other anchors
+    shape = recognised.architecture
+    if not shape.may_be_leaky:
+        saved = replace(saved, leaky=None)
+    settings = interpretation(shape, preferred(overrides or Overrides(), saved), name)
+    shape = replace(shape, leaky=settings.leaky)
+    model = assemble(state.tensors, replace(recognised, architecture=shape), name)
     return Checkpoint(model, recognised.family, hashlib.sha256(content).hexdigest(), settings, state.wrappings)
 
 

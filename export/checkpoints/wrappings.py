@@ -1,4 +1,4 @@
-"""What training code puts around a state dict: containers, prefixes, and tensors that are no part of the network."""
+"""What training code puts around a state dict: containers, prefixes, and tensors that do not belong to the network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEEPEST = 6
 
 @dataclass(frozen=True)
 class StateDict:
-    """Tensors by their bare names, and what was taken off around them, from the outside in."""
+    """Tensors by their bare names, and the wrappings removed around them, outermost first."""
 
     tensors: dict[str, Tensor]
     wrappings: tuple[str, ...]
@@ -98,7 +98,7 @@ def _without_prefixes(tensors: dict[str, Tensor], wrappings: list[str]) -> State
 
 
 def _summary(key: str) -> str:
-    """`body.fc.weight` is told as `body.fc`; counters of batch norm are in every file and are not told."""
+    """`body.fc.weight` is reported as `body.fc`; batch norm's counters are in every file and not reported."""
     if key.endswith("num_batches_tracked"):
         return ""
     return key.rsplit(".", 1)[0] if key.endswith((".weight", ".bias")) else key

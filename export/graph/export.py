@@ -62,17 +62,34 @@ def to_onnx(model: nn.Module, spec: Contract, opset: int = DEFAULT_OPSET) -> onn
 def _export(model: nn.Module, spec: Contract, image: NDArray[Any], opset: int) -> onnx.ModelProto:
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            model.eval(),
-            (torch.from_numpy(image),),
-            input_names=[spec.input_name],
-            output_names=[output.name for output in spec.outputs],
-            opset_version=opset,
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                model.eval(),
+                (torch.from_numpy(image),),
+                input_names=[spec.input_name],
+                output_names=[output.name for output in spec.outputs],
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+            )
+        except Exception as error:
+            if (refusal := _of_the_system(error)) is not None:
+                raise refusal from error
+            raise
     assert program is not None
     return _strip(program.model_proto)
+
+
+def _of_the_system(error: BaseException) -> Exception | None:
+    """The refusal of the system, such as a full disk, that the exporter took for a fault of the model."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError):
+            return OSError(found.errno, found.strerror, found.filename)
+        if isinstance(found, MemoryError):
+            return MemoryError()
+        found = found.__cause__
+    return None
 
 
 @contextlib.contextmanager  # type: ignore[arg-type]

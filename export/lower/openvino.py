@@ -1,4 +1,7 @@
-"""ONNX to OpenVINO IR. FP32 stays FP32; a QDQ graph keeps its grids, which the CPU plugin executes as integers."""
+"""ONNX to OpenVINO IR.
+
+FP32 stays FP32; a QDQ graph keeps its quantisation parameters, which the CPU plugin executes as integers.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ import openvino
 from openvino._offline_transformations import apply_moc_transformations
 
 from retinaface_edge.calibration.graph.onnx_graph import read_graph, to_proto
-from retinaface_edge.runtime.backends.openvino import GRIDS
+from retinaface_edge.runtime.backends.openvino import QUANT_PARAMS
 from retinaface_edge.runtime.spec import Contract
 
 from ..graph.passes.float_biases import float_biases
-from ..graph.passes.integer_features import integer_features, output_grids
+from ..graph.passes.integer_features import integer_features, output_quant_params
 from ..graph.passes.uint8_stem import uint8_stem
 from .tflite import LoweringError
 
@@ -31,8 +34,8 @@ def lower_openvino(model: onnx.ModelProto, spec: Contract) -> tuple[bytes, bytes
     apply_moc_transformations(lowered, cf=True)
     for port, output in zip(lowered.outputs, spec.outputs, strict=True):
         port.get_tensor().set_names({output.name})
-    for name, grid in output_grids(prepared).items():
-        lowered.set_rt_info(f"{grid.scale!r} {grid.zero_point}", [GRIDS, name])
+    for name, quant in output_quant_params(prepared).items():
+        lowered.set_rt_info(f"{quant.scale!r} {quant.zero_point}", [QUANT_PARAMS, name])
     _share_constants(lowered)
     _rename(lowered, model)
     with tempfile.TemporaryDirectory() as folder:
@@ -58,10 +61,10 @@ def _share_constants(lowered: openvino.Model) -> None:
         if operation.get_type_name() != "Constant":
             continue
         data = operation.data
-        twin = kept.setdefault((str(data.dtype), tuple(data.shape), data.tobytes()), operation)
-        if twin is not operation:
+        first = kept.setdefault((str(data.dtype), tuple(data.shape), data.tobytes()), operation)
+        if first is not operation:
             for reader in operation.output(0).get_target_inputs():
-                reader.replace_source_output(twin.output(0))
+                reader.replace_source_output(first.output(0))
 
 
 def _rename(lowered: openvino.Model, model: onnx.ModelProto) -> None:

@@ -14,17 +14,18 @@ import onnx
 import onnx_ir as ir
 
 from retinaface_edge.calibration.graph.onnx_graph import read_graph
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 from ..graph.passes.uint8_stem import uint8_stem
 from .tflite_activations import lower_leaky_relu, refuse_unfused
 from .tflite_arithmetic import lower_add, lower_scale
 from .tflite_context import LARGEST_SIDE, SHIFT, Context, Lowered, LoweringError, described
 from .tflite_convolutions import lower_conv
-from .tflite_layout import lower_concat, lower_reshape, lower_resize, lower_slice, lower_split, lower_transpose
+from .tflite_layout import lower_concat, lower_reshape, lower_slice, lower_split, lower_transpose
 from .tflite_normalisation import lower_group_normalization, lower_instance_normalization
 from .tflite_pools import lower_average_pool, lower_max_pool
 from .tflite_quantisers import lower_cast, lower_dequantize, lower_quantize, lower_sub
+from .tflite_resize import lower_resize
 from .tflite_schema import Graph, Tensor
 
 __all__ = ["LARGEST_SIDE", "LOWERINGS", "SHIFT", "LoweringError", "lower_tflite"]
@@ -62,17 +63,18 @@ LOWERINGS: Mapping[str, Callable[[Context, ir.Node], None]] = {
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 
-def lower_tflite(model: onnx.ModelProto, grids: Mapping[str, Grid]) -> Graph:
+def lower_tflite(model: onnx.ModelProto, quant_params: Mapping[str, QuantParams], image_columns: int = 2) -> Graph:
     """Lower a graph exported by this project, FP32 or QDQ.
 
-    `grids` gives the uint8 grids of values that the QDQ graph leaves float and TFLite needs as integers: those between
-    a convolution and its activation, and the outputs. An FP32 graph needs none. Raises `LoweringError`.
+    `quant_params` gives the uint8 quantisation parameters of values that the QDQ graph leaves float and TFLite needs as
+    integers: those between a convolution and its activation, and the outputs. An FP32 graph needs none.
+    So many `image_columns` are one column for the first convolution (`tflite_folding`). Raises `LoweringError`.
     """
     quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     try:
         model_graph = read_graph(model)
         graph = (model_graph if quantised else uint8_stem(model_graph)).graph
-        context = Context(graph, grids)
+        context = Context(graph, quant_params, image_columns)
         for value in graph.inputs:
             _add_input(context, value)
         for node in graph:

@@ -77,7 +77,7 @@ def refuse_unfused(context: Context, node: ir.Node) -> None:
 def lower_leaky_relu(context: Context, node: ir.Node) -> None:
     """In integers with the slope on which kernels agree."""
     source, slope = context.value(node, 0), node.attributes.get_float("alpha", 0.01)
-    result = context.grids.get(result_of(node))
-    if source.grid is not None and result is not None:
-        slope = leaky_relu_slope(source.grid.scale, result.scale, slope)
+    result = context.quant_params.get(result_of(node))
+    if source.quant is not None and result is not None:
+        slope = leaky_relu_slope(source.quant.scale, result.scale, slope)
     context.emit(node, "LEAKY_RELU", [source], source.shape, {"alpha": slope})

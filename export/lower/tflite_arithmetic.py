@@ -31,11 +31,11 @@ def lower_add(context: Context, node: ir.Node) -> None:
 
 
 def _add_constant(context: Context, node: ir.Node, position: int) -> None:
-    """A float ADD of one number, or one a channel."""
+    """A float ADD of one number, or one per channel."""
     source = context.value(node, 1 - position)
     numbers = by_channel(context.constant(node, position).array, source.shape[-1])
     if numbers is None:
-        raise LoweringError(f"{described(node)} does not add one number, or one a channel")
+        raise LoweringError(f"{described(node)} does not add one number, or one per channel")
     _with_constant(context, node, "ADD", position, numbers)
 
 
@@ -44,7 +44,7 @@ def lower_scale(context: Context, node: ir.Node) -> None:
     position = 1 if context.is_constant(node, 1) or not context.is_constant(node, 0) else 0
     factors = scale_factors(context, node, context.value(node, 1 - position).shape[-1])
     if factors is None:
-        raise LoweringError(f"{described(node)} does not scale by one finite number, or one a channel")
+        raise LoweringError(f"{described(node)} does not scale by one finite number, or one per channel")
     _with_constant(context, node, "MUL", position, factors)
 
 
@@ -67,7 +67,7 @@ def scale_factors(context: Context, node: ir.Node, channels: int) -> NDArray[np.
 
 
 def by_channel(array: NDArray[Any], channels: int) -> NDArray[np.float64] | None:
-    """A constant that is broadcast to NCHW as (channels,); None unless it has one number for all, or one a channel."""
+    """A constant broadcast to NCHW as (channels,); None unless it has one number for all, or one per channel."""
     shape = array.shape
     if not all(side == 1 or (side == channels and len(shape) - axis == 3) for axis, side in enumerate(shape)):
         return None

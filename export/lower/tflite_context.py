@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 from .tflite_schema import TYPES, Graph, Operator, Quantisation, Tensor
 
@@ -32,7 +32,7 @@ class Lowered:
     shape: tuple[int, ...]
     real: int | None = None
     integer: int | None = None
-    grid: Grid | None = None
+    quant: QuantParams | None = None
     centre: NDArray[np.int64] | None = None
     """The image's zero point in each channel. TFLite has one for all channels, so it goes into bias and padding."""
 
@@ -46,9 +46,10 @@ class Constant:
 
 
 class Context:
-    """What has been made so far of an ONNX graph. `grids` gives uint8 quantisation parameters by value name."""
+    """What has been made so far of an ONNX graph. `quant_params` gives uint8 quantisation parameters by value name."""
 
-    def __init__(self, graph: ir.Graph, grids: Mapping[str, Grid]) -> None:
+    def __init__(self, graph: ir.Graph, quant_params: Mapping[str, QuantParams], image_columns: int) -> None:
+        self.image_columns = image_columns
         self.constants: dict[ir.Value, Constant] = {
             value: Constant(value.const_value.numpy())
             for value in graph.initializers.values()
@@ -60,7 +61,9 @@ class Context:
         self.tensors: list[Tensor] = []
         self.operators: list[Operator] = []
         pairs = [node for node in graph if node.op_type == "QuantizeLinear"]
-        self.grids = {**grids, **{name_of(node, 0): self.grid_of(node) for node in pairs}} if pairs else {}
+        self.quant_params = (
+            {**quant_params, **{name_of(node, 0): self.quant_of(node) for node in pairs}} if pairs else {}
+        )
 
     # The ONNX side
 
@@ -84,14 +87,14 @@ class Context:
         """Whether the input at `position` is an initializer."""
         return _input(node, position) in self.constants
 
-    def grid_of(self, node: ir.Node) -> Grid:
+    def quant_of(self, node: ir.Node) -> QuantParams:
         """The quantisation parameters of a QuantizeLinear or DequantizeLinear of a whole tensor."""
-        return Grid(float(self.constant(node, 1).array), int(self.constant(node, 2).array))
+        return QuantParams(float(self.constant(node, 1).array), int(self.constant(node, 2).array))
 
-    def share_grid(self, node: ir.Node, source: Lowered) -> None:
+    def share_quant(self, node: ir.Node, source: Lowered) -> None:
         """Let the result have the quantisation of what is read: for operators that only move or select values."""
-        if source.grid is not None:
-            self.grids[result_of(node)] = source.grid
+        if source.quant is not None:
+            self.quant_params[result_of(node)] = source.quant
 
     # The TFLite side
 
@@ -104,9 +107,9 @@ class Context:
         options: Mapping[str, Any],
         constants: Sequence[int] = (),
     ) -> None:
-        """An integer operator if all it reads is integer and its result has a grid, else a float one."""
+        """An integer operator if its inputs are integers and its result is quantised, else a float one."""
         integers = [source.integer for source in sources if source.integer is not None and source.centre is None]
-        if result_of(node) in self.grids and len(integers) == len(sources):
+        if result_of(node) in self.quant_params and len(integers) == len(sources):
             self.emit_integer(node, operator, [*integers, *constants], shape, options)
         else:
             self.emit_real(node, operator, [*(self.real(source) for source in sources), *constants], shape, options)
@@ -129,11 +132,11 @@ class Context:
     ) -> None:
         """An operator whose result, that of `node`, is int8. Raises `LoweringError` where nobody calibrated it."""
         name = result_of(node)
-        if name not in self.grids:
-            raise LoweringError(f"{described(node)}: no calibrated grid for its result {name!r}")
-        result = self.add_integer(name, shape, self.grids[name])
+        if name not in self.quant_params:
+            raise LoweringError(f"{described(node)}: no quantisation parameters for its result {name!r}")
+        result = self.add_integer(name, shape, self.quant_params[name])
         self.add_operator(operator, inputs, result, options)
-        self.values[node.outputs[0]] = Lowered(shape, integer=result, grid=self.grids[name])
+        self.values[node.outputs[0]] = Lowered(shape, integer=result, quant=self.quant_params[name])
 
     def real(self, value: Lowered) -> int:
         """The value as floats; a DEQUANTIZE is added once where it has only integers."""
@@ -168,9 +171,9 @@ class Context:
         """Append a float32 tensor."""
         return self.add_tensor(Tensor(name, np.dtype(np.float32), shape))
 
-    def add_integer(self, name: str, shape: tuple[int, ...], grid: Grid) -> int:
-        """Append an int8 tensor with the uint8 quantisation parameters `grid`."""
-        return self.add_tensor(Tensor(name, np.dtype(np.int8), shape, quantisation_of(grid)))
+    def add_integer(self, name: str, shape: tuple[int, ...], quant: QuantParams) -> int:
+        """Append an int8 tensor with the uint8 quantisation parameters `quant`."""
+        return self.add_tensor(Tensor(name, np.dtype(np.int8), shape, quantisation_of(quant)))
 
     def add_constant(
         self, name: str, array: NDArray[Any], scale: NDArray[np.float32] | None = None, axis: int = 0
@@ -217,9 +220,9 @@ def producer_of(node: ir.Node, position: int) -> ir.Node | None:
     return None if source is None else source.producer()
 
 
-def quantisation_of(grid: Grid) -> Quantisation:
+def quantisation_of(quant: QuantParams) -> Quantisation:
     """uint8 quantisation parameters as those of int8."""
-    return Quantisation((grid.scale,), (grid.zero_point - SHIFT,))
+    return Quantisation((quant.scale,), (quant.zero_point - SHIFT,))
 
 
 def _input(node: ir.Node, position: int) -> ir.Value | None:

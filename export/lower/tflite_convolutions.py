@@ -11,6 +11,7 @@ import onnx_ir as ir
 from .tflite_activations import Activation, only_reader, take_activation
 from .tflite_arithmetic import scale_factors
 from .tflite_context import Constant, Context, Lowered, LoweringError, described, name_of
+from .tflite_folding import add_reshape, fold_columns, folded_image
 from .tflite_windows import SAME, VALID, pad, windows
 
 SCALES = ("Mul", "Div")
@@ -38,13 +39,20 @@ def lower_conv(context: Context, node: ir.Node) -> None:
     kind = _kind(node, source, weight)
     if weight.scale is None:
         source = Lowered(source.shape, real=context.real(source))
+    last, weight, bias = _with_scale(context, node, weight, bias)
+    activation, folded = take_activation(context, last), None
+    if kind is CONVOLUTION and weight.scale is not None:
+        folded = fold_columns(source, weight, bias, around, context.image_columns)
+    padding = around.padding
+    if folded is not None:
+        weight, bias, around, padding = folded.weight, folded.bias, folded.windows, folded.padding
     shape = (1, *around.outputs, weight.array.shape[0])
     same = source.centre is None and around.is_same
     if not same and around.pads:
-        source = pad(context, node, source, around.padding)
+        source = pad(context, node, source, padding)
+    if folded is not None:
+        source = folded_image(context, source, folded.fold)
 
-    last, weight, bias = _with_scale(context, node, weight, bias)
-    activation = take_activation(context, last)
     options: dict[str, Any] = {
         "padding": SAME if same else VALID,
         **around.strides,
@@ -55,6 +63,21 @@ def lower_conv(context: Context, node: ir.Node) -> None:
     if kind is DEPTHWISE:
         options["depthMultiplier"] = 1
     _emit(context, node, kind, (source, weight, bias), activation, shape, options)
+    if folded is not None and folded.columns > 1:
+        _unfold(context, activation.node, folded.columns)
+
+
+def _unfold(context: Context, node: ir.Node, columns: int) -> None:
+    """The columns that a folded convolution made as channels, as columns."""
+    value = context.values[node.outputs[0]]
+    assert value.integer is not None and value.quant is not None
+    _, height, width, channels = value.shape
+    shape = (1, height, width * columns, channels // columns)
+    tensor = context.tensors[value.integer]
+    result = context.add_integer(tensor.name, shape, value.quant)
+    context.tensors[value.integer] = replace(tensor, name=f"{tensor.name}.folded")
+    add_reshape(context, value.integer, result)
+    context.values[node.outputs[0]] = Lowered(shape, integer=result, quant=value.quant)
 
 
 def _emit(
@@ -74,9 +97,9 @@ def _emit(
         constants = [context.add_constant(names[0], kernel), context.add_constant(names[1], bias.array)]
         context.emit_real(activation.node, kind.operator, [context.real(source), *constants], shape, options)
         return
-    if source.grid is None or source.integer is None:
-        raise LoweringError(f"{described(node)} has integer weights but an input on no grid")
-    integers, steps = bias.array.astype(np.int64), (weight.scale * np.float32(source.grid.scale)).astype(np.float32)
+    if source.quant is None or source.integer is None:
+        raise LoweringError(f"{described(node)} has integer weights but an input without quantisation parameters")
+    integers, steps = bias.array.astype(np.int64), (weight.scale * np.float32(source.quant.scale)).astype(np.float32)
     if source.centre is not None:
         integers = integers - weight.array.astype(np.int64).sum(axis=(2, 3)) @ source.centre
     constants = [
@@ -89,7 +112,7 @@ def _emit(
 def _kind(node: ir.Node, source: Lowered, weight: Constant) -> _Kind:
     group = node.attributes.get_int("group", 1)
     if group > 1 and not group == source.shape[3] == weight.array.shape[0]:
-        raise LoweringError(f"{described(node)} has {group} groups; only 1 or one a channel can be lowered")
+        raise LoweringError(f"{described(node)} has {group} groups; only 1, or one per channel, can be lowered")
     return DEPTHWISE if group > 1 else CONVOLUTION
 
 

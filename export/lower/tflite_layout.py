@@ -1,15 +1,14 @@
-"""Lowering of what moves values without computing: transposition, reshaping, joining, cutting, enlarging."""
+"""Lowering of operators that only move values: transpose, reshape, concatenate, slice."""
 
 from __future__ import annotations
 
-from fractions import Fraction
-from math import ceil, floor, prod
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
 from .tflite_context import NO_ACTIVATION, Context, Lowered, LoweringError, described, name_of, producer_of, result_of
-from .tflite_normalisation import is_view_of_groups
+from .tflite_normalisation import is_grouping_reshape
 from .tflite_schema import Tensor
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -17,8 +16,6 @@ SWAPPED_NCHW, SWAPPED_TO_NHWC = [0, 3, 2, 1], [0, 2, 1, 3]
 """Width and channels of an NCHW value exchanged; and the same on its way to NHWC."""
 NHWC_AXES = (0, 3, 1, 2)
 """Where each axis of NCHW is in NHWC."""
-REACH = 1 << 16
-"""Factors of an enlargement beyond this are refused rather than checked pixel by pixel."""
 
 
 def lower_transpose(context: Context, node: ir.Node) -> None:
@@ -34,14 +31,14 @@ def lower_transpose(context: Context, node: ir.Node) -> None:
         )
     batch, height, width, channels = source.shape
     order = context.add_constant(f"{node.name}.order", np.array([0, 1, 3, 2], np.int32))
-    context.share_grid(node, source)
+    context.share_quant(node, source)
     context.emit(node, "TRANSPOSE", [source], (batch, height, channels, width), {}, [order])
 
 
 def lower_reshape(context: Context, node: ir.Node) -> None:
     """RESHAPE of NHWC values, between Transposes or on the way out."""
     source = context.value(node, 0)
-    if is_view_of_groups(context, node):
+    if is_grouping_reshape(context, node):
         context.values[node.outputs[0]] = source
         return
     shape = tuple(int(n) for n in context.constant(node, 1).array)
@@ -57,7 +54,7 @@ def lower_reshape(context: Context, node: ir.Node) -> None:
     if not nhwc or not (last or len(shape) == 4) or min(shape) < 1 or prod(shape) != prod(source.shape):
         raise LoweringError(f"{described(node)} does not rearrange NHWC values between Transposes")
     constant = context.add_constant(f"{node.name}.shape", np.array(shape, np.int32))
-    context.share_grid(node, source)
+    context.share_quant(node, source)
     context.emit(node, "RESHAPE", [source], shape, {"newShape": list(shape)}, [constant])
 
 
@@ -76,11 +73,11 @@ def lower_concat(context: Context, node: ir.Node) -> None:
     parts = [context.value(node, index) for index in range(len(node.inputs))]
     if node.attributes.get_int("axis") != 1:
         raise LoweringError(f"{described(node)} does not join channels")
-    grids = {part.grid for part in parts}
-    if len(grids - {None}) > 1:
-        raise LoweringError(f"{described(node)} has parts on different grids")
-    if None not in grids:
-        context.share_grid(node, parts[0])
+    quant_params = {part.quant for part in parts}
+    if len(quant_params - {None}) > 1:
+        raise LoweringError(f"{described(node)} joins values with different quantisation parameters")
+    if None not in quant_params:
+        context.share_quant(node, parts[0])
     shape = (*parts[0].shape[:3], sum(part.shape[3] for part in parts))
     context.emit(node, "CONCATENATION", parts, shape, {"axis": 3, "fusedActivationFunction": NO_ACTIVATION})
 
@@ -111,9 +108,9 @@ def lower_split(context: Context, node: ir.Node) -> None:
     if len(node.inputs) > 1 and node.inputs[1] is not None:
         sizes = [int(n) for n in context.constant(node, 1).array]
     else:
-        whole = -(-source.shape[axis] // len(node.outputs))
-        last = source.shape[axis] - whole * (len(node.outputs) - 1)
-        sizes = list(node.attributes.get_ints("split", [whole] * (len(node.outputs) - 1) + [last]))
+        most = -(-source.shape[axis] // len(node.outputs))
+        last = source.shape[axis] - most * (len(node.outputs) - 1)
+        sizes = list(node.attributes.get_ints("split", [most] * (len(node.outputs) - 1) + [last]))
     if len(sizes) != len(node.outputs) or min(sizes) < 1 or sum(sizes) != source.shape[axis]:
         raise LoweringError(f"{described(node)} splits {source.shape[axis]} into {sizes}")
     begin = 0
@@ -152,70 +149,11 @@ def _cut(context: Context, node: ir.Node, result: ir.Value, source: Lowered, axi
         context.add_constant(f"{name}.begin", corner),
         context.add_constant(f"{name}.size", np.array(shape, np.int64).astype(np.int32)),
     ]
-    if source.integer is not None and source.grid is not None and source.centre is None:
-        made = context.add_integer(name, shape, source.grid)
+    if source.integer is not None and source.quant is not None and source.centre is None:
+        made = context.add_integer(name, shape, source.quant)
         context.add_operator("SLICE", [source.integer, *constants], made)
-        context.values[result] = Lowered(shape, integer=made, grid=source.grid)
+        context.values[result] = Lowered(shape, integer=made, quant=source.quant)
     else:
         made = context.add_real(name, shape)
         context.add_operator("SLICE", [context.real(source), *constants], made)
         context.values[result] = Lowered(shape, real=made)
-
-
-def lower_resize(context: Context, node: ir.Node) -> None:
-    """RESIZE_NEAREST_NEIGHBOR by whole factors, where each pixel is repeated."""
-    source = context.value(node, 0)
-    factors = _factors(context, node, source)
-    if factors is None or not all(_repeats(node, factor) for factor in factors):
-        raise LoweringError(f"{described(node)} is not nearest-neighbour upsampling by a whole factor")
-    size = (source.shape[1] * factors[0], source.shape[2] * factors[1])
-    context.share_grid(node, source)
-    constant = context.add_constant(f"{node.name}.size", np.array(size, np.int32))
-    options = {"alignCorners": False, "halfPixelCenters": False}
-    context.emit(node, "RESIZE_NEAREST_NEIGHBOR", [source], (1, *size, source.shape[3]), options, [constant])
-
-
-def _factors(context: Context, node: ir.Node, source: Lowered) -> tuple[int, int] | None:
-    """How often rows and columns are repeated, by scales or by sizes; None if not a whole number of times."""
-    if len(node.inputs) == 4 and not (context.is_constant(node, 2) and context.constant(node, 2).array.size):
-        batch, height, width, channels = source.shape
-        before = np.array([batch, channels, height, width])
-        sizes = context.constant(node, 3).array
-        scales = sizes / before if sizes.shape == (4,) else np.zeros(0)
-    elif len(node.inputs) == (2 if node.op_type == "Upsample" else 3):
-        scales = context.constant(node, len(node.inputs) - 1).array
-    else:
-        return None
-    if scales.shape != (4,) or not np.array_equal(scales, np.rint(scales)) or not scales[0] == scales[1] == 1:
-        return None
-    return int(scales[2]), int(scales[3])
-
-
-def _repeats(node: ir.Node, factor: int) -> bool:
-    """Whether enlarging by `factor` repeats each pixel that often, whatever the rule for coordinates is called."""
-    form = (
-        node.attributes.get_string("mode", "nearest"),
-        node.attributes.get_string("coordinate_transformation_mode", "half_pixel"),
-        node.attributes.get_string("nearest_mode", "round_prefer_floor"),
-    )
-    if node.op_type == "Upsample":
-        form = (form[0], "asymmetric", "floor")
-    if form == ("nearest", "asymmetric", "floor"):
-        return True
-    offset = {"asymmetric": Fraction(0), "half_pixel": Fraction(1, 2), "half_pixel_symmetric": Fraction(1, 2)}.get(
-        form[1]
-    )
-    rounds = ROUNDINGS.get(form[2])
-    if form[0] != "nearest" or offset is None or rounds is None or not 0 < factor <= REACH:
-        return False
-    # Of a pixel in the middle, for those at the edges are clamped to themselves.
-    return all(rounds((index + offset) / factor - offset) == index // factor for index in range(factor, 2 * factor))
-
-
-ROUNDINGS = {
-    "floor": floor,
-    "ceil": ceil,
-    "round_prefer_floor": lambda place: ceil(place - Fraction(1, 2)),
-    "round_prefer_ceil": lambda place: floor(place + Fraction(1, 2)),
-}
-"""ONNX's `nearest_mode`: which pixel a coordinate is."""

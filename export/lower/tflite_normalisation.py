@@ -2,7 +2,7 @@
 
 Mean and variance are those of the picture at hand, so no constants can stand for them: in an INT8 graph the layer stays
 float, between a DEQUANTIZE and a QUANTIZE. Its sums are taken in an order that differs from kernel to kernel; behind
-it XNNPACK and the reference kernels agree within a step of the result's grid, and not to the bit.
+it XNNPACK and the reference kernels agree within one quantisation step of the result, not bit for bit.
 
 ONNX has it as GroupNormalization, or, as PyTorch writes it below opset 21, as an InstanceNormalization of an array of
 shape (1, groups, rest) between two Reshapes.
@@ -27,7 +27,7 @@ REDUCED = (1, 3)
 
 
 def lower_group_normalization(context: Context, node: ir.Node) -> None:
-    """Groups by the attribute, scale and shift one a channel (opset 21) or one a group (opset 18)."""
+    """Groups by the attribute, scale and shift one per channel (opset 21) or per group (opset 18)."""
     source = context.value(node, 0)
     _normalise(context, node, source, node.attributes.get_int("num_groups", 0))
 
@@ -35,11 +35,11 @@ def lower_group_normalization(context: Context, node: ir.Node) -> None:
 def lower_instance_normalization(context: Context, node: ir.Node) -> None:
     """Every channel by itself; or groups of channels, where a Reshape has made them one."""
     source, producer = context.value(node, 0), producer_of(node, 0)
-    grouped = producer is not None and producer.op_type == "Reshape" and is_view_of_groups(context, producer)
+    grouped = producer is not None and producer.op_type == "Reshape" and is_grouping_reshape(context, producer)
     _normalise(context, node, source, context.constant(node, 1).array.size if grouped else source.shape[-1])
 
 
-def is_view_of_groups(context: Context, node: ir.Node) -> bool:
+def is_grouping_reshape(context: Context, node: ir.Node) -> bool:
     """Whether a Reshape only makes groups of channels for an InstanceNormalization, or channels of them again."""
     batch, height, width, channels = context.value(node, 0).shape
     shape = [int(n) for n in context.constant(node, 1).array]
@@ -51,7 +51,7 @@ def is_view_of_groups(context: Context, node: ir.Node) -> bool:
     before = None if producer is None else producer_of(producer, 0)
     if producer is None or producer.op_type != INSTANCE or before is None or before.op_type != "Reshape":
         return False
-    return is_view_of_groups(context, before) and _is(shape, (batch, channels, height, width))
+    return is_grouping_reshape(context, before) and _is(shape, (batch, channels, height, width))
 
 
 def _is(shape: list[int], wanted: tuple[int, ...]) -> bool:
@@ -71,7 +71,7 @@ def _normalise(context: Context, node: ir.Node, source: Lowered, groups: int) ->
         raise LoweringError(f"{described(node)} normalises {channels} channels in {groups} groups")
     if scale.shape != shift.shape or scale.shape not in ((groups,), (channels,)):
         raise LoweringError(
-            f"{described(node)} has scales of shape {scale.shape}; one a channel, or one a group, is wanted"
+            f"{described(node)} has scales of shape {scale.shape}; one per channel or per group is expected"
         )
     name = result_of(node)
     parts = (shape[1] * shape[2], groups, channels // groups)

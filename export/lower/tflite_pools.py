@@ -46,7 +46,7 @@ def lower_average_pool(context: Context, node: ir.Node) -> None:
 
 def _read(context: Context, node: ir.Node) -> tuple[Lowered, Windows]:
     source = context.value(node, 0)
-    if source.centre is not None or source.grid is None:
+    if source.centre is not None or source.quant is None:
         source = Lowered(source.shape, real=context.real(source))
     return source, windows(node, source, node.attributes.get_ints("kernel_shape", ()))
 
@@ -63,5 +63,5 @@ def _emit(
         "filterWidth": width,
         "fusedActivationFunction": NO_ACTIVATION,
     }
-    context.share_grid(node, source)
+    context.share_quant(node, source)
     context.emit(node, operator, [source], (1, *around.outputs, source.shape[3]), options)

@@ -1,4 +1,4 @@
-"""Lowering of what lies between numbers and integers: QuantizeLinear, DequantizeLinear, and the image's way in."""
+"""Lowering of QuantizeLinear, DequantizeLinear and the image input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 from .tflite_context import (
     NO_ACTIVATION,
@@ -34,7 +34,7 @@ def lower_sub(context: Context, node: ir.Node) -> None:
     """The mean's subtraction from the image."""
     source, constant = context.value(node, 0), context.constant(node, 1)
     if constant.array.shape != source.shape[-1:]:
-        raise LoweringError(f"{described(node)} does not subtract one number a channel")
+        raise LoweringError(f"{described(node)} does not subtract one number per channel")
     subtrahend = context.add_constant(name_of(node, 1), constant.array)
     options = {"fusedActivationFunction": NO_ACTIVATION}
     context.emit_real(node, "SUB", [context.real(source), subtrahend], source.shape, options)
@@ -42,18 +42,18 @@ def lower_sub(context: Context, node: ir.Node) -> None:
 
 def lower_quantize(context: Context, node: ir.Node) -> None:
     """Integers, made where the value has none; anew where it has them with other quantisation parameters."""
-    value, grid = context.value(node, 0), context.grid_of(node)
+    value, quant = context.value(node, 0), context.quant_of(node)
     if value.integer is None:
-        value.grid = grid
-        value.integer = context.add_integer(result_of(node), value.shape, grid)
+        value.quant = quant
+        value.integer = context.add_integer(result_of(node), value.shape, quant)
         context.add_operator("QUANTIZE", (context.real(value),), value.integer)
-    elif value.grid is None:
+    elif value.quant is None:
         raise LoweringError(f"{described(node)} quantises the image's bytes, which are integers already")
-    elif value.grid != grid or value.centre is not None:
+    elif value.quant != quant or value.centre is not None:
         source = value.integer if value.centre is None else context.real(value)
-        result = context.add_integer(result_of(node), value.shape, grid)
+        result = context.add_integer(result_of(node), value.shape, quant)
         context.add_operator("QUANTIZE", (source,), result)
-        value = Lowered(value.shape, integer=result, grid=grid)
+        value = Lowered(value.shape, integer=result, quant=quant)
     context.values[node.outputs[0]] = value
 
 
@@ -64,9 +64,9 @@ def lower_dequantize(context: Context, node: ir.Node) -> None:
         if np.any(zero_point):
             raise LoweringError(f"{described(node)}: a constant's zero point is not 0")
         context.constants[node.outputs[0]] = Constant(integers, scale)
-    elif context.value(node, 0).grid is None:
+    elif context.value(node, 0).quant is None:
         context.values[node.outputs[0]] = _centred_image(context, node)
-    elif context.value(node, 0).grid != context.grid_of(node):
+    elif context.value(node, 0).quant != context.quant_of(node):
         raise LoweringError(f"{described(node)} has another scale or zero point than what made the integers it reads")
     else:
         context.values[node.outputs[0]] = context.value(node, 0)
@@ -80,7 +80,7 @@ def _centred_image(context: Context, node: ir.Node) -> Lowered:
     # Quantising a uint8 tensor of scale 1 and zero point 0 to int8 with zero point −128 subtracts 128: exact.
     source = replace(context.tensors[image.integer], quantisation=Quantisation((1.0,), (0,)))
     context.tensors[image.integer] = source
-    grid = Grid(1.0, 0)
-    result = context.add_integer(f"{source.name}.int8", image.shape, grid)
+    quant = QuantParams(1.0, 0)
+    result = context.add_integer(f"{source.name}.int8", image.shape, quant)
     context.add_operator("QUANTIZE", (image.integer,), result)
-    return Lowered(image.shape, integer=result, grid=grid, centre=centre.astype(np.int64))
+    return Lowered(image.shape, integer=result, quant=quant, centre=centre.astype(np.int64))

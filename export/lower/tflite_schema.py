@@ -32,6 +32,7 @@ VERSIONS = {
     "PAD": {"int8": 2},
     "PADV2": {"int8": 2},
     "QUANTIZE": {"uint8": 2},
+    "RESIZE_BILINEAR": {"int8": 2},
     "RESIZE_NEAREST_NEIGHBOR": {"int8": 2},
     "SLICE": {"int8": 2},
     "TRANSPOSE": {"int8": 2},
@@ -40,7 +41,7 @@ VERSIONS = {
 
 @dataclass(frozen=True)
 class Quantisation:
-    """real = (integer − zero_point)·scale; one scale a tensor, or one a channel of dimension `axis`."""
+    """real = (integer − zero_point)·scale; one scale per tensor, or one per channel of dimension `axis`."""
 
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
@@ -178,6 +179,7 @@ OPTIONS = {
     "MEAN": "ReducerOptions",
     "MUL": "MulOptions",
     "RESHAPE": "ReshapeOptions",
+    "RESIZE_BILINEAR": "ResizeBilinearOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
     "SUB": "SubOptions",
 }

@@ -122,10 +122,10 @@ def pad(context: Context, node: ir.Node, source: Lowered, padding: Sequence[tupl
         return _pad_with_mean(context, node, source, padding)
     shape, amounts = _padded(context, node, source, padding)
     name = f"{node.name}.padded"
-    if source.integer is not None and source.grid is not None:
-        result = context.add_integer(name, shape, source.grid)
+    if source.integer is not None and source.quant is not None:
+        result = context.add_integer(name, shape, source.quant)
         context.add_operator("PAD", (source.integer, amounts), result)
-        return Lowered(shape, integer=result, grid=source.grid)
+        return Lowered(shape, integer=result, quant=source.quant)
     result = context.add_real(name, shape)
     context.add_operator("PAD", (context.real(source), amounts), result)
     return Lowered(shape, real=result)
@@ -135,12 +135,12 @@ def pad_with_lowest(context: Context, node: ir.Node, source: Lowered, padding: S
     """`source` padded by the lowest number there is, which never is the largest of a window."""
     shape, amounts = _padded(context, node, source, padding)
     name = f"{node.name}.padded"
-    if source.integer is not None and source.grid is not None:
+    if source.integer is not None and source.quant is not None:
         lowest = np.array([-SHIFT], np.int8)
-        constant = Tensor(f"{node.name}.lowest", lowest.dtype, (1,), quantisation_of(source.grid), lowest)
-        result = context.add_integer(name, shape, source.grid)
+        constant = Tensor(f"{node.name}.lowest", lowest.dtype, (1,), quantisation_of(source.quant), lowest)
+        result = context.add_integer(name, shape, source.quant)
         context.add_operator("PADV2", (source.integer, amounts, context.add_tensor(constant)), result)
-        return Lowered(shape, integer=result, grid=source.grid)
+        return Lowered(shape, integer=result, quant=source.quant)
     fill = context.add_constant(f"{node.name}.lowest", np.array([LOWEST], np.float32))
     result = context.add_real(name, shape)
     context.add_operator("PADV2", (context.real(source), amounts, fill), result)
@@ -158,7 +158,7 @@ def _padded(
 
 def _pad_with_mean(context: Context, node: ir.Node, source: Lowered, padding: Sequence[tuple[int, int]]) -> Lowered:
     """PAD fills with one number; rows and columns of the mean colour are concatenated instead."""
-    assert source.centre is not None and source.integer is not None and source.grid is not None
+    assert source.centre is not None and source.integer is not None and source.quant is not None
     colour = (source.centre - SHIFT).astype(np.int8)
     shape, current = list(source.shape), source.integer
     for axis, amounts in ((1, padding[0]), (2, padding[1])):
@@ -167,12 +167,12 @@ def _pad_with_mean(context: Context, node: ir.Node, source: Lowered, padding: Se
             if amount:
                 edge = np.broadcast_to(colour, [*shape[:axis], amount, *shape[axis + 1 :]])
                 name = f"{node.name}.border.{axis}.{position}"
-                quantisation = quantisation_of(source.grid)
+                quantisation = quantisation_of(source.quant)
                 constant = Tensor(name, edge.dtype, edge.shape, quantisation, np.ascontiguousarray(edge))
                 parts.insert(0 if position == 0 else len(parts), context.add_tensor(constant))
         if len(parts) > 1:
             shape[axis] += sum(amounts)
-            current = context.add_integer(f"{node.name}.padded.{axis}", tuple(shape), source.grid)
+            current = context.add_integer(f"{node.name}.padded.{axis}", tuple(shape), source.quant)
             options = {"axis": axis, "fusedActivationFunction": NO_ACTIVATION}
             context.add_operator("CONCATENATION", parts, current, options)
     return replace(source, shape=tuple(shape), integer=current)

@@ -63,7 +63,7 @@ def new_branch(kind: str, mesh: Mesh) -> LinearBranch | GraphBranch:
     if kind == GraphBranch.kind:
         return GraphBranch(mesh.inputs)
     if kind != LinearBranch.kind:
-        raise ValueError(f"its decoder is {kind!r}, known are {', '.join(DECODERS)}")
+        raise ValueError(f"its decoder is {kind!r}; known decoders: {', '.join(DECODERS)}")
     return LinearBranch(mesh.inputs, mesh.vertices)
 
 

@@ -230,12 +230,12 @@ def _coarsest(spread: nn.Linear, convolution: ChebyshevConvolution) -> nn.Conv2d
     order, inputs, outputs = convolution.weight.shape
     vertices = len(convolution.laplacian)
     terms = chebyshev(convolution.laplacian.double(), order)
-    whole = torch.einsum("kvu,kio->voui", terms, convolution.weight.detach().double())
-    whole = whole.reshape(vertices * outputs, vertices * inputs)
+    matrix = torch.einsum("kvu,kio->voui", terms, convolution.weight.detach().double())
+    matrix = matrix.reshape(vertices * outputs, vertices * inputs)
     conv = nn.Conv2d(spread.in_features, vertices * outputs, 1)
     assert conv.bias is not None
-    conv.weight.data = (whole @ spread.weight.detach().double()).float()[:, :, None, None]
-    bias = whole @ spread.bias.detach().double() + convolution.bias.detach().double().repeat(vertices)
+    conv.weight.data = (matrix @ spread.weight.detach().double()).float()[:, :, None, None]
+    bias = matrix @ spread.bias.detach().double() + convolution.bias.detach().double().repeat(vertices)
     conv.bias.data = bias.float()
     return conv
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from .backbones import Backbone, BackboneError, Table, backbone_table
-from .layers import Activation, Convolution
+from .layers import Activation, ConvNorm, Convolution
 from .neck import Context, Pyramid, Upsampling
 
 WIDEST_LEAKY = 64
@@ -36,7 +36,8 @@ class Architecture:
     """All that decides the shapes of a RetinaFace's weights.
 
     `channels` are the pyramid's, None for a backbone whose features the heads read directly; `strides` of the levels,
-    finest first; `anchors` per cell of each level; `landmarks` per face; `upsampling` in the pyramid.
+    finest first; `anchors` per cell of each level; `landmarks` per face; `upsampling` in the pyramid. Without `leaky`,
+    ReLU stands wherever the published code has LeakyReLU, as in the one-megabyte MobileNet.
 
     Raises `BackboneError` where they do not fit.
     """
@@ -47,6 +48,7 @@ class Architecture:
     anchors: tuple[int, ...] = (2, 2, 2)
     landmarks: int = 5
     upsampling: Upsampling = Upsampling.NEAREST
+    leaky: bool = True
 
     def __post_init__(self) -> None:
         known = {*self.backbone.levels, *((2 * COARSEST,) if self.channels else ())}
@@ -60,11 +62,19 @@ class Architecture:
             raise BackboneError(
                 f"a pyramid of {self.channels} channels: the context modules need a multiple of 4 channels"
             )
+        if not self.may_be_leaky:
+            object.__setattr__(self, "leaky", True)  # one way to say it, so that equal architectures are equal
 
     @property
     def tapped(self) -> tuple[int, ...]:
         """Strides whose features the backbone gives."""
         return tuple(stride for stride in self.strides if not self.channels or stride <= COARSEST)
+
+    @property
+    def may_be_leaky(self) -> bool:
+        """Whether the published code has LeakyReLU anywhere in it."""
+        narrow = self.channels is not None and self.channels <= WIDEST_LEAKY
+        return narrow or self.backbone.stem.activation is Activation.LEAKY_RELU
 
     @property
     def head_inputs(self) -> tuple[int, ...]:
@@ -116,6 +126,10 @@ class RetinaFace(nn.Module):
         self.score = _head(shape, 2)
         self.box = _head(shape, 4)
         self.landmark = _head(shape, 2 * shape.landmarks)
+        if not shape.leaky:
+            for module in self.modules():
+                if isinstance(module, ConvNorm) and module.activation is Activation.LEAKY_RELU:
+                    module.activation = Activation.RELU
 
     @property
     def channels(self) -> int:

@@ -17,7 +17,7 @@ from retinaface_edge.calibration.kernel_parity import (
     negative_factor,
     weight_scales,
 )
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 scales = st.floats(2.0**-8, 0.25, width=32)
 
@@ -92,7 +92,9 @@ def test_leaky_relu_on_such_a_grid_is_the_same_on_all_kernels() -> None:
         before = before_leaky_relu(after, 430)
         slope = leaky_relu_slope(before, after, 0.1)
         assert abs(slope - 0.1) < 0.002
-        graph = elementwise("LEAKY_RELU", [Grid(before, zero_point)], Grid(after, 25), {"alpha": slope}, 256)
+        graph = elementwise(
+            "LEAKY_RELU", [QuantParams(before, zero_point)], QuantParams(after, 25), {"alpha": slope}, 256
+        )
         values = evaluate(graph, [INT8.reshape(1, -1, 1, 1)])
         np.testing.assert_array_equal(values[1], litert(graph, [values[0]])[1])
         for kernels in ("xnnpack", "builtin"):
@@ -104,13 +106,15 @@ def test_leaky_relu_on_such_a_grid_is_the_same_on_all_kernels() -> None:
 def test_the_slope_as_given_differs_on_xnnpack() -> None:
     """What the choice is for: with 0.1 and the same grids, an eighth of the negative values differs."""
     before = before_leaky_relu(0.05, 430)
-    graph = elementwise("LEAKY_RELU", [Grid(before, 128)], Grid(0.05, 25), {"alpha": float(np.float32(0.1))}, 256)
+    graph = elementwise(
+        "LEAKY_RELU", [QuantParams(before, 128)], QuantParams(0.05, 25), {"alpha": float(np.float32(0.1))}, 256
+    )
     (layer,) = compare_litert(graph, evaluate(graph, [INT8.reshape(1, -1, 1, 1)]), "xnnpack")
     assert layer.within(1) == 1.0
     assert 8 <= layer.counts[1] <= 24
 
 
-def differing_pairs(first: Grid, second: Grid, result: Grid) -> int:
+def differing_pairs(first: QuantParams, second: QuantParams, result: QuantParams) -> int:
     """For how many pairs of integers XNNPACK itself gives another sum than the reference kernels."""
     graph = elementwise("ADD", [first, second], result, {"fusedActivationFunction": 0}, 65536)
     pairs = [np.ascontiguousarray(side.reshape(1, -1, 1, 1)) for side in np.meshgrid(INT8, INT8)]
@@ -124,9 +128,11 @@ def test_sums_on_the_grids_that_are_chosen_are_the_same_on_all_kernels() -> None
     random = np.random.default_rng(0)
     changed = 0
     for _ in range(12):
-        result = Grid(float(np.float32(np.exp(random.normal()))), int(random.integers(0, 2) * random.integers(1, 256)))
+        result = QuantParams(
+            float(np.float32(np.exp(random.normal()))), int(random.integers(0, 2) * random.integers(1, 256))
+        )
         first, second = (
-            Grid(float(np.float32(result.scale * random.uniform(0.3, 1.2))), int(random.integers(0, 256)))
+            QuantParams(float(np.float32(result.scale * random.uniform(0.3, 1.2))), int(random.integers(0, 256)))
             for _ in range(2)
         )
         before = differing_pairs(first, second, result)

@@ -27,7 +27,7 @@ from retinaface_edge.export.lower.openvino import lower_openvino
 from retinaface_edge.export.lower.tflite import lower_tflite
 from retinaface_edge.export.lower.tflite_schema import Graph, serialise
 from retinaface_edge.runtime import Spec, backends
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 SPEC = Spec(160, 128)
 
@@ -95,7 +95,7 @@ def test_what_a_sum_reads_and_gives_is_on_a_grid(calibrated: Calibration) -> Non
 
 
 def test_every_layer_is_integers(calibrated: Calibration, quantised: onnx.ModelProto) -> None:
-    assert lower_tflite(quantised, calibrated.grids).float_operators == 0
+    assert lower_tflite(quantised, calibrated.quant_params).float_operators == 0
     producers = {node.output[0]: node for node in quantised.graph.node}
     for node in quantised.graph.node:
         if node.op_type in ("Conv", "Add"):
@@ -107,7 +107,7 @@ def test_every_layer_is_integers(calibrated: Calibration, quantised: onnx.ModelP
 def test_kernels_agree_to_the_bit_sums_included(
     calibrated: Calibration, quantised: onnx.ModelProto, images: ImageSet
 ) -> None:
-    graph = lower_tflite(quantised, calibrated.grids)
+    graph = lower_tflite(quantised, calibrated.quant_params)
     for image in images.inputs[:3]:
         for ours, theirs in zip(*(by_kernels(graph, image, k) for k in ("xnnpack", "reference")), strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -122,12 +122,12 @@ def test_int8_is_near_fp32_on_every_backend(
     assert noise(run(quantised, SPEC, image), expected) > 30
     for name, files in (
         ("openvino", list(lower_openvino(quantised, SPEC))),
-        ("tflite", [serialise(lower_tflite(quantised, calibrated.grids))]),
+        ("tflite", [serialise(lower_tflite(quantised, calibrated.quant_params))]),
     ):
         outputs = backends.load(name, SPEC, files, 1)
         got = [
-            output if grid is None else (output.astype(np.float32) - grid.zero_point) * grid.scale
-            for output, grid in zip(outputs.run(image), outputs.grids, strict=True)
+            output if quant is None else (output.astype(np.float32) - quant.zero_point) * quant.scale
+            for output, quant in zip(outputs.run(image), outputs.quant_params, strict=True)
         ]
         assert noise(got, expected) > 25, name
 
@@ -162,11 +162,11 @@ def test_scales_of_sums_are_chosen_for_agreement(
     """Without that choice the ranges are those of the estimator; with it they are a few per mille wider at most."""
     monkeypatch.setattr(calibrate_module, "agreeing_sum", lambda first, second, result: result)
     plain = calibrate(network, SPEC, images, calibrated.recipe)
-    before: Mapping[str, Grid] = plain.grids
-    moved = {name for name, grid in calibrated.grids.items() if grid != before[name]}
+    before: Mapping[str, QuantParams] = plain.quant_params
+    moved = {name for name, quant in calibrated.quant_params.items() if quant != before[name]}
     sums = {node.output[0] for node in network.graph.node if node.op_type == "Add"}
     activated = {node.output[0] for node in network.graph.node if node.input[0] in sums}
     assert moved <= sums | activated
     for name in moved:
-        assert calibrated.grids[name].zero_point == before[name].zero_point
-        assert 1.0 < calibrated.grids[name].scale / before[name].scale < 1.02
+        assert calibrated.quant_params[name].zero_point == before[name].zero_point
+        assert 1.0 < calibrated.quant_params[name].scale / before[name].scale < 1.02

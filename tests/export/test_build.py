@@ -13,7 +13,8 @@ from pathlib import Path
 import onnx
 import pytest
 from conftest import ROOT
-from robustness.trust.kills import kill_builds
+from robustness.trust.kill_verbs import VERBS, prepared
+from robustness.trust.kills import kill
 
 from retinaface_edge.calibration.dataset.image_set import CalibrationError, image_folder
 from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes, scenes
@@ -289,5 +290,5 @@ def test_a_full_folder_for_temporary_files_is_one_line(fp32: onnx.ModelProto, sp
 
 
 def test_builds_killed_at_random_instants_leave_a_whole_bundle(tmp_path: Path) -> None:
-    outcome = kill_builds(8, seed=1, folder=tmp_path, cold=False)
-    assert outcome.killed == 8 == outcome.old + outcome.new
+    outcome = kill(VERBS["build"], 8, seed=1, room=prepared(tmp_path))
+    assert sum(outcome.killed.values()) == 8

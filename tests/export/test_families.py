@@ -13,6 +13,7 @@ from torch import Tensor
 from untrained import random_detector
 
 from retinaface_edge.export.checkpoints.checkpoint import CheckpointError
+from retinaface_edge.export.checkpoints.interpretation import SMALL, Overrides
 from retinaface_edge.export.checkpoints.source import read_checkpoint
 from retinaface_edge.export.models.backbones import NAMES, BackboneError, backbone_table
 from retinaface_edge.export.models.deploy import Deploy
@@ -42,7 +43,7 @@ def test_a_published_network_is_read_and_computes_what_its_definition_says(name:
     published = PUBLISHED[name]
     state, x, expected = made(name)
     torch.save({published.prefix + key: value for key, value in state.items()}, tmp_path / "model.pth")
-    read = read_checkpoint(tmp_path / "model.pth")
+    read = read_checkpoint(tmp_path / "model.pth", Overrides(published.anchors))
     assert (read.family, read.backbone) == (published.family, published.backbone)
     assert read.wrappings == ((published.prefix,) if published.prefix else ())
     with torch.no_grad():
@@ -129,6 +130,24 @@ def test_bilinear_upsampling_is_pytorchs(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(nearest(x).boxes[2], bilinear(x).boxes[2])
         assert not torch.allclose(nearest(x).boxes[0], bilinear(x).boxes[0])
+
+
+def test_the_activation_is_as_given_or_as_the_anchors_tell(tmp_path: Path) -> None:
+    torch.save(random_detector(8, architecture()).state_dict(), tmp_path / "model.pth")
+    for leaky, anchors, expected in (
+        (None, None, True),
+        (None, SMALL, False),
+        (True, SMALL, True),
+        (False, None, False),
+    ):
+        read = read_checkpoint(tmp_path / "model.pth", Overrides(anchors, leaky=leaky))
+        assert read.model.architecture.leaky is read.interpretation.leaky is expected
+
+
+def test_an_activation_is_refused_where_there_is_none_to_choose(tmp_path: Path) -> None:
+    torch.save(random_detector(9, architecture("slim")).state_dict(), tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match="RetinaFace on Slim, which has no LeakyReLU; leave out --activation"):
+        read_checkpoint(tmp_path / "model.pth", Overrides(leaky=False))
 
 
 def test_a_spec_of_another_detector_is_refused() -> None:

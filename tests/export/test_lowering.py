@@ -25,7 +25,7 @@ from retinaface_edge.runtime import Spec, backends
 
 @pytest.fixture(scope="module")
 def tflite_int8(int8: onnx.ModelProto, calibration: Calibration) -> bytes:
-    return serialise(lower_tflite(int8, calibration.grids))
+    return serialise(lower_tflite(int8, calibration.quant_params))
 
 
 def test_fp32_backends_agree_on_raw_outputs(fp32: onnx.ModelProto, spec: Spec, photographs: list[np.ndarray]) -> None:
@@ -51,7 +51,8 @@ def test_int8_outputs_stay_near_the_qdq_graph(
     for image in photographs:
         expected = run(int8, spec, image)
         real = [
-            (o.astype(float) - g.zero_point) * g.scale for o, g in zip(network.run(image), network.grids, strict=True)
+            (o.astype(float) - g.zero_point) * g.scale
+            for o, g in zip(network.run(image), network.quant_params, strict=True)
         ]
         other = [np.array(output, float) for output in openvino.run(image)]
         for level in range(3):
@@ -98,7 +99,7 @@ def test_int8_tflite_has_no_float_between_input_and_outputs(
 ) -> None:
     tensors = read(tflite_int8).subgraphs[0].tensors
     assert not [tensor.name for tensor in tensors if tensor.type == schema.TensorType.FLOAT32]
-    assert lower_tflite(int8, calibration.grids).float_operators == 0
+    assert lower_tflite(int8, calibration.quant_params).float_operators == 0
     assert not {"DEQUANTIZE", "CAST"} & operators(tflite_int8).keys()
 
 
@@ -145,12 +146,14 @@ def test_float_layers_of_a_mixed_graph_are_counted(int8: onnx.ModelProto, calibr
         for index, name in enumerate(node.input):
             if name == f"{value}.quantised":
                 node.input[index] = value
-    grids = {name: grid for name, grid in calibration.grids.items() if name not in (value, "context.2.conv7_2")}
+    quant_params = {
+        name: quant for name, quant in calibration.quant_params.items() if name not in (value, "context.2.conv7_2")
+    }
     with pytest.raises(LoweringError, match=r"context\.2\.conv7_2.*no calibrated grid"):
-        lower_tflite(mixed, grids)
-    grids["context.2.conv7_2"] = calibration.grids["context.2.conv7_2"]
-    assert lower_tflite(mixed, grids).float_operators >= 3
-    interpreter = Interpreter(model_content=serialise(lower_tflite(mixed, grids)))
+        lower_tflite(mixed, quant_params)
+    quant_params["context.2.conv7_2"] = calibration.quant_params["context.2.conv7_2"]
+    assert lower_tflite(mixed, quant_params).float_operators >= 3
+    interpreter = Interpreter(model_content=serialise(lower_tflite(mixed, quant_params)))
     interpreter.allocate_tensors()
     interpreter.invoke()
 
@@ -158,7 +161,7 @@ def test_float_layers_of_a_mixed_graph_are_counted(int8: onnx.ModelProto, calibr
 def test_both_lowerings_give_the_same_bytes_twice(
     fp32: onnx.ModelProto, int8: onnx.ModelProto, calibration: Calibration, tflite_int8: bytes, spec: Spec
 ) -> None:
-    assert serialise(lower_tflite(int8, calibration.grids)) == tflite_int8
+    assert serialise(lower_tflite(int8, calibration.quant_params)) == tflite_int8
     assert serialise(lower_tflite(fp32, {})) == serialise(lower_tflite(fp32, {}))
     assert lower_openvino(fp32, spec) == lower_openvino(fp32, spec)
     assert lower_openvino(int8, spec) == lower_openvino(int8, spec)

@@ -12,7 +12,7 @@ from oracles.backends import KERNELS, NHWC, between_transposes, by_litert, by_on
 
 from retinaface_edge.export.lower.tflite import lower_tflite
 from retinaface_edge.export.lower.tflite_schema import Graph
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 STEP = 1 / 32
 
@@ -154,7 +154,7 @@ def test_group_normalisation_of_a_quantised_graph_stays_float() -> None:
     model = between_transposes(nodes, (8, 6, 4), constants, opset=21)
     image = random.normal(size=(1, 8, 6, 4)).astype(np.float32)
     expected = by_onnxruntime(model, image)[0]
-    lowered = lower_tflite(model, {"x": Grid(1 / 32, 128)})
+    lowered = lower_tflite(model, {"x": QuantParams(1 / 32, 128)})
     assert names(lowered)[:3] == ["QUANTIZE", "MAX_POOL_2D", "DEQUANTIZE"] and names(lowered)[-1] == "QUANTIZE"
     assert lowered.float_operators > 8
     for kernels in KERNELS:

@@ -101,6 +101,18 @@ def test_an_enlargement_is_lowered_where_it_repeats_pixels_and_refused_elsewhere
             np.testing.assert_array_equal(by_litert(lowered, picture, OpResolverType.AUTO), repeated)
 
 
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_a_bilinear_enlargement_is_lowered_with_the_coordinates_that_tflite_has(coordinates: str) -> None:
+    for factors in ((1, 2), (2, 2), (3, 5)):
+        resize = node("Resize", ["x", "", "scales"], mode="linear", coordinate_transformation_mode=coordinates)
+        model = between_transposes([resize], (5, 4, 3), {"scales": np.array([1, 1, *factors], np.float32)})
+        if coordinates not in ("align_corners", "half_pixel", "pytorch_half_pixel"):
+            with pytest.raises(LoweringError, match="node 'resize' of type Resize is not nearest-neighbour"):
+                lower_tflite(model, {})
+            continue
+        assert names(assert_exact(model)) == ["RESIZE_BILINEAR"]
+
+
 @pytest.mark.parametrize("empty", [True, False])
 def test_an_enlargement_may_be_given_by_its_size(empty: bool) -> None:
     """As SCRFD's exporter does, with empty scales beside it."""

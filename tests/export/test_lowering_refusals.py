@@ -83,7 +83,7 @@ def test_a_cast_is_from_the_image_to_float(case: str) -> None:
 @pytest.mark.parametrize("shape", [(1,), (3,), (1, 1, 1, 2)])
 def test_a_sub_has_one_number_a_channel(shape: tuple[int, ...]) -> None:
     model = graph(node("Sub", ["x", "c"]), inputs={"x": FLOATS}, constants={"c": np.ones(shape, np.float32)})
-    assert "node 'sub' of type Sub does not subtract one number a channel" in refusal(model)
+    assert "node 'sub' of type Sub does not subtract one number per channel" in refusal(model)
 
 
 @pytest.mark.parametrize("permutation", [[0, 1, 3, 2], [3, 2, 1, 0], [0, 1, 2, 3]])
@@ -130,8 +130,8 @@ def convolution(kernel: Sequence[int] = (2, 2, 3, 3), **attributes: object) -> o
         ({"pads": [0, 0, 0, 3]}, "pads by [0, 0, 0, 3], which its kernel cannot reach"),
         ({"pads": [-1, 0, 0, 0]}, "pads by [-1, 0, 0, 0], which its kernel cannot reach"),
         ({"kernel": (2, 2, 3)}, "pads by [0, 0, 0, 0], which its kernel cannot reach"),
-        ({"kernel": (4, 1, 3, 3), "group": 2}, "has 2 groups; only 1 or one a channel can be lowered"),
-        ({"kernel": (3, 1, 3, 3), "group": 3}, "has 3 groups; only 1 or one a channel can be lowered"),
+        ({"kernel": (4, 1, 3, 3), "group": 2}, "has 2 groups; only 1, or one per channel, can be lowered"),
+        ({"kernel": (3, 1, 3, 3), "group": 3}, "has 3 groups; only 1, or one per channel, can be lowered"),
     ],
 )
 def test_a_convolution_of_another_form_is_named_with_it(attributes: dict[str, object], words: str) -> None:
@@ -160,7 +160,7 @@ def test_integer_weights_need_an_input_on_a_grid(source: tuple[int, Sequence[int
             "zero": np.zeros(2, np.int8),
         },
     )
-    assert refusal(model) == "node 'conv' of type Conv has integer weights but an input on no grid"
+    assert refusal(model) == "node 'conv' of type Conv has integer weights but an input without quantisation parameters"
 
 
 def test_weights_have_no_zero_point() -> None:
@@ -216,12 +216,12 @@ def quantised(value: str, source: str, scale: float) -> tuple[list[onnx.NodeProt
 
 def test_a_concat_of_integers_has_one_grid() -> None:
     """Else TFLite would have to scale one part anew, which ONNX does not."""
-    (first, grid), (second, other) = quantised("a", "x", 0.5), quantised("b", "y", 0.25)
+    (first, quant), (second, other) = quantised("a", "x", 0.5), quantised("b", "y", 0.25)
     concat = node("Concat", ["a", "b"], axis=1)
     inputs = {"x": FLOATS, "y": FLOATS}
-    model = graph(*first, *second, concat, inputs=inputs, constants={**grid, **other})
-    assert refusal(model) == "node 'concat' of type Concat has parts on different grids"
-    alike = graph(*first, *second, concat, inputs=inputs, constants={**grid, **quantised("b", "y", 0.5)[1]})
+    model = graph(*first, *second, concat, inputs=inputs, constants={**quant, **other})
+    assert refusal(model) == "node 'concat' of type Concat joins values with different quantisation parameters"
+    alike = graph(*first, *second, concat, inputs=inputs, constants={**quant, **quantised("b", "y", 0.5)[1]})
     lowered = lower_tflite(alike, {})
     assert {t.quantisation.scales for t in lowered.tensors if t.quantisation is not None} == {(0.5,)}
 
@@ -335,13 +335,13 @@ def test_a_relu_of_what_leaves_the_network_is_not_fused_away() -> None:
 @pytest.mark.parametrize(
     ("kind", "inputs", "constant", "words"),
     [
-        ("Mul", ["x", "c"], np.ones((1, 4, 1, 1)), "does not scale by one finite number, or one a channel"),
-        ("Mul", ["x", "c"], np.ones(2), "does not scale by one finite number, or one a channel"),
-        ("Mul", ["c", "x"], np.array(np.inf), "does not scale by one finite number, or one a channel"),
-        ("Div", ["x", "c"], np.zeros(1), "does not scale by one finite number, or one a channel"),
-        ("Div", ["c", "x"], np.ones(1), "does not scale by one finite number, or one a channel"),
-        ("Mul", ["x", "x"], np.ones(1), "does not scale by one finite number, or one a channel"),
-        ("Add", ["x", "c"], np.ones((2, 4, 1)), "does not add one number, or one a channel"),
+        ("Mul", ["x", "c"], np.ones((1, 4, 1, 1)), "does not scale by one finite number, or one per channel"),
+        ("Mul", ["x", "c"], np.ones(2), "does not scale by one finite number, or one per channel"),
+        ("Mul", ["c", "x"], np.array(np.inf), "does not scale by one finite number, or one per channel"),
+        ("Div", ["x", "c"], np.zeros(1), "does not scale by one finite number, or one per channel"),
+        ("Div", ["c", "x"], np.ones(1), "does not scale by one finite number, or one per channel"),
+        ("Mul", ["x", "x"], np.ones(1), "does not scale by one finite number, or one per channel"),
+        ("Add", ["x", "c"], np.ones((2, 4, 1)), "does not add one number, or one per channel"),
     ],
 )
 def test_a_constant_is_one_number_or_one_a_channel(
@@ -397,16 +397,16 @@ def test_groups_divide_channels(groups: int, scales: int, words: str) -> None:
 
 def test_integers_are_read_by_the_scale_that_made_them() -> None:
     """Read by another, every value of the layer would be off by the ratio, without a word."""
-    pair, grid = quantised("a", "x", 0.5)
+    pair, quant = quantised("a", "x", 0.5)
     pair[1].input[1] = "other"
-    model = graph(*pair, node("LeakyRelu", ["a"]), inputs={"x": FLOATS}, constants={**grid, "other": np.float32(0.25)})
+    model = graph(*pair, node("LeakyRelu", ["a"]), inputs={"x": FLOATS}, constants={**quant, "other": np.float32(0.25)})
     assert "node 'a' of type DequantizeLinear has another scale or zero point than what made" in refusal(model)
 
 
 def test_bytes_of_the_image_are_not_quantised_again() -> None:
-    pair, grid = quantised("a", "x", 0.5)
+    pair, quant = quantised("a", "x", 0.5)
     assert "quantises the image's bytes, which are integers already" in refusal(
-        graph(*pair, node("LeakyRelu", ["a"]), inputs={"x": IMAGE}, constants=grid)
+        graph(*pair, node("LeakyRelu", ["a"]), inputs={"x": IMAGE}, constants=quant)
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,28 +13,21 @@ from oracles.backends import assert_exact, between_transposes, names, node
 from retinaface_edge.export.lower.tflite import LoweringError, lower_tflite
 
 sides = st.tuples(st.integers(1, 3), st.integers(1, 3))
+sizes = st.tuples(st.integers(5, 12), st.integers(5, 12))
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> dict[str, Any]:
+    """The attributes of a pool, padded by less than its kernel."""
+    kernel = draw(sides)
+    pads = tuple(draw(st.integers(0, min(2, kernel[axis % 2] - 1))) for axis in range(4))
+    return {"kernel_shape": kernel, "strides": draw(sides), "pads": pads, "ceil_mode": draw(st.integers(0, 1))}
 
 
 @settings(max_examples=80)
-@given(
-    size=st.tuples(st.integers(5, 12), st.integers(5, 12)),
-    kernel=sides,
-    strides=sides,
-    pads=st.tuples(*[st.integers(0, 2)] * 4),
-    rounds_up=st.booleans(),
-    rectified=st.booleans(),
-)
-def test_a_largest_value_is_that_of_its_window(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    rounds_up: bool,
-    rectified: bool,
-) -> None:
-    pads = tuple(min(pad, kernel[axis % 2] - 1) for axis, pad in enumerate(pads))  # type: ignore[assignment]
-    pool = node("MaxPool", ["conv.activation" if rectified else "x"], kernel_shape=kernel, strides=strides, pads=pads,
-                ceil_mode=int(rounds_up))  # fmt: skip
+@given(size=sizes, window=windows(), rectified=st.booleans())
+def test_a_largest_value_is_that_of_its_window(size: tuple[int, int], window: dict[str, Any], rectified: bool) -> None:
+    pool = node("MaxPool", ["conv.activation" if rectified else "x"], **window)
     before = [node("Conv", ["x", "w", "b"], "conv"), node("Relu", ["conv"], "conv.activation")] if rectified else []
     constants = {"w": -np.eye(3, dtype=np.float32)[..., None, None], "b": np.zeros(3, np.float32)} if rectified else {}
     # All negative: padding with zeros would win.
@@ -43,30 +38,14 @@ def test_a_largest_value_is_that_of_its_window(
 
 
 @settings(max_examples=80)
-@given(
-    size=st.tuples(st.integers(5, 12), st.integers(5, 12)),
-    kernel=sides,
-    strides=sides,
-    pads=st.tuples(*[st.integers(0, 2)] * 4),
-    rounds_up=st.booleans(),
-    counts=st.booleans(),
-)
-def test_a_mean_is_that_of_its_window_or_refused(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    rounds_up: bool,
-    counts: bool,
-) -> None:
-    pads = tuple(min(pad, kernel[axis % 2] - 1) for axis, pad in enumerate(pads))  # type: ignore[assignment]
-    pool = node("AveragePool", ["x"], kernel_shape=kernel, strides=strides, pads=pads, ceil_mode=int(rounds_up),
-                count_include_pad=int(counts))  # fmt: skip
+@given(size=sizes, window=windows(), counts=st.booleans())
+def test_a_mean_is_that_of_its_window_or_refused(size: tuple[int, int], window: dict[str, Any], counts: bool) -> None:
+    pool = node("AveragePool", ["x"], count_include_pad=int(counts), **window)
     model = between_transposes([pool], (*size, 3))
     try:
         lower_tflite(model, {})
     except LoweringError as error:
-        assert any(pads) or rounds_up
+        assert any(window["pads"]) or window["ceil_mode"]
         assert "which is not how TFLite's SAME pads" in str(error) or "counts padding in some windows" in str(error)
     else:
         assert_exact(model, openvino_too=False)

@@ -23,7 +23,7 @@ from retinaface_edge.calibration.graph.onnx_graph import read_graph
 from retinaface_edge.cli.main import main
 from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
 from retinaface_edge.export.checkpoints.demo import DENSE_BRANCH, demo_branch
-from retinaface_edge.export.graph.passes.integer_features import integer_features, output_grids
+from retinaface_edge.export.graph.passes.integer_features import integer_features, output_quant_params
 from retinaface_edge.export.models.mesh_branch import BranchError, branch_file, read_branch
 from retinaface_edge.runtime import Bundle, BundleError, Detector, Faces
 from retinaface_edge.runtime.backends import load
@@ -89,10 +89,10 @@ def test_openvino_gives_features_as_the_integers_that_its_heads_read(mesh_bundle
     for backend in ("openvino", "onnxruntime"):
         files = [mesh_bundle.read(file) for file in mesh_bundle.artifact(backend, "int8").files]
         network = load(backend, spec.with_features, files, 1)
-        found[backend] = list(zip(network.run(image)[first:], network.grids[first:], strict=True))
-    for (integers, grid), (floats, _) in zip(found["openvino"], found["onnxruntime"], strict=True):
+        found[backend] = list(zip(network.run(image)[first:], network.quant_params[first:], strict=True))
+    for (integers, quant), (floats, _) in zip(found["openvino"], found["onnxruntime"], strict=True):
         assert integers.dtype == np.uint8 and floats.dtype == np.float32
-        steps = floats / grid.scale + grid.zero_point
+        steps = floats / quant.scale + quant.zero_point
         np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)  # the same grid
         assert np.abs(integers - steps).mean() < 1.0
 
@@ -112,7 +112,7 @@ def test_features_that_are_on_no_grid_stay_floats(mesh_bundle: Bundle) -> None:
     (file,) = mesh_bundle.artifact("onnxruntime", "fp32").files
     model = read_graph(onnx.load_from_string(mesh_bundle.read(file)))
     changed = integer_features(model)
-    assert changed is model and output_grids(changed) == {}
+    assert changed is model and output_quant_params(changed) == {}
 
 
 def test_the_mesh_lies_on_the_face_and_a_mirrored_picture_has_a_mirrored_mesh(mesh_bundle: Bundle) -> None:

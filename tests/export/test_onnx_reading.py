@@ -6,6 +6,7 @@ import io
 import random
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from untrained import random_detector
 
+from retinaface_edge.export.checkpoints.interpretation import Overrides
 from retinaface_edge.export.checkpoints.onnx_retinaface import read_onnx
 from retinaface_edge.export.checkpoints.source import CheckpointError, read_checkpoint
 from retinaface_edge.export.models.backbones import backbone_table
@@ -139,6 +141,14 @@ def test_the_newer_exporter_is_read(opset: int) -> None:
 def test_other_upsampling_and_landmarks_are_read_from_the_graph() -> None:
     shape = Architecture(backbone_table("mobilenet_v1_0.25"), landmarks=98, upsampling=Upsampling.BILINEAR)
     assert_read_as_it_runs(anonymous(exported(random_detector(4, shape), 13)), shape)
+
+
+def test_the_activation_is_read_from_the_graph_and_no_other_can_be_chosen() -> None:
+    shape = replace(architecture(), leaky=False)
+    content = anonymous(exported(random_detector(4, shape), 13))
+    assert_read_as_it_runs(content, shape)
+    with pytest.raises(CheckpointError, match=r"has ReLU in its graph.* leave out --activation"):
+        read_onnx(content.SerializeToString(), "model.onnx", Overrides(leaky=True))
 
 
 def test_a_quantised_file_is_said_to_be_one() -> None:

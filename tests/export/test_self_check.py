@@ -111,17 +111,18 @@ def test_public_files_are_plausible_under_their_own_settings(name: str, shared: 
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("name", "given", "options"),
     [
-        ("one_mb_mobilenet0.25_small_anchors.pth", "--anchors 10,20/32,64/128,256"),
-        ("conv_n_names.onnx", "--mean 123.675,116.28,103.53 --std 58.395,57.12,57.375 --colour RGB"),
+        ("one_mb_mobilenet0.25_small_anchors.pth", Overrides(), "--anchors 10,20/32,64/128,256"),
+        ("one_mb_mobilenet0.25_small_anchors.pth", Overrides(SMALL, leaky=True), "--activation relu"),
+        ("conv_n_names.onnx", Overrides(), "--mean 123.675,116.28,103.53 --std 58.395,57.12,57.375 --colour RGB"),
     ],
 )
 @pytest.mark.parametrize("count", [0, 4])
 def test_public_files_under_other_settings_are_stopped_with_the_right_ones(
-    name: str, options: str, count: int, shared: Path
+    name: str, given: Overrides, options: str, count: int, shared: Path
 ) -> None:
-    read = read_checkpoint(shared / "checkpoints" / name)
+    read = read_checkpoint(shared / "checkpoints" / name, given)
     spec = read.interpretation.spec(640, 480)
     check = self_check(
         graph(read.model, spec), spec, photographs(spec, count=count) if count else photographs(spec)[:1]

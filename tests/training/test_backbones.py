@@ -99,10 +99,11 @@ def test_pixels_are_normalised_in_training_as_in_the_bundle(settings: Overrides 
         torch.testing.assert_close(level, given, rtol=1e-3, atol=1e-4)
 
 
-def test_a_file_keeps_the_settings_that_its_keys_do_not_tell(tmp_path: Path) -> None:
-    shape = Architecture(architecture("mobilenet_v1_0.25").backbone, 16, upsampling=Upsampling.BILINEAR)
+@pytest.mark.parametrize("leaky", [True, False])
+def test_a_file_keeps_the_settings_that_its_keys_do_not_tell(leaky: bool, tmp_path: Path) -> None:
+    shape = Architecture(architecture("mobilenet_v1_0.25").backbone, 16, upsampling=Upsampling.BILINEAR, leaky=leaky)
     model = random_detector(0, shape)
-    settings = Interpretation(shape.strides, SMALL, 5, IMAGENET.mean, IMAGENET.std, Colour.RGB)
+    settings = Interpretation(shape.strides, SMALL, 5, IMAGENET.mean, IMAGENET.std, Colour.RGB, leaky=leaky)
     path = tmp_path / "model.pth"
     path.write_bytes(checkpoint_bytes(model, settings))
     again = read_checkpoint(path)
@@ -111,7 +112,13 @@ def test_a_file_keeps_the_settings_that_its_keys_do_not_tell(tmp_path: Path) -> 
     # What the user says goes before what the file says.
     assert read_checkpoint(path, Overrides(colour=Colour.BGR)).interpretation.colour is Colour.BGR
     saved = torch.load(path, weights_only=True)
-    for key, value in (("mean", [1.0]), ("colour", "XYZ"), ("upsampling", "cubic"), ("std", [1.0, math.nan, 1.0])):
+    for key, value in (
+        ("mean", [1.0]),
+        ("colour", "XYZ"),
+        ("upsampling", "cubic"),
+        ("leaky", 2),
+        ("std", [1.0, math.nan, 1.0]),
+    ):
         torch.save({**saved, "settings": {**saved["settings"], key: value}}, path)
         with pytest.raises(CheckpointError, match="damaged settings"):
             read_checkpoint(path)

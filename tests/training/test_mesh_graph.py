@@ -30,7 +30,7 @@ from retinaface_edge.export.models.mesh_graph import (
 )
 from retinaface_edge.runtime.backends import load
 from retinaface_edge.runtime.mesh.topology import topology
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 from retinaface_edge.runtime.spec import Mesh
 from retinaface_edge.training.mesh.fit import train
 from retinaface_edge.training.mesh.renderer import look, pixel_loss, rasterise, shade
@@ -125,12 +125,12 @@ def test_a_graph_branch_is_compiled_for_every_backend(precision: str, tmp_path: 
     model = to_onnx(deployed(branch.model).eval(), MESH)
     random = np.random.default_rng(0)
     described = random.normal(size=(6, *MESH.input_shape)).astype(np.float32)
-    grids: dict[str, Grid] = {}
+    quant_params: dict[str, QuantParams] = {}
     if precision == "int8":
         recipe = replace(read_recipe("balanced"), float_layers=())
         calibration = calibrate(model, MESH, ImageSet(tuple(described), "", "faces", ()), recipe)
-        model, grids = quantise(calibration, MESH), calibration.grids
-    tflite = lower_tflite(model, grids)
+        model, quant_params = quantise(calibration, MESH), calibration.quant_params
+    tflite = lower_tflite(model, quant_params)
     assert precision == "fp32" or tflite.float_operators == 0
     forms = {
         "onnxruntime": [model.SerializeToString()],
@@ -142,7 +142,7 @@ def test_a_graph_branch_is_compiled_for_every_backend(precision: str, tmp_path: 
     for backend, files in forms.items():
         network = load(backend, MESH, files, 1)
         raw = np.concatenate([network.run(batch)[0][0, 0].copy() for batch in described]).astype(np.float64)
-        found = ((raw - network.grids[0].zero_point) * network.grids[0].scale).reshape(expected.shape)
+        found = ((raw - network.quant_params[0].zero_point) * network.quant_params[0].scale).reshape(expected.shape)
         if precision == "fp32":
             np.testing.assert_allclose(found, expected, atol=1e-5)
         else:  # two steps of the grid of the vertices, on which most of them lie

@@ -120,7 +120,7 @@ def test_views_are_taken_from_the_cache_and_are_the_same(tmp_path: Path) -> None
             return samples.training_samples(photographs, spec, networks, Canvases(canvases, 0, cache, "key"), iter)
 
     class NoNetwork:
-        grids = network.grids
+        quant_params = network.quant_params
 
     plain, first = views(None, [network]), views(tmp_path, [network])
     cached = views(tmp_path, [NoNetwork()])  # type: ignore[list-item]

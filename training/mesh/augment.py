@@ -27,7 +27,7 @@ LEAST_FACE = 24.0
 MOST_ENLARGED = 2.5
 SMALL_TURN, LARGE_TURN = np.deg2rad(12.0), np.deg2rad(45.0)
 LARGE_TURNS, HARD_CROPS, SMALL_FACES, MIRRORED, BLURRED, GREY = 0.25, 0.2, 0.4, 0.5, 0.25, 0.05
-WHOLE = 0.25
+UNCROPPED = 0.25
 MEAN_RGB = (123, 117, 104)
 """What the runtime's letterbox fills the rest with."""
 
@@ -61,17 +61,17 @@ def canvas(photographs: Sequence[Photograph], width: int, height: int, random: n
 
     columns, rows = LAYOUTS[random.integers(len(LAYOUTS))]
     tile_width, tile_height = width // columns, height // rows
-    whole = Image.new("RGB", (width, height))
+    mosaic = Image.new("RGB", (width, height))
     meshes, names = [], []
     for row in range(rows):
         for column in range(columns):
             photograph = photographs[int(random.integers(len(photographs)))]
             corner = np.array([column * tile_width, row * tile_height, 0.0])
             tile, seen = _tile(photograph, tile_width, tile_height, random)
-            whole.paste(tile, (column * tile_width, row * tile_height))
+            mosaic.paste(tile, (column * tile_width, row * tile_height))
             meshes += [mesh + corner for mesh in seen]
             names += [photograph.name] * len(seen)
-    pixels = np.ascontiguousarray(np.asarray(whole)[:, :, ::-1])
+    pixels = np.ascontiguousarray(np.asarray(mosaic)[:, :, ::-1])
     return Canvas(pixels, np.array(meshes).reshape(len(meshes), VERTICES, 3), tuple(names))
 
 
@@ -83,8 +83,8 @@ def _tile(
     room = np.array([width, height], np.float64)
     mirror = -1.0 if random.random() < MIRRORED else 1.0
     # Tile pixel = matrix · photograph pixel + shift.
-    if random.random() < WHOLE:
-        matrix, shift = _whole(photograph, room, mirror)
+    if random.random() < UNCROPPED:
+        matrix, shift = _uncropped(photograph, room, mirror)
     else:
         matrix, shift = _about_a_face(photograph, room, mirror, random)
     source, reduced = photograph.picture, 1
@@ -110,7 +110,7 @@ def _tile(
     return _lit(tile, random), meshes
 
 
-def _whole(
+def _uncropped(
     photograph: Photograph, room: NDArray[np.float64], mirror: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Matrix and shift of the whole photograph at the top left of a tile of the size `room`."""

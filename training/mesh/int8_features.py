@@ -1,7 +1,7 @@
-"""The detector's INT8 forms, so that a dense branch learns what their features, boxes and landmarks are like.
+"""INT8 forms of the detector, so that the dense branch trains on their features, boxes and landmarks.
 
 INT8 moves a box by about a hundredth of its size, and a feature by a quarter of its deviation: a branch loses more to
-that than to its own INT8. The views are drawn of both, so that it learns what is the same in them.
+that than to its own INT8. The samples are drawn from both, so that it learns what is the same in them.
 """
 
 from __future__ import annotations
@@ -40,5 +40,5 @@ def int8_forms(
     quantised = quantise(calibration, spec)
     return (
         ("openvino", lower_openvino(quantised, spec.with_features)),
-        ("tflite", (serialise(lower_tflite(quantised, calibration.grids)),)),
+        ("tflite", (serialise(lower_tflite(quantised, calibration.quant_params)),)),
     )

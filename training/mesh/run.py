@@ -15,7 +15,7 @@ from retinaface_edge.export.models.mesh_graph import GraphBranch
 from retinaface_edge.export.models.mesh_linear import LinearBranch
 from retinaface_edge.runtime import backends
 from retinaface_edge.runtime.detector import Detector
-from retinaface_edge.runtime.io.images import find_images
+from retinaface_edge.runtime.io.picture_files import picture_files
 from retinaface_edge.runtime.spec import Mesh, Spec
 
 from ..request import MeshTrainRequest, Reporter, Silent
@@ -28,7 +28,7 @@ from .teacher_labels import Labelled, label, labels_key
 BACKEND = "onnxruntime"
 PICTURED_CANVASES = 400
 VERSION = 1
-"""Of the augmentation: views in the cache that another one drew are not taken."""
+"""Of the augmentation: samples in the cache that another version drew are not used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def learn_mesh(request: MeshTrainRequest, reporter: Reporter | None = None) -> T
     mesh = Mesh(channels=request.checkpoint.model.channels)
     extracted = extract(request, Teacher(request.teacher), reporter)
     samples = extracted.training
-    reporter.stage(f"train on {len(samples):,} views of faces, {request.epochs} epochs")
+    reporter.stage(f"train on {len(samples):,} samples of faces, {request.epochs} epochs")
     branch = train(samples, mesh, request.epochs, request.seed, request.decoder, reporter.progress, extracted.pictured)
     about = {
         **extracted.about,
@@ -80,7 +80,7 @@ def extract(request: MeshTrainRequest, teacher: Teacher, reporter: Reporter) -> 
     reporter.stage("export the detector")
     model = to_onnx(Deploy(request.checkpoint.model, spec).eval(), spec.with_features)
     labelled = _labelled(request, spec, model, teacher, reporter)
-    reporter.stage("quantise the detector: half of what the branch learns is as INT8 sees it")
+    reporter.stage("quantise the detector: half of the training samples use its INT8 features")
     forms = int8_forms(model, spec, labelled.training)
     fp32: Files = (BACKEND, _serialised(model))
     files = [fp32, forms[0], fp32, forms[1]]
@@ -104,12 +104,17 @@ def _labelled(
     request: MeshTrainRequest, spec: Spec, model: onnx.ModelProto, teacher: Teacher, reporter: Reporter
 ) -> Labelled:
     """The photographs with the faces that the detector finds and the meshes that the teacher sees."""
-    paths = find_images(list(request.images))
+    files = picture_files(request.images, keep_damaged=True)
+    if files.skipped:
+        reporter.stage(files.skipped_text)
+    paths = files.pictures
     reporter.stage(f"find and label faces in {len(paths):,} photographs")
     key = labels_key(request.checkpoint.digest, teacher.digest)
     folder = request.cache and request.cache / "teacher"
     with Detector(spec, backends.load(BACKEND, spec, _serialised(model), request.threads)) as detector:
         labelled = label(paths, detector, teacher, folder, key, reporter.progress)
+    if labelled.skipped:
+        reporter.stage(f"skipped, cannot be read: {', '.join(labelled.skipped)}")
     training, validation = _faces(labelled)
     reporter.stage(
         f"{training:,} faces in {len(labelled.training):,} photographs to learn from, {validation:,} in "

@@ -1,7 +1,7 @@
 """What the dense branch learns from: descriptions of faces by a frozen detector, and the teacher's vertices for them.
 
 Training samples come from canvases that augmentation makes of the photographs (`augment.py`): every candidate of the
-detector that lies on a face is one more view of it.
+detector that lies on a face is one more sample of it.
 Validation samples are the photographs as they are, at the letterboxed size that the runtime would give the detector.
 """
 
@@ -28,7 +28,7 @@ from ..errors import TrainingError
 from .augment import Canvas, Photograph, canvas
 from .teacher_labels import Progress, read_arrays, write_arrays
 
-VIEWS = 3
+MOST_PER_FACE = 3
 """Most samples taken of one face of one canvas: its best candidate, and others at random."""
 FURTHEST, SMALLEST, LARGEST = 0.3, 0.55, 1.6
 """A box belongs to a mesh whose middle is at most so many box sizes away, and whose extent is so many box sizes."""
@@ -67,7 +67,7 @@ class Pictured:
 class Canvases:
     """How many augmented canvases to draw, from which seed, and where to keep what was seen on them.
 
-    One file for `CHUNK` canvases is kept in the folder `cache`, so that an interrupted run goes on where it stopped.
+    One file for `CHUNK` canvases is kept in the folder `cache`, so that an interrupted run resumes.
     `key` must differ between photographs and between networks. Without `cache` nothing is kept.
     """
 
@@ -97,7 +97,7 @@ def training_samples(
     chunks: list[_Rows] = []
     with ThreadPoolExecutor(1, "canvas") as pool:  # the next canvas is drawn while the network runs
 
-        def views(start: int) -> Iterator[_Rows]:
+        def rows_from(start: int) -> Iterator[_Rows]:
             def draw(index: int) -> tuple[np.random.Generator, Canvas]:
                 random = np.random.default_rng((canvases.seed, index))
                 return random, canvas(photographs, spec.width, spec.height, random)
@@ -111,7 +111,7 @@ def training_samples(
                 yield from _of_canvas(spec, networks[index % len(networks)], drawn, random)
 
         for start in progress(starts):
-            chunks.append(_kept(canvases.entry(start), partial(views, start)))
+            chunks.append(_kept(canvases.entry(start), partial(rows_from, start)))
     return _joined(chunks)
 
 
@@ -127,16 +127,16 @@ def pictured_samples(
         drawn = canvas(photographs, spec.width, spec.height, random)
         outputs, first = network.run(drawn.pixels[np.newaxis]), len(spec.outputs)
         placement = letterbox_for(spec, spec.width, spec.height)
-        faces = postprocess(spec, outputs[:first], network.grids[:first], placement)
-        chosen, _ = _views(faces, drawn.meshes, random)
+        faces = postprocess(spec, outputs[:first], network.quant_params[:first], placement)
+        chosen, _ = _chosen(faces, drawn.meshes, random)
         boxes = faces.boxes[chosen]
-        described.append(describe(spec, outputs[first:], network.grids[first:], boxes, faces.landmarks[chosen]))
-        whole = Image.fromarray(np.ascontiguousarray(drawn.pixels[:, :, ::-1]))
+        described.append(describe(spec, outputs[first:], network.quant_params[first:], boxes, faces.landmarks[chosen]))
+        picture = Image.fromarray(np.ascontiguousarray(drawn.pixels[:, :, ::-1]))
         for x1, y1, x2, y2 in boxes:
             half = 0.5 * EXTENT * float(np.sqrt((x2 - x1) * (y2 - y1)))
             x, y = 0.5 * (x1 + x2), 0.5 * (y1 + y2)
             region = (SIDE, SIDE), Image.Transform.EXTENT, (x - half, y - half, x + half, y + half)
-            pictures.append(np.asarray(whole.transform(*region, Image.Resampling.BILINEAR)))
+            pictures.append(np.asarray(picture.transform(*region, Image.Resampling.BILINEAR)))
     return Pictured(np.concatenate(described), np.array(pictures, np.uint8).reshape(-1, SIDE, SIDE, 3))
 
 
@@ -152,8 +152,8 @@ def validation_samples(
         letterbox(spec, placement, frame, image, rgb=True)
         outputs = network.run(image)
         first = len(spec.outputs)
-        whole = letterbox_for(spec, spec.width, spec.height)
-        faces = postprocess(spec, outputs[:first], network.grids[:first], whole)
+        unscaled = letterbox_for(spec, spec.width, spec.height)
+        faces = postprocess(spec, outputs[:first], network.quant_params[:first], unscaled)
         meshes = photograph.meshes / (placement.scale_x, placement.scale_y, placement.scale_x)
         found = np.array([mesh_of(box, meshes) for box in faces.boxes], np.intp)
         chosen = np.flatnonzero(found >= 0)
@@ -166,8 +166,8 @@ def _of_canvas(spec: Spec, network: Network, drawn: Canvas, random: np.random.Ge
     outputs, first = network.run(drawn.pixels[np.newaxis]), len(spec.outputs)
     placement = letterbox_for(spec, spec.width, spec.height)
     # With a threshold of 1 nothing is suppressed: all candidates, best first.
-    candidates = postprocess(spec, outputs[:first], network.grids[:first], placement, 0.5, 1.0)
-    chosen, meshes = _views(candidates, drawn.meshes, random)
+    candidates = postprocess(spec, outputs[:first], network.quant_params[:first], placement, 0.5, 1.0)
+    chosen, meshes = _chosen(candidates, drawn.meshes, random)
     if len(chosen):
         yield _row(spec, network, outputs[first:], candidates, chosen, meshes)
 
@@ -186,7 +186,7 @@ def _kept(entry: Path | None, make: Callable[[], Iterator[_Rows]]) -> _Rows:
     return result
 
 
-def _views(
+def _chosen(
     candidates: Faces, meshes: NDArray[np.float64], random: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Which candidates to take, and the mesh of each: for every mesh the best, and others at random."""
@@ -195,7 +195,7 @@ def _views(
     for mesh in range(len(meshes)):
         on_it = np.flatnonzero(found == mesh)
         chosen += on_it[:1].tolist()
-        chosen += random.permutation(on_it[1:])[: VIEWS - 1].tolist()
+        chosen += random.permutation(on_it[1:])[: MOST_PER_FACE - 1].tolist()
     index = np.array(chosen, np.intp)
     return index, meshes[found[index]]
 
@@ -221,8 +221,8 @@ def _row(
     meshes: NDArray[np.float64],
 ) -> _Rows:
     boxes, landmarks = faces.boxes[chosen], faces.landmarks[chosen]
-    grids = network.grids[len(spec.outputs) :]
-    described = describe(spec, features, grids, boxes, landmarks)
+    quant_params = network.quant_params[len(spec.outputs) :]
+    described = describe(spec, features, quant_params, boxes, landmarks)
     sizes = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     return described, relative(boxes, meshes).astype(np.float32), sizes.astype(np.float32)
 

@@ -7,10 +7,10 @@ It is MediaPipe's face mesh (arXiv 1907.06724) or any TFLite file with its inter
 from __future__ import annotations
 
 import hashlib
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from retinaface_edge.runtime.io.untrusted import read_file
 from retinaface_edge.runtime.mesh.topology import topology
 from retinaface_edge.runtime.ops.postprocess import Face
 from retinaface_edge.runtime.spec import VERTICES
+
+from .teacher_process import BoundedNetwork, Limits, NetworkError, Port
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,6 +33,7 @@ LEAST_LOGIT = 2.0
 TEACHER_BYTES = 64 << 20
 MOST_VALUES = 64 << 20
 """Of all tensors together; MediaPipe's network has 4 million. A small file can ask for any amount of memory."""
+FLOAT = "float32"
 NEXT_STEP = "give MediaPipe's face_landmark.tflite"
 
 
@@ -56,7 +59,7 @@ class Crop:
 
 
 class Teacher:
-    """The network, loaded. Raises `TeacherError` when the file is no such network."""
+    """The network, loaded. Raises `TeacherError` when the file is not such a network."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -64,17 +67,20 @@ class Teacher:
         except OSError as error:
             raise TeacherError(f"the teacher {path} cannot be read ({error.strerror}); {NEXT_STEP}") from error
         self.digest = hashlib.sha256(content).hexdigest()
-        self._interpreter = _interpreter(content, path)
-        (source,) = self._interpreter.get_input_details()
-        outputs = {int(np.prod(o["shape"])): o["index"] for o in self._interpreter.get_output_details()}
-        shape = tuple(int(n) for n in source["shape"])
-        if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or not {3 * VERTICES, 1} <= set(outputs):
+        try:
+            self._network = BoundedNetwork(content, Limits(MOST_VALUES))
+        except NetworkError as error:
+            raise TeacherError(f"{path} is not a TFLite network that runs here ({error}); {NEXT_STEP}") from error
+        self._path, inputs = path, self._network.inputs
+        outputs = {port.size: i for i, port in enumerate(self._network.outputs) if port.dtype == FLOAT}
+        if not _is_square_picture(inputs) or not {3 * VERTICES, 1} <= set(outputs):
+            taken = ", ".join(f"{port.shape} {port.dtype}" for port in inputs) or "nothing"
             raise TeacherError(
-                f"{path} takes {shape} and gives {sorted(outputs)} values; a teacher takes (1, S, S, 3) and gives "
-                f"{3 * VERTICES} and 1; {NEXT_STEP}"
+                f"{path} takes {taken} and gives {sorted(outputs)} values; a teacher takes (1, S, S, 3) {FLOAT} and "
+                f"gives {3 * VERTICES} and 1; {NEXT_STEP}"
             )
-        self.pixels = shape[1]
-        self._input, self._vertices, self._logit = source["index"], outputs[3 * VERTICES], outputs[1]
+        self.pixels = inputs[0].shape[1]
+        self._vertices, self._logit = outputs[3 * VERTICES], outputs[1]
 
     def mesh(self, picture: Image, face: Face) -> tuple[NDArray[np.float64], float]:
         """Vertices (468, 3) float64 in pixels of `picture` (RGB), depth away from the viewer, and the logit.
@@ -101,12 +107,24 @@ class Teacher:
         data = (a, -b, crop.x - a * centre + b * centre, b, a, crop.y - b * centre - a * centre)
         taken = picture.transform((self.pixels, self.pixels), Transform.AFFINE, data, Resampling.BILINEAR)
         pixels = np.asarray(taken, np.float32)[np.newaxis] / np.float32(255.0)
-        self._interpreter.set_tensor(self._input, np.ascontiguousarray(pixels[:, :, ::-1]) if mirror else pixels)
-        self._interpreter.invoke()
-        vertices = self._interpreter.get_tensor(self._vertices).reshape(VERTICES, 3).astype(np.float64)
+        try:
+            answers = self._network.run(pixels[:, :, ::-1] if mirror else pixels)
+        except NetworkError as error:
+            raise TeacherError(f"{self._path} no longer answers ({error}); {NEXT_STEP}") from error
+        vertices = answers[self._vertices].reshape(VERTICES, 3).astype(np.float64)
+        if not np.isfinite(vertices).all():
+            raise TeacherError(f"{self._path} gives vertices that are not numbers; {NEXT_STEP}")
         if mirror:
             vertices = vertices[topology().mirror] * (-1.0, 1.0, 1.0) + (self.pixels, 0.0, 0.0)
-        return vertices, float(self._interpreter.get_tensor(self._logit).reshape(-1)[0])
+        return vertices, float(answers[self._logit].reshape(-1)[0])
+
+
+def _is_square_picture(inputs: Sequence[Port]) -> bool:
+    """Whether there is one input, and it is (1, S, S, 3) float32."""
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype != FLOAT:
+        return False
+    side = inputs[0].shape[1]
+    return inputs[0].shape == (1, side, side, 3)
 
 
 def _around(vertices: NDArray[np.float64]) -> Crop:
@@ -116,18 +134,3 @@ def _around(vertices: NDArray[np.float64]) -> Crop:
     x, y = 0.5 * (low + high)
     angle = float(np.arctan2(right[1] - left[1], right[0] - left[0]))
     return Crop(float(x), float(y), max(NEXT_MARGIN * float((high - low).max()), 1.0), angle)
-
-
-def _interpreter(content: bytes, path: Path) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        interpreter = Interpreter(model_content=content, num_threads=1)
-        values = sum(math.prod(map(int, tensor["shape"])) for tensor in interpreter.get_tensor_details())
-        if values > MOST_VALUES:
-            raise TeacherError(f"{path} has tensors of {values:,} values, more than {MOST_VALUES:,}; {NEXT_STEP}")
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:80]
-        raise TeacherError(f"{path} is not a TFLite network that runs here ({said}); {NEXT_STEP}") from error
-    return interpreter

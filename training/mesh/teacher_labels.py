@@ -1,4 +1,4 @@
-"""What the teacher sees in photographs: each is looked at once, by detector and teacher, and kept in the cache."""
+"""Teacher labels of photographs: detector and teacher run once on each, and the results are cached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from retinaface_edge.runtime.detector import Detector
 from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.io.arrays import packed, unpacked
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 from retinaface_edge.runtime.io.images import read_image
 from retinaface_edge.runtime.io.untrusted import PICTURE_BYTES, read_file
 from retinaface_edge.runtime.spec import VERTICES
@@ -50,7 +50,7 @@ def label(
     """Let `detector` find faces in the photographs and `teacher` see their meshes.
 
     What was seen is kept in `cache`, one file a photograph under the digest of its bytes and `key`, so that a run that
-    was interrupted goes on where it stopped. Raises `TrainingError` when no face is left on either side of the split.
+    was interrupted resumes. Raises `TrainingError` when no face is left on either side of the split.
     """
     sides: tuple[list[Photograph], list[Photograph]] = ([], [])
     skipped = []
@@ -82,9 +82,9 @@ def labels_key(checkpoint_digest: str, teacher_digest: str) -> str:
 
 
 def write_arrays(entry: Path, **arrays: NDArray[Any]) -> None:
-    """Write the arrays as one `.npz`, whole or not at all; the folder is made."""
+    """Write the arrays as one `.npz`, atomically; the folder is created."""
     entry.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(entry, packed(arrays))
+    write_atomic(entry, packed(arrays))
 
 
 def read_arrays(entry: Path | None, *names: str) -> list[NDArray[Any]] | None:

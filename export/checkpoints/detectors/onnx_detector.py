@@ -1,4 +1,4 @@
-"""Trained ONNX detectors that are no RetinaFace: what their graph shows, and the contract that it fulfils."""
+"""Trained ONNX detectors other than RetinaFace: what their graph shows, and the contract that it fulfils."""
 
 from __future__ import annotations
 

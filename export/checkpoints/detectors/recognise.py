@@ -29,6 +29,8 @@ def read_onnx_detector(content: bytes, name: str, overrides: Overrides) -> OnnxD
     found = next((found for read in FAMILIES if (found := read(graph)) is not None), None)
     if found is None:
         return None
+    if overrides.leaky is not None:
+        raise CheckpointError(f"{name} is a {found.title}, whose graph has its activations; leave out --activation")
     given = {field.name: getattr(overrides, field.name) for field in fields(overrides)}
     settings = {**found.settings, **{key: value for key, value in given.items() if value is not None}}
     shape = tuple(len(level) for level in settings["anchor_sizes"])

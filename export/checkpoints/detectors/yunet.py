@@ -19,7 +19,7 @@ LICENCE = "MIT"
 def read_yunet(detector: DetectorGraph) -> OnnxDetector | None:
     """The detector if the graph is YuNet's: two scores with sigmoids per stride, a box and five landmarks.
 
-    Which score is which is told by the order in the file; the product does not depend on it.
+    Which score is which follows from their order in the file; the product does not depend on it.
     """
     levels = level_heads(detector)
     if levels is None or levels[0].landmark is None:

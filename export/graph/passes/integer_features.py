@@ -17,7 +17,7 @@ from .graph_pass import graph_pass
 
 @graph_pass()
 def integer_features(model: ir.Model) -> ir.Model:
-    """The graph whose outputs that are concatenations of one scale are uint8; `output_grids` gives
+    """The graph whose outputs that are concatenations of one scale are uint8; `output_quant_params` gives
     their quantisation parameters.
 
     Concatenations that were left float stay so: a graph that is not quantised comes back as it was.
@@ -38,15 +38,15 @@ def integer_features(model: ir.Model) -> ir.Model:
     return changed
 
 
-def output_grids(model: ir.Model) -> dict[str, QuantParams]:
+def output_quant_params(model: ir.Model) -> dict[str, QuantParams]:
     """The quantisation parameters of the outputs that are integers, by name."""
-    grids = {}
+    quant_params = {}
     for output in model.graph.outputs:
         transpose = output.producer()
         quantise = transpose.inputs[0].producer() if transpose is not None and transpose.inputs[0] is not None else None
         if quantise is not None and quantise.op_type == "QuantizeLinear":
-            grids[name_of(output)] = _grid(quantise)
-    return grids
+            quant_params[name_of(output)] = _quant(quantise)
+    return quant_params
 
 
 def _joined(output: ir.Value) -> list[ir.Value | None] | None:
@@ -57,12 +57,12 @@ def _joined(output: ir.Value) -> list[ir.Value | None] | None:
         return None
     parts = [value.producer() if value is not None else None for value in concat.inputs]
     pairs = [part for part in parts if part is not None and part.op_type == "DequantizeLinear"]
-    if len(pairs) < len(parts) or len({_grid(part) for part in pairs}) != 1:
+    if len(pairs) < len(parts) or len({_quant(part) for part in pairs}) != 1:
         return None
     return list(pairs[0].inputs[1:])
 
 
-def _grid(node: ir.Node) -> QuantParams:
+def _quant(node: ir.Node) -> QuantParams:
     scale, zero_point = constant(node.inputs[1]), constant(node.inputs[2])
     assert scale is not None and zero_point is not None
     return QuantParams(float(scale), int(zero_point))

@@ -1,7 +1,7 @@
 """The first convolution on the image's own bytes: mean and padding move from the pixels into the graph's constants.
 
 Before: bytes become floats, lose the mean, and zeros are padded around them: three passes over the largest tensor of
-all, and in an INT8 graph a float convolution, since OpenVINO has no convolution whose input has a zero point a channel.
+all, and in an INT8 graph a float convolution, since OpenVINO has no convolution with an input zero point per channel.
 After: rows and columns of the mean colour, which is what zeros around centred pixels stand for, and a convolution of
 bytes whose bias has lost Σ w·mean. Both compute the same numbers but for the rounding of floats.
 """
@@ -90,7 +90,7 @@ class _Stem:
 
 def _stem(graph: ir.Graph) -> _Stem | None:
     front = image_front(graph)
-    if front is None or not front.has_whole_mean:
+    if front is None or not front.has_uint8_mean:
         return None
     conv, shape = front.convolution, graph.inputs[0].shape
     weights, bias = _weights(conv), constant(input_of(conv, 2))

@@ -1,4 +1,4 @@
-"""A backbone as data: a table of blocks, and the one module that is made of any such table."""
+"""A backbone as data: a table of blocks, and the module that is built from it."""
 
 from __future__ import annotations
 
