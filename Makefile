@@ -56,17 +56,28 @@ test-runtime: build/test-bundles/plain/manifest.json build/test-bundles/mesh/man
 	$(BIN)/python tests/acceptance/without_torch.py build/test-bundles
 
 COUNTING_PACKAGES := qemu-user llvm-19 gcc
+BASELINES := tests/acceptance/arm64/baselines
 
 .PHONY: arm64-userspace
 arm64-userspace: $(VENV)/dev.stamp  ## Make what `retinaface-edge cost` counts in (Debian; as root, once)
 	for program in qemu-aarch64 llvm-mca-19 gcc; do command -v $$program >/dev/null || missing=1; done; \
-	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(COUNTING_PACKAGES); }
+	test -z "$$missing" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(COUNTING_PACKAGES); } || \
+	{ echo "counting needs Debian's packages $(COUNTING_PACKAGES), which could not be installed" >&2; exit 1; }
 	$(BIN)/python tests/acceptance/arm64/userland.py build/arm64
 
 .PHONY: cost
-cost: arm64-userspace build/demo/manifest.json build/integers/manifest.json  ## Count what the demo's bundles cost on a Raspberry Pi 4 and 5 (COST="--core cortex-a72")
-	$(BIN)/retinaface-edge cost build/demo --json build/cost-balanced.json $(COST)
-	$(BIN)/retinaface-edge cost build/integers --json build/cost-fast.json $(COST)
+cost: arm64-userspace build/demo/manifest.json build/integers/manifest.json  ## Count what the demo's bundles cost on a Raspberry Pi 4 and 5; fails when a count rose (COST="--core cortex-a72")
+	$(BIN)/retinaface-edge cost build/demo --json build/cost-demo.json --baseline $(BASELINES)/balanced.json --max-regression 1% $(COST)
+	$(BIN)/retinaface-edge cost build/integers --json build/cost-integers.json --baseline $(BASELINES)/fast.json --max-regression 1% $(COST)
+
+.PHONY: cost-baselines
+cost-baselines: arm64-userspace build/demo/manifest.json build/integers/manifest.json  ## Count anew what `make cost` compares with and the Pi's targets are chosen by
+	$(BIN)/retinaface-edge build --recipe accurate --output build/accurate --force
+	$(BIN)/retinaface-edge build --target raspberry-pi-5 --output build/pi5 --force
+	for bundle in demo integers accurate pi5; do \
+	$(BIN)/retinaface-edge cost build/$$bundle --json build/cost-$$bundle.json || exit 1; done
+	mkdir -p $(BASELINES)
+	$(BIN)/python tests/acceptance/arm64/cost_baseline.py $(BASELINES) $(foreach b,demo integers accurate pi5,build/$(b)=build/cost-$(b).json)
 
 .PHONY: coverage
 coverage: $(VENV)/dev.stamp  ## Run the tests and show which branches they take (at least 90 %)
@@ -81,7 +92,7 @@ fuzz: $(VENV)/dev.stamp  ## Fuzz every parser, two million inputs (FUZZ="--targe
 	nice $(BIN)/python tests/robustness/fuzz/drive.py --inputs 2000000 $(FUZZ)
 
 .PHONY: soak
-soak: $(VENV)/dev.stamp  ## A hundred thousand frames from four threads through each backend
+soak: $(VENV)/dev.stamp  ## A hundred thousand frames from four threads, and ten thousand loads, of each backend
 	$(BIN)/retinaface-edge build --size 160x128 --output build/soak --force
 	nice $(BIN)/python tests/robustness/trust/soak.py build/soak
 

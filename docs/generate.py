@@ -30,7 +30,7 @@ from retinaface_edge.export.checkpoints.demo import demo_checkpoint
 from retinaface_edge.export.graph.export import to_onnx
 from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.runtime import Detector, Spec
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 FOLDER = Path(__file__).parent
 IMAGES = 24
@@ -55,12 +55,12 @@ def draw() -> None:
 
 def _steps() -> None:
     """Real values on the horizontal axis, the same values after quantisation on the vertical one."""
-    grid = Grid(0.4, 5)
+    quant = QuantParams(0.4, 5)
     real = np.linspace(-3.2, 4.8, 2000)
-    integers = np.clip(np.rint(real / grid.scale) + grid.zero_point, 0, 15)
+    integers = np.clip(np.rint(real / quant.scale) + quant.zero_point, 0, 15)
     figure, axes = plt.subplots(figsize=(5.2, 3))
     axes.plot(real, real, color=GREY, linewidth=1, label="real value")
-    axes.step(real, (integers - grid.zero_point) * grid.scale, color=BLUE, where="mid", label="quantised value")
+    axes.step(real, (integers - quant.zero_point) * quant.scale, color=BLUE, where="mid", label="quantised value")
     axes.axhline(0, color=GREY, linewidth=0.5)
     axes.set(xlabel="value", ylabel="value after quantisation", title="16 steps: scale 0.4, zero point 5")
     axes.legend(frameon=False)
@@ -78,7 +78,7 @@ def _ranges(calibration: Calibration) -> None:
         found = estimate(observation)
         height = counts.max() * 2.5 * 2.2**place
         axes.plot([found.low, found.high], [height, height], color=BLUE, linewidth=2, marker="|", markersize=8)
-        axes.text(found.high, height, f"  {estimator}: step {found.grid.scale:.4f}", va="center", fontsize=8)
+        axes.text(found.high, height, f"  {estimator}: step {found.quant.scale:.4f}", va="center", fontsize=8)
     axes.set(xlabel=f"values of {name}, {IMAGES} images", ylabel="count (log)")
     axes.set_xlim(None, values.max() * 1.6)
     _save(figure, "ranges")
@@ -95,7 +95,7 @@ def _leaky(calibration: Calibration) -> None:
         values = calibration.tensors[name].sample.ravel()
         axes.hist(values, bins=200, color=GREY, log=True)
         axes.axvspan(found.low, found.high, color=BLUE, alpha=0.12)
-        axes.set_title(f"{title}; step {found.grid.scale:.4f}, zero point {found.grid.zero_point}", fontsize=9)
+        axes.set_title(f"{title}; step {found.quant.scale:.4f}, zero point {found.quant.zero_point}", fontsize=9)
         axes.set_ylabel("count (log)")
     rows[1].set_xlabel("value; shaded: the chosen range, outside of which values are clipped")
     _save(figure, "leaky")

@@ -15,7 +15,7 @@ from retinaface_edge.runtime import Faces, Spec
 from retinaface_edge.runtime.c.generate import c_files
 from retinaface_edge.runtime.contract import BoxCoding
 from retinaface_edge.runtime.ops.letterbox import letterbox, letterbox_for
-from retinaface_edge.runtime.ops.postprocess import UNBOUNDED, Bounds, Grid, postprocess
+from retinaface_edge.runtime.ops.postprocess import UNBOUNDED, Bounds, QuantParams, postprocess
 
 SCORES = ("score", "object")
 DRIVER = Path(__file__).parent / "c" / "driver.c"
@@ -59,21 +59,21 @@ class FrameCase:
 class OutputCase:
     frame_size: tuple[int, int]
     outputs: Sequence[np.ndarray]
-    grids: Sequence[Grid]
+    quant_params: Sequence[QuantParams]
     score_threshold: float
     iou_threshold: float
 
     def expected(self, spec: Spec, bounds: Bounds = UNBOUNDED) -> Faces:
         placement = letterbox_for(spec, *self.frame_size)
         thresholds = self.score_threshold, self.iou_threshold
-        return postprocess(spec, self.outputs, self.grids, placement, *thresholds, bounds)
+        return postprocess(spec, self.outputs, self.quant_params, placement, *thresholds, bounds)
 
     def encoded(self, spec: Spec, bounds: Bounds = UNBOUNDED) -> bytes:
         anchors = len(spec.anchors)
         head = struct.pack("=5i", 2, *self.frame_size, bounds.max_candidates or anchors, bounds.max_faces or anchors)
         parts = [head, struct.pack("=2d", self.score_threshold, self.iou_threshold)]
-        for output, grid in zip(self.outputs, self.grids, strict=True):
-            parts.append(struct.pack("=2id", TYPES[output.dtype], grid.zero_point, grid.scale))
+        for output, quant in zip(self.outputs, self.quant_params, strict=True):
+            parts.append(struct.pack("=2id", TYPES[output.dtype], quant.zero_point, quant.scale))
             parts += [struct.pack("=i", output.nbytes), output.tobytes()]
         return b"".join(parts)
 
@@ -108,7 +108,7 @@ def output_case(rng: np.random.Generator, spec: Spec) -> OutputCase:
     """Raw outputs of a random type; from no candidate to all of them, scores that tie, values that are damaged."""
     dtype = np.dtype(rng.choice([np.float32, np.int8, np.uint8]))
     density = rng.choice([0.0, 0.001, 0.05, 1.0])
-    outputs, grids = [], []
+    outputs, quant_params = [], []
     for output in spec.outputs:
         if dtype == np.float32:
             values = rng.normal(0, 3 if output.head in SCORES else 1, output.shape).astype(np.float32)
@@ -121,7 +121,7 @@ def output_case(rng: np.random.Generator, spec: Spec) -> OutputCase:
                 values = np.round(values, 1)
             damaged = rng.random(output.shape) < rng.choice([0.0, 0.01])
             values[damaged] = rng.choice([np.nan, np.inf, -np.inf, 1e30, -501.0], int(damaged.sum()))
-            grid = Grid()
+            quant = QuantParams()
         else:
             low, high = (-128, 127) if dtype == np.int8 else (0, 255)
             values = rng.integers(low, high + 1, output.shape).astype(dtype)
@@ -130,12 +130,12 @@ def output_case(rng: np.random.Generator, spec: Spec) -> OutputCase:
             zero_point = int(rng.integers(low, high + 1))
             if output.head == "box" and spec.box_coding is BoxCoding.DISTANCES:
                 zero_point = low + int(rng.integers(0, 64))
-            grid = Grid(float(rng.choice([0.0125, 0.05, 0.11])), zero_point)
+            quant = QuantParams(float(rng.choice([0.0125, 0.05, 0.11])), zero_point)
         outputs.append(values)
-        grids.append(grid)
+        quant_params.append(quant)
     frame_size = (int(rng.integers(1, 3000)), int(rng.integers(1, 3000)))
     thresholds = rng.choice([0.0, 0.02, 0.3, 0.5, 0.9, 1.0]), rng.choice([0.0, 0.3, 0.4, 0.7, 1.0])
-    return OutputCase(frame_size, outputs, grids, float(thresholds[0]), float(thresholds[1]))
+    return OutputCase(frame_size, outputs, quant_params, float(thresholds[0]), float(thresholds[1]))
 
 
 def compile_driver(spec: Spec, folder: Path, compiler: str, *flags: str, standard: str = "c99") -> Path:

@@ -37,6 +37,7 @@ def steps(pipeline: str) -> list[str]:
 def repository(stages: Path, bundle: Bundle, tmp_path: Path) -> Path:
     """A user's repository: the pipeline's script, photographs to gate on, and the stages of an earlier run."""
     shutil.copytree(DEPLOY, tmp_path / "deploy")
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
     (tmp_path / "photos" / "gate").mkdir(parents=True)
     for out in ("out", "a", "b", "c"):
         (tmp_path / out).mkdir()
@@ -58,6 +59,7 @@ def test_a_pipeline_builds_gates_and_packs_a_signed_bundle(
         "CHECKPOINT": "demo",
         "CALIBRATION": "demo",
         "PHOTOS": "photos/gate",
+        "PYTORCH": "https://index",
         "RUNNER_TEMP": str(repository),
         "SIGNING_KEY_PEM": key.read_text(),
         "BUNDLE_SIGNING_KEY": str(key),
@@ -73,6 +75,7 @@ def test_a_pipeline_builds_gates_and_packs_a_signed_bundle(
             assert "drift" in result.stdout
     out = repository / "out"
     Bundle.load(out / "bundle", repository / "key.pub").verify()
+    assert "testsuite" in (out / "drift.xml").read_text()
     assert json.loads((out / "build.json").read_text())["manifest_digest"]
 
 
@@ -85,10 +88,11 @@ def test_the_archive_has_the_same_bytes_each_time(repository: Path, shell: dict[
         "CALIBRATION": "demo",
         "PHOTOS": "photos/gate",
         "BUILD_OPTIONS": "--images 24",
+        "SPEED_GATE": "none",
     }
     digests = []
     for gate, out in (("none", "a"), ("none", "b"), ("impossible.json", "c")):
-        (repository / "script.sh").write_text(script.replace("--json", f"--gate {gate} --json"))
+        (repository / "script.sh").write_text(script.replace("--json", f"--gate {gate} --json", 1))
         rule = {"name": "never", "floor": "detections", "figure": "missed", "at_most": -1}
         (repository / "impossible.json").write_text(json.dumps({"format_version": 1, "rules": [rule]}))
         result = subprocess.run(
@@ -107,6 +111,29 @@ def test_the_archive_has_the_same_bytes_each_time(repository: Path, shell: dict[
         tar.extractall(repository / "device", filter="data")
     Bundle.load(repository / "device" / "bundle").verify()
     assert (repository / "a" / "sbom.cdx.json").is_file()
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_speed_is_judged_and_what_is_too_slow_is_not_packed(
+    passes: bool, repository: Path, shell: dict[str, str], bundle: Bundle
+) -> None:
+    script = (repository / "deploy" / "ci" / "bundle.sh").read_text()
+    (repository / "script.sh").write_text(script.replace("--json", "--gate none --json", 1))
+    rule = {"name": "speed", "floor": "bench", "figure": "p50_ms", "at_most": 1e9 if passes else 0}
+    (repository / "speed.json").write_text(json.dumps({"format_version": 1, "rules": [rule]}))
+    environment = {
+        **shell,
+        "CHECKPOINT": "demo",
+        "CALIBRATION": "demo",
+        "PHOTOS": "photos/gate",
+        "BUILD_OPTIONS": "--images 24",
+        "SPEED_GATE": "--gate speed.json --artifact tflite*int8",
+        "OUT": "a",
+    }
+    result = subprocess.run(["bash", "script.sh"], cwd=repository, env=environment, capture_output=True, text=True)
+    assert result.returncode == (0 if passes else 1), result.stdout + result.stderr
+    assert ("<failure" in (repository / "a" / "bench.xml").read_text()) is not passes
+    assert (repository / "a" / "bundle.tar.gz").exists() is passes
 
 
 @pytest.mark.parametrize("missing", ["CHECKPOINT", "CALIBRATION", "PHOTOS"])

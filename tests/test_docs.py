@@ -19,13 +19,18 @@ from retinaface_edge.cli.main import command_line, main
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 COMMANDS = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PIP = """#!{python}
-import re, sys, tomllib
+import os, re, sys, tomllib
 extras = tomllib.load(open({pyproject!r}, "rb"))["project"]["optional-dependencies"]
-for wanted in re.findall(r"retinaface-edge\\[(.*?)\\]", " ".join(sys.argv)):
+for package, wanted in re.findall(r"(\\S*retinaface[-_]edge[^ \\[]*)\\[(.*?)\\]", " ".join(sys.argv)):
+    assert package == {wheel!r}, f"{{package}} is on no index"
     missing = set(wanted.split(",")) - set(extras)
     assert not missing, f"there is no extra {{missing}}"
+for option, file in zip(sys.argv, sys.argv[1:]):
+    assert option != "--constraint" or os.path.isfile(file), f"there is no {{file}}"
 """
-"""Nothing is installed: what the pages install is here already, and that the extras exist is what can go wrong."""
+"""Nothing is installed: what the pages install is here already. What can go wrong is that an extra does not exist, or
+that the package is not named by its wheel, as there is none on an index."""
+WHEEL = "/wheels/retinaface_edge-0.1.0-py3-none-any.whl"
 
 
 def executable(path: Path, text: str) -> None:
@@ -37,7 +42,7 @@ def executable(path: Path, text: str) -> None:
 def shell(caches: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which `retinaface-edge` and `python` are those under test, with the tests' cache."""
     folder = tmp_path_factory.mktemp("shell")
-    executable(folder / "pip", PIP.format(python=sys.executable, pyproject=str(ROOT / "pyproject.toml")))
+    executable(folder / "pip", PIP.format(python=sys.executable, pyproject=str(ROOT / "pyproject.toml"), wheel=WHEEL))
     executable(folder / "retinaface-edge", f'#!/bin/sh\nexec {sys.executable} -m retinaface_edge "$@"\n')
     for name in ("python", "python3"):
         executable(folder / name, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -45,6 +50,7 @@ def shell(caches: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
         **os.environ,
         "PATH": f"{folder}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
+        "RETINAFACE_EDGE": WHEEL,
         "XDG_CACHE_HOME": str(caches),
     }
 
@@ -59,6 +65,16 @@ def test_every_command_of_a_page_works(page: Path, shell: dict[str, str], tmp_pa
             ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=shell, capture_output=True, text=True
         )
         assert result.returncode == 0, f"{block}\n{result.stdout}\n{result.stderr}"
+
+
+def test_one_page_says_what_to_install_and_its_wheel_is_the_one_that_is_made() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"dist/retinaface_edge-{version}-py3-none-any.whl" in (ROOT / "docs" / "install.md").read_text()
+    for page in (*PAGES, *(ROOT / "deploy").rglob("*.*")):
+        text = page.read_text()
+        assert not re.search(r"pip install [^`\n]*'?retinaface-edge\[", text), page
+        if "RETINAFACE_EDGE}" in text and page.suffix == ".md" and page.stem != "install":
+            assert "install.md)" in text, page
 
 
 def test_commands_in_the_text_are_parsed_as_they_stand() -> None:

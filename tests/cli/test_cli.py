@@ -18,8 +18,9 @@ from PIL import Image
 
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.cli.arguments import percent, positive, share, size
+from retinaface_edge.cli.build import _request as build_request
 from retinaface_edge.cli.exit_codes import INTERNAL
-from retinaface_edge.cli.main import main
+from retinaface_edge.cli.main import command_line, main
 from retinaface_edge.runtime import Bundle
 
 
@@ -155,7 +156,7 @@ def test_a_drift_that_cannot_be_met_fails_with_1_and_writes_nothing(
     command = ["build", "--images", "2", "--cache", str(tmp_path / "cache"), "--recipe", "fast"]
     command += ["--size", "160x128", "--max-drift", "0"]
     assert main([*command, "--output", str(tmp_path / "out")]) == 1
-    assert "the drift asked for, 0 %, is not reached" in capsys.readouterr().err
+    assert "the drift asked for, 0 %, cannot be reached" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
@@ -183,7 +184,7 @@ BAD_INPUT = {
     ),
     "bench stores without a pick": (["bench", "BUNDLE", "PICTURE", "--store"], "give both"),
     "bench peers in an empty folder": (["bench", "BUNDLE", "PICTURE", "--peers", "DIR"], "holds no ONNX file"),
-    "bench against text": (["bench", "BUNDLE", "PICTURE", "--baseline", "TEXT.onnx"], "is no readable JSON"),
+    "bench against text": (["bench", "BUNDLE", "PICTURE", "--baseline", "TEXT.onnx"], "is not readable JSON"),
     "bench into nowhere": (["bench", "BUNDLE", "PICTURE", "--json", "DIR/none/x.json"], "there is no folder"),
     "drawing into a file": (["detect", "BUNDLE", "PICTURE", "--draw", "TEXT.onnx"], "File exists"),
 }
@@ -293,3 +294,18 @@ def test_an_argument_is_what_its_type_says_or_is_refused(
     for text in bad:
         with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
             kind(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe", "columns"),
+    [
+        ([], "balanced", 2),
+        (["--target", "x86-vnni"], "balanced", 2),
+        (["--target", "raspberry-pi-4"], "fast", 2),
+        (["--target", "raspberry-pi-5"], "fast", 4),
+        (["--target", "raspberry-pi-5", "--recipe", "accurate"], "accurate", 4),
+    ],
+)
+def test_a_target_chooses_the_recipe_unless_one_is_given(options: list[str], recipe: str, columns: int) -> None:
+    request = build_request(command_line().parse_args(["build", "--output", "out", "--no-cache", *options]))
+    assert (request.recipe.name, request.recipe.image_columns) == (recipe, columns)

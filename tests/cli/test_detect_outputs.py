@@ -166,9 +166,9 @@ def test_ids_are_refused_for_pictures(bundle: Bundle, astronaut: Path, capsys: p
 def test_what_native_libraries_warn_of_is_still_said(capfd: pytest.CaptureFixture[str]) -> None:
     import os
 
-    from retinaface_edge.runtime.backends.native_log import without_information
+    from retinaface_edge.runtime.io.native_log import held_back, no_information
 
-    with pytest.raises(ValueError), without_information():
+    with pytest.raises(ValueError), held_back(no_information):
         os.write(2, b"INFO: created a delegate\nERROR: it does not work\n")
         raise ValueError
     assert capfd.readouterr().err == "ERROR: it does not work\n"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from conftest import ROOT
 from PIL import Image
 
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait, scenes
+from retinaface_edge.cli.process.termination import Terminated, heeding_termination
 from retinaface_edge.runtime import Bundle
 from retinaface_edge.runtime.draw import draw_faces
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 from retinaface_edge.runtime.ops.postprocess import Faces
 
 
@@ -99,11 +101,11 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            write_whole(path, "new")
+            write_atomic(path, "new")
         with pytest.raises(KeyboardInterrupt):
             draw_faces(portrait(), Faces(np.zeros(0), np.zeros((0, 4)), np.zeros((0, 5, 2))), path)
     assert tree(tmp_path) == {"a.png": b"old"}
-    write_whole(path, "new")
+    write_atomic(path, "new")
     assert tree(tmp_path) == {"a.png": b"new"}
 
 
@@ -113,11 +115,28 @@ def test_what_is_no_file_is_written_to_and_a_link_stays_one(tmp_path: Path) -> N
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
     reader.start()
-    write_whole(pipe, "text")
+    write_atomic(pipe, "text")
     reader.join(10)
     assert got == [b"text"]
     assert pipe.is_fifo()
     link.symlink_to(file)
-    write_whole(link, b"bytes")
+    write_atomic(link, b"bytes")
     assert link.is_symlink()
     assert file.read_bytes() == b"bytes"
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_waits_until_a_module_in_c_is_imported(number: signal.Signals, kind: type[KeyboardInterrupt]) -> None:
+    """Python code that such a module calls as it is made must not raise: some abort the process then."""
+    reached: list[str] = []
+
+    class Loader(ExtensionFileLoader):
+        def exec_module(self, module: object) -> None:
+            signal.raise_signal(number)
+            reached.append("imported")
+
+    with pytest.raises(kind), heeding_termination():
+        Loader("module", "module.so").exec_module(None)
+        threading.Event().wait(20)
+        reached.append("not interrupted")
+    assert reached == ["imported"]

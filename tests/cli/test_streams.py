@@ -22,7 +22,7 @@ from retinaface_edge.cli.main import main
 from retinaface_edge.cli.process.streams import GuardedStream
 from retinaface_edge.runtime import Bundle, ImageError, ThresholdError
 from retinaface_edge.runtime.bundle.bundle import MANIFEST, serialise
-from retinaface_edge.runtime.io.atomic import write_whole
+from retinaface_edge.runtime.io.atomic import write_atomic
 from retinaface_edge.runtime.ops.postprocess import check_thresholds
 from retinaface_edge.runtime.text import address, escaped, json_line, printable, without_credentials
 from retinaface_edge.runtime.video import detect_video
@@ -137,10 +137,10 @@ def test_a_threshold_of_another_type_is_said(value: object) -> None:
 def test_the_umask_makes_the_mode_of_new_files_and_old_ones_keep_theirs(umask: int, tmp_path: Path) -> None:
     before = os.umask(umask)
     try:
-        write_whole(tmp_path / "new", "x")
+        write_atomic(tmp_path / "new", "x")
         (tmp_path / "old").write_text("x")
         (tmp_path / "old").chmod(0o640)
-        write_whole(tmp_path / "old", "y")
+        write_atomic(tmp_path / "old", "y")
     finally:
         os.umask(before)
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o666 & ~umask
@@ -149,7 +149,7 @@ def test_the_umask_makes_the_mode_of_new_files_and_old_ones_keep_theirs(umask: i
 
 def test_a_name_as_long_as_names_may_be_is_written(tmp_path: Path) -> None:
     for name in ("x" * 255, "é" * 127, "x" * 5 + "." + "y" * 249):
-        write_whole(tmp_path / name, "x")
+        write_atomic(tmp_path / name, "x")
         assert [path.name for path in tmp_path.iterdir()] == [name]
         (tmp_path / name).unlink()
 

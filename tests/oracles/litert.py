@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 from retinaface_edge.export.lower.tflite_schema import Graph, Operator, Quantisation, Tensor, serialise
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 INT8 = np.arange(-128, 128, dtype=np.int8)
 
@@ -40,11 +40,13 @@ def xnnpack(graph: Graph, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.asarray(interpreter.get_tensor(graph.outputs[0]))
 
 
-def elementwise(name: str, terms: Sequence[Grid], result: Grid, options: dict[str, Any], size: int) -> Graph:
+def elementwise(
+    name: str, terms: Sequence[QuantParams], result: QuantParams, options: dict[str, Any], size: int
+) -> Graph:
     """One operator on int8 tensors of shape (1, size, 1, 1)."""
     tensors = [
-        Tensor(str(index), np.dtype(np.int8), (1, size, 1, 1), Quantisation((grid.scale,), (grid.zero_point - 128,)))
-        for index, grid in enumerate((*terms, result))
+        Tensor(str(index), np.dtype(np.int8), (1, size, 1, 1), Quantisation((quant.scale,), (quant.zero_point - 128,)))
+        for index, quant in enumerate((*terms, result))
     ]
     inputs = tuple(range(len(terms)))
     return Graph(tensors, [Operator(name, inputs, (len(terms),), options)], inputs, [len(terms)])

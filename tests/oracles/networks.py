@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from retinaface_edge.calibration.kernel_parity import weight_scales
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 
 def network(
@@ -96,12 +96,12 @@ NETWORKS = {
 }
 
 
-def residual_network(form: ResidualForm, grids: Mapping[str, Grid] | None = None) -> onnx.ModelProto:
-    """A stem, a pool, a residual sum of two convolutions and what a neck does with it; FP32, or QDQ on `grids`.
+def residual_network(form: ResidualForm, quant_params: Mapping[str, QuantParams] | None = None) -> onnx.ModelProto:
+    """A stem, a pool, a residual sum of two convolutions and what a neck does with it; FP32, or QDQ on `quant_params`.
 
-    `grids` has those of `RESIDUAL_VALUES`. Weights of a QDQ graph are integers on scales that kernels agree on.
+    `quant_params` has those of `RESIDUAL_VALUES`. Weights of a QDQ graph are integers on scales that kernels agree on.
     """
-    made, channels = _Builder(form.seed, grids), form.channels
+    made, channels = _Builder(form.seed, quant_params), form.channels
     made.image(form.size)
     activate = made.clip if form.relu6 else made.relu
     stem = activate(made.conv("stem", "nchw", (channels, 3, 3, 3), strides=[2, 2], pads=[1] * 4))
@@ -115,7 +115,7 @@ def residual_network(form: ResidualForm, grids: Mapping[str, Grid] | None = None
     left = activate(made.conv("left", pool, wide, dilations=side, pads=side * 2, group=groups))
     right = made.conv("right", left, (channels, channels, 1, 1))
     total = made.node("Add", [right, made.conv("shortcut", pool, (channels, channels, 1, 1))], "total")
-    total = {"Relu": made.relu, "Clip": made.clip}.get(form.after_add, made.grid)(total)
+    total = {"Relu": made.relu, "Clip": made.clip}.get(form.after_add, made.quant)(total)
     half = max(channels // 2, 1)
     made.weights["parts"] = np.array([half, channels - half], np.int64)
     if channels > 1:
@@ -168,9 +168,9 @@ RESIDUAL_FORMS = st.builds(
 class _Builder:
     """An ONNX graph in the making: float, or with a QuantizeLinear and DequantizeLinear behind each value."""
 
-    def __init__(self, seed: int, grids: Mapping[str, Grid] | None) -> None:
+    def __init__(self, seed: int, quant_params: Mapping[str, QuantParams] | None) -> None:
         self.random = np.random.default_rng(seed)
-        self.grids = grids
+        self.quant_params = quant_params
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, np.ndarray] = {"low": np.float32(0), "high": np.float32(6)}  # type: ignore[dict-item]
         self.scales: dict[str, float] = {}
@@ -183,7 +183,7 @@ class _Builder:
         return name
 
     def image(self, size: tuple[int, int]) -> None:
-        if self.grids is None:
+        if self.quant_params is None:
             self.weights["mean"] = np.array([104, 117, 123], np.float32)
             self.node("Cast", ["image"], "cast", to=TensorProto.FLOAT)
             self.node("Sub", ["cast", "mean"], "centred")
@@ -198,11 +198,11 @@ class _Builder:
         span = np.float32(1.0 / np.sqrt(np.prod(shape[1:])) / (64.0 if source == "nchw" else 1.0))
         weight, bias = (self.random.normal(size=n).astype(np.float32) for n in (shape, shape[0]))
         weight = weight * span
-        if self.grids is None:
+        if self.quant_params is None:
             self.weights[f"{name}.w"], self.weights[f"{name}.b"] = weight, bias
         else:
             least = np.maximum(np.abs(weight).reshape(len(weight), -1).max(axis=1) / 127, 1e-6).astype(np.float32)
-            scale = weight_scales(least, self.scales[source], self.grids[name].scale)
+            scale = weight_scales(least, self.scales[source], self.quant_params[name].scale)
             integers = np.clip(np.rint(weight / scale[:, None, None, None]), -127, 127).astype(np.int8)
             steps = (scale * np.float32(self.scales[source])).astype(np.float32)
             for part, values, by in (("w", integers, scale), ("b", np.rint(bias / steps).astype(np.int32), steps)):
@@ -211,26 +211,27 @@ class _Builder:
                 names = [f"{name}.{part}.{end}" for end in ("integers", "scale", "zero")]
                 self.node("DequantizeLinear", names, f"{name}.{part}", axis=0)
         self.node("Conv", [source, f"{name}.w", f"{name}.b"], name, **attributes)
-        return name if name in ("stem", "left") else self.grid(name)
+        return name if name in ("stem", "left") else self.quant(name)
 
     def relu(self, source: str) -> str:
-        return self.grid(self.node("Relu", [source], f"{source}.activation"), source)
+        return self.quant(self.node("Relu", [source], f"{source}.activation"), source)
 
     def clip(self, source: str) -> str:
-        return self.grid(self.node("Clip", [source, "low", "high"], f"{source}.activation"), source)
+        return self.quant(self.node("Clip", [source, "low", "high"], f"{source}.activation"), source)
 
-    def grid(self, name: str, grid_of: str = "") -> str:
+    def quant(self, name: str, quant_of: str = "") -> str:
         """The value quantised and dequantised; itself in a float graph."""
-        if self.grids is None:
+        if self.quant_params is None:
             self.scales[name] = 1.0
             return name
-        grid = self.grids[grid_of or name]
-        self.weights[f"{name}.scale"], self.weights[f"{name}.zero"] = np.float32(grid.scale), np.uint8(grid.zero_point)  # type: ignore[assignment]
+        quant = self.quant_params[quant_of or name]
+        self.weights[f"{name}.scale"] = np.array(quant.scale, np.float32)
+        self.weights[f"{name}.zero"] = np.array(quant.zero_point, np.uint8)
         self.node("QuantizeLinear", [name, f"{name}.scale", f"{name}.zero"], f"{name}.integers")
         value = self.node(
             "DequantizeLinear", [f"{name}.integers", f"{name}.scale", f"{name}.zero"], f"{name}.quantised"
         )
-        self.scales[value] = grid.scale
+        self.scales[value] = quant.scale
         return value
 
     def model(self, size: tuple[int, int]) -> onnx.ModelProto:

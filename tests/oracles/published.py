@@ -16,6 +16,7 @@ from torch.nn import functional
 
 Outputs = tuple[list[Tensor], list[Tensor], list[Tensor]]
 """Scores, boxes and landmarks of each level, NCHW."""
+Activation = Callable[[Tensor], Tensor]
 
 
 class Weights:
@@ -69,9 +70,11 @@ def relu6(x: Tensor) -> Tensor:
     return torch.minimum(relu(x), torch.full_like(x, 6.0))
 
 
-def mobilenet_v1(w: Weights, x: Tensor, prefix: str, parts: tuple[str, str, str, str], base: int) -> list[Tensor]:
+def mobilenet_v1(
+    w: Weights, x: Tensor, prefix: str, parts: tuple[str, str, str, str], base: int, act: Activation = leaky
+) -> list[Tensor]:
     """Stages 1 to 3 of the published MobileNetV1: `base` channels after the first convolution."""
-    x = leaky(w.unit(x, f"{prefix}.stage1.0.0", f"{prefix}.stage1.0.1", base, 3, 2))
+    x = act(w.unit(x, f"{prefix}.stage1.0.0", f"{prefix}.stage1.0.1", base, 3, 2))
     plan = {
         1: [(2, 1), (4, 2), (4, 1), (8, 2), (8, 1)],
         2: [(16, 2)] + [(16, 1)] * 5,
@@ -82,8 +85,8 @@ def mobilenet_v1(w: Weights, x: Tensor, prefix: str, parts: tuple[str, str, str,
         for index, (times, stride) in enumerate(blocks):
             name = f"{prefix}.stage{stage}.{index + (stage == 1)}"
             depth = x.shape[1]
-            x = leaky(w.unit(x, f"{name}.{parts[0]}", f"{name}.{parts[1]}", depth, 3, stride, groups=depth))
-            x = leaky(w.unit(x, f"{name}.{parts[2]}", f"{name}.{parts[3]}", base * times, 1))
+            x = act(w.unit(x, f"{name}.{parts[0]}", f"{name}.{parts[1]}", depth, 3, stride, groups=depth))
+            x = act(w.unit(x, f"{name}.{parts[2]}", f"{name}.{parts[3]}", base * times, 1))
         features.append(x)
     return features
 
@@ -137,9 +140,9 @@ def resnet(w: Weights, x: Tensor, prefix: str, counts: tuple[int, ...], bottlene
     return kept
 
 
-def neck(w: Weights, features: list[Tensor], channels: int) -> list[Tensor]:
-    """FPN and SSH of the first PyTorch code."""
-    act = leaky if channels <= 64 else relu
+def neck(w: Weights, features: list[Tensor], channels: int, narrow: Activation = leaky) -> list[Tensor]:
+    """FPN and SSH of the first PyTorch code; `narrow` is the activation of at most 64 channels."""
+    act = narrow if channels <= 64 else relu
     one, two, three = (
         act(w.unit(x, f"fpn.output{i}.0", f"fpn.output{i}.1", channels, 1)) for i, x in enumerate(features, start=1)
     )
@@ -251,11 +254,18 @@ class Published:
     prefix: str = ""
     listed: str | None = None
     """Its name in `family_keys.json`."""
+    anchors: tuple[tuple[int, ...], ...] | None = None
+    """Where they are not the usual ones: nothing else tells this network from one of the same keys."""
 
 
 def _mobile(style: str, base: int, channels: int) -> Callable[[Weights, Tensor], Outputs]:
     prefix, parts, names = ("body", BIUBUG6_PARTS, BIUBUG6) if style == "biubug6" else ("fx", YAKHYO_PARTS, YAKHYO)
     return lambda w, x: heads(w, neck(w, mobilenet_v1(w, x, prefix, parts, base), channels), names)
+
+
+def _small(w: Weights, x: Tensor) -> Outputs:
+    """The MobileNet of the one-megabyte nets: biubug6's with ReLU."""
+    return heads(w, neck(w, mobilenet_v1(w, x, "body", BIUBUG6_PARTS, 8, relu), 64, relu), BIUBUG6)
 
 
 def _res(style: str, depth: int, channels: int) -> Callable[[Weights, Tensor], Outputs]:
@@ -282,6 +292,9 @@ PUBLISHED = {
     "yakhyo r50": Published(_res("yakhyo", 50, 256), "yakhyo", "resnet50", "", "yakhyo_r50"),
     "Resnet101 under biubug6's names": Published(_res("biubug6", 101, 256), "biubug6", "resnet101"),
     "Resnet152 under biubug6's names": Published(_res("biubug6", 152, 256), "biubug6", "resnet152"),
+    "one-megabyte mobilenet0.25": Published(
+        _small, "biubug6", "mobilenet_v1_0.25", anchors=((10, 20), (32, 64), (128, 256))
+    ),
     "one-megabyte slim": Published(lambda w, x: one_megabyte(w, x, False), "one-megabyte", "slim"),
     "one-megabyte RFB": Published(lambda w, x: one_megabyte(w, x, True), "one-megabyte", "rfb"),
 }

@@ -80,7 +80,7 @@ class _Term:
 def _quantize(operator: Operator, terms: Sequence[_Term], result: Tensor) -> Integers:
     """Integers to another grid: `requantize.h`; the ratio of the scales is taken in float32 (`quantize.cc`)."""
     (source,) = terms
-    return _to_grid(rescale(source.centred, multiplier(float(source.scale / _scale(result)))), result)
+    return _quantised(rescale(source.centred, multiplier(float(source.scale / _scale(result)))), result)
 
 
 def _concatenation(operator: Operator, terms: Sequence[_Term], result: Tensor) -> NDArray[Any]:
@@ -166,7 +166,7 @@ def _leaky_relu(operator: Operator, terms: Sequence[_Term], result: Tensor) -> I
     slope = source.scale * np.float32(operator.options["alpha"]) / _scale(result)
     values = source.centred
     negative = rescale(values, multiplier(float(slope)))
-    return _to_grid(np.where(values >= 0, rescale(values, multiplier(float(ratio))), negative), result)
+    return _quantised(np.where(values >= 0, rescale(values, multiplier(float(ratio))), negative), result)
 
 
 def _add(operator: Operator, terms: Sequence[_Term], result: Tensor) -> Integers:
@@ -193,6 +193,39 @@ def _resize_nearest_neighbor(operator: Operator, terms: Sequence[_Term], result:
     return source[:, rows][:, :, columns]
 
 
+BILINEAR_BITS = 10
+
+
+def _resize_bilinear(operator: Operator, terms: Sequence[_Term], result: Tensor) -> NDArray[Any]:
+    """`ResizeBilinearInteger` in `resize_bilinear.h`: places and weights in units of 1/1024, halves away from 0."""
+    source, unit = terms[0].array.astype(np.int64), 1 << BILINEAR_BITS
+    places = []
+    for before, after in zip(source.shape[1:3], result.shape[1:3], strict=True):
+        low, high = before, after
+        if operator.options["alignCorners"] and after > 1:
+            low, high = before - 1, after - 1
+        step = (unit * low + high // 2) // high
+        place = np.arange(after) * step
+        if operator.options["halfPixelCenters"]:
+            place += step // 2 - unit // 2
+        first = np.maximum(place // unit, 0)
+        second = np.minimum((place + unit - 1) // unit, before - 1)
+        places.append((first, second, place - unit * first))
+    (top, bottom, down), (left, right, across) = places
+    down, across = down[:, np.newaxis, np.newaxis], across[:, np.newaxis]
+    total = (
+        source[:, top][:, :, left] * (unit - down) * (unit - across)
+        + source[:, bottom][:, :, left] * down * (unit - across)
+        + source[:, top][:, :, right] * (unit - down) * across
+        + source[:, bottom][:, :, right] * down * across
+    )
+    half = 1 << (2 * BILINEAR_BITS - 1)
+    rounded: NDArray[Any] = (np.sign(total) * ((np.abs(total) + half) >> (2 * BILINEAR_BITS))).astype(
+        terms[0].array.dtype
+    )
+    return rounded
+
+
 KERNELS: dict[str, Callable[[Operator, Sequence[_Term], Tensor], NDArray[Any]]] = {
     "ADD": _add,
     "AVERAGE_POOL_2D": _average_pool,
@@ -205,6 +238,7 @@ KERNELS: dict[str, Callable[[Operator, Sequence[_Term], Tensor], NDArray[Any]]] 
     "PADV2": _pad_with,
     "QUANTIZE": _quantize,
     "RESHAPE": _reshape,
+    "RESIZE_BILINEAR": _resize_bilinear,
     "RESIZE_NEAREST_NEIGHBOR": _resize_nearest_neighbor,
     "SLICE": _slice,
 }
@@ -233,10 +267,10 @@ def _activated(operator: Operator, integers: Integers, result: Tensor) -> Intege
     centred = np.clip(integers, 0 if activation in (RELU, RELU6) else None, None)
     if activation == RELU6:
         centred = np.minimum(centred, math.floor(float(np.float32(6.0) / scale) + 0.5))
-    return _to_grid(centred, result)
+    return _quantised(centred, result)
 
 
-def _to_grid(integers: Integers, result: Tensor) -> Integers:
+def _quantised(integers: Integers, result: Tensor) -> Integers:
     return np.clip(integers + _zero_point(result), INT8.min, INT8.max)
 
 

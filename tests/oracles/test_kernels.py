@@ -27,7 +27,7 @@ from retinaface_edge.export.lower.tflite import lower_tflite
 from retinaface_edge.export.lower.tflite_schema import Graph, Operator
 from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.runtime import Spec
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def network(checkpoint: Checkpoint) -> Network:
     images = image_set(spec, [portrait(), *scenes(11, seed=2)], "scenes")
     calibrated = calibrate(to_onnx(Deploy(checkpoint.model, spec).eval(), spec), spec, images, read_recipe("fast"))
     int8 = quantise(calibrated, spec)
-    graph = lower_tflite(int8, calibrated.grids)
+    graph = lower_tflite(int8, calibrated.quant_params)
     return Network(int8, graph, evaluate(graph, [images.inputs[0]]))
 
 
@@ -136,19 +136,19 @@ def test_xnnpack_adds_as_the_reference_where_scales_are_powers_of_two(
     """All pairs of int8 values. Where no ReLU cuts negative halves off, no power may be below 0."""
     if not activation:
         powers = abs(powers[0]), abs(powers[1])
-    terms = [Grid(scale * 2.0**power, zero) for power, zero in zip(powers, zeros[:2], strict=True)]
-    assert _different(terms, Grid(scale, zeros[2]), activation) == 0
+    terms = [QuantParams(scale * 2.0**power, zero) for power, zero in zip(powers, zeros[:2], strict=True)]
+    assert _different(terms, QuantParams(scale, zeros[2]), activation) == 0
 
 
 def test_xnnpack_adds_otherwise_where_negative_halves_are_rounded() -> None:
     """Were it not so, calibration would not have to choose the scales of what an addition reads."""
-    halves = [Grid(0.05, 128), Grid(0.05, 128)]
-    assert _different(halves, Grid(0.1, 128), 0) > 1000
-    assert _different(halves, Grid(0.1, 128), RELU) == 0
-    assert _different([Grid(0.037, 128), Grid(0.051, 128)], Grid(0.1, 128), 0) > 0
+    halves = [QuantParams(0.05, 128), QuantParams(0.05, 128)]
+    assert _different(halves, QuantParams(0.1, 128), 0) > 1000
+    assert _different(halves, QuantParams(0.1, 128), RELU) == 0
+    assert _different([QuantParams(0.037, 128), QuantParams(0.051, 128)], QuantParams(0.1, 128), 0) > 0
 
 
-def _different(terms: list[Grid], total: Grid, activation: int) -> int:
+def _different(terms: list[QuantParams], total: QuantParams, activation: int) -> int:
     graph = elementwise("ADD", terms, total, {"fusedActivationFunction": activation}, 65536)
     pairs = [np.ascontiguousarray(side.reshape(1, -1, 1, 1)) for side in np.meshgrid(INT8, INT8)]
     return int(np.count_nonzero(xnnpack(graph, pairs) != evaluate(graph, pairs)[2]))
@@ -171,15 +171,15 @@ def test_residual_networks_are_equal_by_every_kernel(
 ) -> None:
     """XNNPACK, LiteRT's own and the defining kernels, operator by operator, on scales that calibration would choose."""
     low = 0 if form.after_add else 128
-    grids = {
-        "stem": Grid(stem, 0),
-        "left": Grid(left, 0),
-        "linear": Grid(linear, 128),
-        "right": Grid(total * 2.0 ** powers[0], 128),
-        "shortcut": Grid(total * 2.0 ** powers[1], 128),
-        "total": Grid(total, low),
+    quant_params = {
+        "stem": QuantParams(stem, 0),
+        "left": QuantParams(left, 0),
+        "linear": QuantParams(linear, 128),
+        "right": QuantParams(total * 2.0 ** powers[0], 128),
+        "shortcut": QuantParams(total * 2.0 ** powers[1], 128),
+        "total": QuantParams(total, low),
     }
-    graph = lower_tflite(residual_network(form, grids), grids)
+    graph = lower_tflite(residual_network(form, quant_params), quant_params)
     values = evaluate(graph, [np.random.default_rng(form.seed).integers(0, 256, (1, *form.size, 3), np.uint8)])
     for layer in compare_litert(graph, values, "xnnpack"):
         assert layer.within(0) == 1.0, layer
@@ -199,12 +199,12 @@ def test_residual_networks_are_equal_by_every_kernel(
     ],
 )
 def test_openvino_is_within_two_steps_of_the_reference_on_residual_networks(form: ResidualForm) -> None:
-    grids = {
-        name: Grid(0.04, 0 if name in ("stem", "left") or (name == "total" and form.after_add) else 128)
+    quant_params = {
+        name: QuantParams(0.04, 0 if name in ("stem", "left") or (name == "total" and form.after_add) else 128)
         for name in RESIDUAL_VALUES
     }
-    model = residual_network(form, grids)
-    graph = lower_tflite(model, grids)
+    model = residual_network(form, quant_params)
+    graph = lower_tflite(model, quant_params)
     values = evaluate(graph, [np.random.default_rng(0).integers(0, 256, (1, *form.size, 3), np.uint8)])
     layers = list(compare_openvino(model, graph, values))
     assert {name for layer in layers for name in layer.operator.split("+")} >= {"Add", "Conv", "MaxPool"}
@@ -245,8 +245,8 @@ FAULTS: dict[str, tuple[str, Change]] = {
 def test_a_fault_planted_in_an_operator_is_seen_there_and_nowhere_else(fault: str) -> None:
     tensor, change = FAULTS[fault]
     form = ResidualForm(size=(20, 16), relu6=True, after_add="Clip", dilation=2)
-    grids = {name: Grid(0.05, 0 if name in ("stem", "left") else 128) for name in RESIDUAL_VALUES}
-    graph = lower_tflite(residual_network(form, grids), grids)
+    quant_params = {name: QuantParams(0.05, 0 if name in ("stem", "left") else 128) for name in RESIDUAL_VALUES}
+    graph = lower_tflite(residual_network(form, quant_params), quant_params)
     values = evaluate(graph, [np.random.default_rng(0).integers(0, 256, (1, *form.size, 3), np.uint8)])
     faulty = replace(
         graph,

@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from oracles.kernels import compare_litert
 from oracles.litert import INT8, elementwise, litert
 from oracles.networks import NETWORKS, RESIDUAL_FORMS, RESIDUAL_VALUES, ResidualForm, network, residual_network
 from oracles.reference import RELU, RELU6, ReferenceError, evaluate
@@ -30,7 +31,7 @@ from retinaface_edge.export.lower.tflite import lower_tflite
 from retinaface_edge.export.lower.tflite_schema import Graph, Operator, Quantisation, Tensor
 from retinaface_edge.export.models.deploy import Deploy
 from retinaface_edge.runtime import Spec
-from retinaface_edge.runtime.ops.postprocess import Grid
+from retinaface_edge.runtime.ops.postprocess import QuantParams
 
 
 def assert_equal_everywhere(graph: Graph, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -45,7 +46,7 @@ def assert_equal_everywhere(graph: Graph, inputs: Sequence[NDArray[Any]]) -> lis
 def test_the_detector_is_equal_at_vga(
     int8: onnx.ModelProto, calibration: Calibration, photographs: list[np.ndarray]
 ) -> None:
-    graph = lower_tflite(int8, calibration.grids)
+    graph = lower_tflite(int8, calibration.quant_params)
     for image in photographs[:2]:
         values = assert_equal_everywhere(graph, [image])
         assert len(values) > 200
@@ -57,22 +58,22 @@ def test_the_detector_is_equal_at_other_sizes(checkpoint: Checkpoint, size: tupl
     spec = Spec(*size)
     images = image_set(spec, [portrait(), *scenes(5, seed=2)], "scenes")
     calibrated = calibrate(to_onnx(Deploy(checkpoint.model, spec).eval(), spec), spec, images, read_recipe("fast"))
-    graph = lower_tflite(quantise(calibrated, spec), calibrated.grids)
+    graph = lower_tflite(quantise(calibrated, spec), calibrated.quant_params)
     noise = np.random.default_rng(0).integers(0, 256, spec.input_shape, np.uint8)
     for image in (*images.inputs, noise, np.zeros_like(noise), np.full_like(noise, 255)):
         assert_equal_everywhere(graph, [image])
 
 
-grids = st.builds(Grid, st.floats(2.0**-8, 0.25, width=32), st.integers(0, 255))
+quant_params = st.builds(QuantParams, st.floats(2.0**-8, 0.25, width=32), st.integers(0, 255))
 
 
 @settings(max_examples=300)
 @given(
     **NETWORKS,
-    before=grids,
-    after=grids,
-    joined=grids,
-    total=grids,
+    before=quant_params,
+    after=quant_params,
+    joined=quant_params,
+    total=quant_params,
 )
 def test_small_networks_of_any_shape_and_grid_are_equal(
     channels: int,
@@ -81,44 +82,44 @@ def test_small_networks_of_any_shape_and_grid_are_equal(
     depthwise: bool,
     size: tuple[int, int],
     seed: int,
-    before: Grid,
-    after: Grid,
-    joined: Grid,
-    total: Grid,
+    before: QuantParams,
+    after: QuantParams,
+    joined: QuantParams,
+    total: QuantParams,
 ) -> None:
     """Odd sizes, grids that clip nearly everything or nothing, zero points at both ends."""
     model = network(channels, kernel, stride, depthwise, size, seed)
     ranges = {
-        name: Range(-grid.zero_point * grid.scale, (255 - grid.zero_point) * grid.scale, "chosen")
-        for name, grid in {"a": before, "a.act": after, "b.act": joined, "sum": total}.items()
+        name: Range(-quant.zero_point * quant.scale, (255 - quant.zero_point) * quant.scale, "chosen")
+        for name, quant in {"a": before, "a.act": after, "b.act": joined, "sum": total}.items()
     }
     images = image_set(Spec(64, 64), [portrait()], "unused")
     calibrated = Calibration(model, read_recipe("fast"), images, ranges, {}, {}, 0)
-    graph = lower_tflite(quantise(calibrated, Spec()), calibrated.grids)
+    graph = lower_tflite(quantise(calibrated, Spec()), calibrated.quant_params)
     assert graph.float_operators == 0
     assert_equal_everywhere(graph, [np.random.default_rng(seed).integers(0, 256, (1, *size, 3), np.uint8)])
 
 
 @settings(max_examples=200)
-@given(before=grids, after=grids, slope=st.floats(2.0**-7, 1.0, width=32))
-@example(before=Grid(0.015, 128), after=Grid(0.01, 100), slope=float(np.float32(0.1)))
-def test_leaky_relu_of_every_value_is_equal(before: Grid, after: Grid, slope: float) -> None:
+@given(before=quant_params, after=quant_params, slope=st.floats(2.0**-7, 1.0, width=32))
+@example(before=QuantParams(0.015, 128), after=QuantParams(0.01, 100), slope=float(np.float32(0.1)))
+def test_leaky_relu_of_every_value_is_equal(before: QuantParams, after: QuantParams, slope: float) -> None:
     graph = elementwise("LEAKY_RELU", [before], after, {"alpha": slope}, 256)
     assert_equal_everywhere(graph, [INT8.reshape(1, -1, 1, 1)])
 
 
 @settings(max_examples=60)
-@given(first=grids, second=grids, total=grids)
-def test_the_sum_of_every_pair_is_equal(first: Grid, second: Grid, total: Grid) -> None:
+@given(first=quant_params, second=quant_params, total=quant_params)
+def test_the_sum_of_every_pair_is_equal(first: QuantParams, second: QuantParams, total: QuantParams) -> None:
     graph = elementwise("ADD", [first, second], total, {"fusedActivationFunction": 0}, 65536)
     left, right = (side.reshape(1, -1, 1, 1) for side in np.meshgrid(INT8, INT8))
     assert_equal_everywhere(graph, [np.ascontiguousarray(left), np.ascontiguousarray(right)])
 
 
 @settings(max_examples=40)
-@given(first=grids, second=grids, total=grids, activation=st.sampled_from([RELU, RELU6]))
+@given(first=quant_params, second=quant_params, total=quant_params, activation=st.sampled_from([RELU, RELU6]))
 def test_the_sum_of_every_pair_is_equal_between_the_bounds_of_its_activation(
-    first: Grid, second: Grid, total: Grid, activation: int
+    first: QuantParams, second: QuantParams, total: QuantParams, activation: int
 ) -> None:
     graph = elementwise("ADD", [first, second], total, {"fusedActivationFunction": activation}, 65536)
     left, right = (side.reshape(1, -1, 1, 1) for side in np.meshgrid(INT8, INT8))
@@ -126,10 +127,12 @@ def test_the_sum_of_every_pair_is_equal_between_the_bounds_of_its_activation(
 
 
 @settings(max_examples=80)
-@given(form=RESIDUAL_FORMS, given_grids=st.fixed_dictionaries(dict.fromkeys(RESIDUAL_VALUES, grids)))
-def test_residual_networks_of_any_form_and_grid_are_equal(form: ResidualForm, given_grids: dict[str, Grid]) -> None:
+@given(form=RESIDUAL_FORMS, given_quant_params=st.fixed_dictionaries(dict.fromkeys(RESIDUAL_VALUES, quant_params)))
+def test_residual_networks_of_any_form_and_grid_are_equal(
+    form: ResidualForm, given_quant_params: dict[str, QuantParams]
+) -> None:
     """Pools, dilated convolutions, sums and clips, on grids that clip nearly everything or nothing."""
-    graph = lower_tflite(residual_network(form, given_grids), given_grids)
+    graph = lower_tflite(residual_network(form, given_quant_params), given_quant_params)
     assert graph.float_operators == 0
     image = np.random.default_rng(form.seed).integers(0, 256, (1, *form.size, 3), np.uint8)
     assert_equal_everywhere(graph, [image])
@@ -142,7 +145,7 @@ def test_residual_networks_of_any_form_and_grid_are_equal(form: ResidualForm, gi
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     same=st.booleans(),
-    grid=grids,
+    quant=quant_params,
     seed=st.integers(0, 99),
 )
 def test_pools_are_equal(
@@ -151,12 +154,12 @@ def test_pools_are_equal(
     kernel: tuple[int, int],
     strides: tuple[int, int],
     same: bool,
-    grid: Grid,
+    quant: QuantParams,
     seed: int,
 ) -> None:
     """Means of stored integers, halves away from 0, of what is inside the picture alone."""
     shape = tuple(-(-n // s) if same else (n - k) // s + 1 for n, k, s in zip(size, kernel, strides, strict=True))
-    quantisation = Quantisation((grid.scale,), (grid.zero_point - 128,))
+    quantisation = Quantisation((quant.scale,), (quant.zero_point - 128,))
     tensors = [Tensor(n, np.dtype(np.int8), (1, *s, 2), quantisation) for n, s in (("in", size), ("out", shape))]
     options = {
         "padding": 0 if same else 1,
@@ -168,6 +171,47 @@ def test_pools_are_equal(
     }
     graph = Graph(tensors, [Operator(kind, (0,), (1,), options)], [0], [1])
     assert_equal_everywhere(graph, [np.random.default_rng(seed).integers(-128, 128, (1, *size, 2), np.int8)])
+
+
+@settings(max_examples=60)
+@given(
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    factors=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    aligned=st.booleans(),
+    quant=quant_params,
+    seed=st.integers(0, 99),
+)
+def test_bilinear_enlargements_are_equal(
+    size: tuple[int, int], factors: tuple[int, int], aligned: bool, quant: QuantParams, seed: int
+) -> None:
+    """On the integers as they are stored, halves away from 0; LiteRT's own kernels compute the same."""
+    graph = enlargement(size, factors, aligned, quant)
+    values = assert_equal_everywhere(
+        graph, [np.random.default_rng(seed).integers(-128, 128, (1, *size, 2), dtype=np.int8)]
+    )
+    (layer,) = compare_litert(graph, values, "builtin")
+    assert layer.within(0) == 1.0
+
+
+@pytest.mark.parametrize(("aligned", "most"), [(True, 2), (False, 1)])
+def test_xnnpack_enlarges_within_steps_of_the_reference(aligned: bool, most: int) -> None:
+    """The reference counts places in 1/1024 pixels, and with aligned corners the error adds up along a row."""
+    graph = enlargement((16, 20), (2, 2), aligned, QuantParams(0.05, 128))
+    rows, columns = np.mgrid[-1:1:16j, -1:1:20j]
+    smooth = np.stack([100 * np.sin(3 * rows + columns), 100 * np.cos(2 * columns)], axis=-1)
+    (layer,) = compare_litert(graph, evaluate(graph, [smooth[np.newaxis].astype(np.int8)]), "xnnpack")
+    assert layer.ran == "delegate"
+    assert layer.within(most) == 1.0
+
+
+def enlargement(size: tuple[int, int], factors: tuple[int, int], aligned: bool, quant: QuantParams) -> Graph:
+    """One bilinear operator on int8."""
+    after = tuple(side * factor for side, factor in zip(size, factors, strict=True))
+    quantisation = Quantisation((quant.scale,), (quant.zero_point - 128,))
+    given, made = (Tensor(n, np.dtype(np.int8), (1, *s, 2), quantisation) for n, s in (("in", size), ("out", after)))
+    constant = Tensor("size", np.dtype(np.int32), (2,), None, np.array(after, np.int32))
+    options = {"alignCorners": aligned, "halfPixelCenters": not aligned}
+    return Graph([given, constant, made], [Operator("RESIZE_BILINEAR", (0, 1), (2,), options)], [0], [2])
 
 
 @given(value=st.integers(-(2**24), 2**24), factor=st.floats(2.0**-20, 16.0))
@@ -205,4 +249,4 @@ def test_what_the_reference_does_not_compute_is_named(
     with pytest.raises(ReferenceError, match=r"operator CAST of .*no integer reference; it computes float32"):
         evaluate(lower_tflite(fp32, {}), [image])
     with pytest.raises(ReferenceError, match=r"input 'image' has shape \(1, 2, 2, 3\)"):
-        evaluate(lower_tflite(int8, calibration.grids), [np.zeros((1, 2, 2, 3), np.uint8)])
+        evaluate(lower_tflite(int8, calibration.quant_params), [np.zeros((1, 2, 2, 3), np.uint8)])

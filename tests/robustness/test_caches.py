@@ -9,10 +9,12 @@ import sqlite3
 import stat
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from robustness.trust import cache_flips
 
 from retinaface_edge.benchmarks.errors import MeasurementError
 from retinaface_edge.benchmarks.inference.result_cache import FILE, ResultCache, Stored
@@ -133,6 +135,21 @@ def test_no_strange_entry_of_a_stage_hangs_and_it_is_replaced(strange: str, name
     assert stage_cache.read_entry(folder, KEY) == files
 
 
+def test_builds_side_by_side_store_every_stage_and_none_vanishes(tmp_path: Path) -> None:
+    """While one build reads an entry, others store the same one again, and many more."""
+    folder, files = tmp_path / "stages", {"x": b"1"}
+    stage_cache.write_entry(folder, KEY, files)
+
+    def build(number: int) -> bool:
+        key = f"{number:064x}"
+        stage_cache.write_entry(folder, KEY, files)
+        stage_cache.write_entry(folder, key, files)
+        return stage_cache.read_entry(folder, key) == files and stage_cache.read_entry(folder, KEY) == files
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(build, range(1, stage_cache.ENTRIES_KEPT)))
+
+
 def test_without_a_secret_nothing_is_kept_and_nothing_fails(tmp_path: Path, state: Path) -> None:
     state.write_text("a file where the folder should be")
     stage_cache.write_entry(tmp_path / "stages", KEY, {"x": b"1"})
@@ -223,3 +240,17 @@ def test_a_cache_that_others_may_write_is_not_used_and_this_is_said_once(bundle:
     assert len(ours) == 1
     assert "alone to write" in ours[0]
     assert list(blobs.iterdir()) == []
+
+
+def test_single_bits_of_the_caches_change_nothing_silently(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few of those that `tests/robustness/trust/cache_flips.py` flips by the thousand."""
+    monkeypatch.setenv(openvino_cache.CACHE, str(tmp_path / "unused"))
+    chance = random.Random(4)
+    for found, flips in (
+        (cache_flips.blobs(bundle, tmp_path, 4, chance), 4),
+        (cache_flips.rows(tmp_path / "results", 60, chance), 60),
+    ):
+        assert (found.silent, found.noticed + found.harmless) == (0, flips)
+        assert found.noticed

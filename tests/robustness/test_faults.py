@@ -7,23 +7,29 @@ import errno
 import io
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.cli import exit_codes
 from retinaface_edge.cli.main import main
 from retinaface_edge.export.bundle_writer import Content, write_bundle
-from retinaface_edge.runtime import Bundle, BundleError, Spec
+from retinaface_edge.runtime import Bundle, BundleError, ImageError, Spec
 from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
 from retinaface_edge.runtime.bundle.bundle import MANIFEST
 from retinaface_edge.runtime.io import sealed
-from retinaface_edge.runtime.io.atomic import GrowingFile, part_of, write_whole
+from retinaface_edge.runtime.io.atomic import GrowingFile, part_of, remove_folder, write_atomic
+from retinaface_edge.runtime.io.video_writer import VideoWriter
 
 CALLS = ("open", "fdopen", "read", "write", "fsync", "replace", "rename", "unlink", "mkdir", "link", "fstat", "stat")
 MOST = 400
@@ -76,7 +82,7 @@ def test_files_are_whole_or_as_they_were(code: int, tmp_path: Path, monkeypatch:
 
     def run() -> None:
         with suppress(OSError):
-            write_whole(target, "new")
+            write_atomic(target, "new")
 
     def check() -> None:
         assert target.read_text() in ("old", "new")
@@ -151,3 +157,147 @@ def test_detect_and_verify_end_in_a_documented_code(
         assert walked(run, check, errno.EIO, monkeypatch) > 3
         assert codes[-1] == 0
         assert exit_codes.BAD_INPUT in codes
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc compiles what fails the calls")
+def test_calls_of_every_language_fail_and_nothing_is_half_written() -> None:
+    """A few of the calls that `tests/robustness/trust/faults.py` fails one by one: of pictures and of a drawn video."""
+    pytest.importorskip("cv2", reason="the extra `video` is not installed")
+    script = ROOT / "tests" / "robustness" / "trust" / "faults.py"
+    options = ["--scenario", "pictures", "--scenario", "video", "--sample", "6"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count(" 0 wrong") == 6
+
+
+def test_a_line_that_does_not_fit_leaves_nothing_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = GrowingFile(tmp_path / "x.jsonl")
+    file.line('{"frame": 0}')
+    write = file._file.write
+
+    class Full:
+        """Takes a part of what it is given, and then nothing."""
+
+        def __init__(self) -> None:
+            self.left = 5
+
+        def write(self, data: memoryview) -> int:
+            if not self.left:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            taken, self.left = write(data[: self.left]), 0
+            return int(taken or 0)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(raw, name)
+
+    raw = file._file
+    monkeypatch.setattr(file, "_file", Full())
+    with pytest.raises(OSError, match="No space"):
+        file.line('{"frame": 1}')
+    file.close()
+    assert (tmp_path / "x.jsonl").read_text() == '{"frame": 0}\n'
+
+
+class Truncating:
+    """A writer of OpenCV's on a full disk: what comes last is not written, and nothing is said."""
+
+    def __init__(self, writer: Any, path: Path) -> None:
+        self._writer, self._path = writer, path
+
+    def release(self) -> None:
+        self._writer.release()
+        os.truncate(self._path, self._path.stat().st_size // 2)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv", ".mov"])
+def test_a_video_that_was_not_written_whole_takes_no_name(suffix: str, tmp_path: Path) -> None:
+    cv = pytest.importorskip("cv2", reason="the extra `video` is not installed")
+    target = tmp_path / f"clip{suffix}"
+    target.write_bytes(b"an earlier video")
+    frame = np.zeros((64, 64, 3), np.uint8)
+    for damaged in (True, False):
+        writer = VideoWriter(cv, target, 10.0)
+        for index in range(20):
+            writer.write(np.roll(frame + np.arange(64, dtype=np.uint8)[:, None, None], index, axis=0), index / 10.0)
+        if damaged:
+            writer._writer = Truncating(writer._writer, part_of(target))
+            with pytest.raises(ImageError, match="disk is not full"):
+                writer.close()
+            assert target.read_bytes() == b"an earlier video"
+        else:
+            writer.close()
+            assert cv.VideoCapture(str(target)).read()[0]
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+class Interrupted:
+    """A writer of OpenCV's while Ctrl-C is pressed: Python hears of it when the call is over."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def write(self, frame: np.ndarray) -> None:
+        self._writer.write(frame)
+        raise KeyboardInterrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+
+@pytest.mark.parametrize("frames", [1, 9])
+def test_a_video_that_was_interrupted_as_a_frame_was_written_is_kept(frames: int, tmp_path: Path) -> None:
+    cv = pytest.importorskip("cv2", reason="the extra `video` is not installed")
+    target = tmp_path / "clip.mp4"
+    writer = VideoWriter(cv, target, 10.0)
+    for index in range(frames):
+        writer.write(np.zeros((64, 64, 3), np.uint8), index / 10.0)
+    writer._writer = Interrupted(writer._writer)
+    with pytest.raises(KeyboardInterrupt):
+        writer.write(np.zeros((64, 64, 3), np.uint8), frames / 10.0)
+    writer.close()
+    capture, found = cv.VideoCapture(str(target)), 0
+    while capture.read()[0]:
+        found += 1
+    assert found == frames + 1
+
+
+def test_a_folder_that_cannot_be_removed_at_once_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build() -> None:
+        (tmp_path / "scratch" / "new").mkdir(parents=True)
+        (tmp_path / "scratch" / "new" / "file").write_text("x")
+
+    build()
+    calls = 0
+    for number in range(1, 20):
+        with monkeypatch.context() as patched:
+            found = Faults(number, errno.EIO)
+            for name in ("open", "unlink", "rmdir", "scandir", "lstat"):
+                patched.setattr(os, name, found.failing(getattr(os, name)))
+            remove_folder(tmp_path / "scratch")
+        assert not (tmp_path / "scratch").exists()
+        calls = max(calls, found.seen)
+        build()
+    assert calls >= 5
+
+
+@pytest.mark.parametrize("refusal", [OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), MemoryError()])
+def test_what_the_system_refuses_an_exporter_is_no_internal_error(
+    refusal: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    def export(*arguments: object, **options: object) -> None:
+        try:
+            raise refusal
+        except Exception as error:
+            raise RuntimeError("step 1/3") from error
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    command = ["build", "--output", str(tmp_path / "bundle"), "--images", "1", "--size", "64x64", "--no-cache"]
+    assert main(command) == exit_codes.BAD_INPUT
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device" in said or "not enough memory" in said

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from robustness.trust.soak import MOST_GROWTH, soak
+from robustness.trust.soak import MOST_GROWTH, Held, Soak, load, soak
 
 from retinaface_edge.calibration.dataset.synthetic_scenes import portrait
 from retinaface_edge.cli.main import main
@@ -24,10 +25,25 @@ def small_bundle(stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Bund
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_four_threads_get_the_same_faces_again_and_no_memory_is_lost(small_bundle: Bundle, backend: str) -> None:
-    result = soak(small_bundle, backend, "int8", 800)
-    assert (result.frames, result.changed, result.hung) == (800, 0, 0)
+    result = soak(small_bundle.path, backend, "int8", 800)
+    assert (result.count, result.changed, result.hung) == (800, 0, 0)
     assert result.faces >= 3
-    assert result.growth <= MOST_GROWTH
+    assert result.grew.memory <= MOST_GROWTH
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_loaded_and_closed_leaves_nothing(small_bundle: Bundle, backend: str) -> None:
+    result = load(small_bundle.path, backend, "int8", 60)
+    assert (result.count, result.changed) == (60, 0)
+    assert result.grew.descriptors <= 0
+    assert result.grew.threads <= 0
+
+
+def test_a_leak_of_any_kind_fails_a_soak() -> None:
+    good = Soak("loads", "tflite", "int8", 10, 1.0, 3, 0, 0, Held(0, 0, 0))
+    assert good.good
+    for grew in (Held(MOST_GROWTH + 1, 0, 0), Held(0, 1, 0), Held(0, 0, 1)):
+        assert not replace(good, grew=grew).good
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

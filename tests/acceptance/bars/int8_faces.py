@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from acceptance.bars.kernel_drift import kernel_faces
 from retinaface_edge.benchmarks.drift.detection_metrics import compare_faces
 from retinaface_edge.runtime import Bundle, Detector
-from retinaface_edge.runtime.io.images import find_images, read_image
+from retinaface_edge.runtime.io.images import read_image
+from retinaface_edge.runtime.io.picture_files import picture_files
 
 BACKENDS = ("openvino", "tflite")
 THRESHOLD, LOWEST = 0.5, 0.02
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, nargs="+", required=True, metavar="DIR")
     options = parser.parse_args(arguments)
     bundle = Bundle.load(options.bundle)
-    frames = [read_image(path) for path in find_images(options.images)]
+    frames = [read_image(path) for path in picture_files(options.images).pictures]
     # IoU is the median over matched faces.
     print(f"{'backend':10} {'faces':>6} {'matched':>8} {'matched %':>10} {'invented':>9} {'IoU':>7}")
     for backend in BACKENDS:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.detector import Detector
 from retinaface_edge.runtime.ops.iou import iou
-from retinaface_edge.runtime.ops.postprocess import Faces, Grid, RawOutput
+from retinaface_edge.runtime.ops.postprocess import Faces, QuantParams, RawOutput
 from retinaface_edge.runtime.spec import Spec
 
 KERNELS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
@@ -88,7 +88,7 @@ class _Interpreter:
         outputs = [details[output.name] for output in spec.outputs]
         self._image = self._interpreter.get_input_details()[0]["index"]
         self._outputs = [entry["index"] for entry in outputs]
-        self.grids = tuple(Grid(*entry["quantization"]) for entry in outputs)
+        self.quant_params = tuple(QuantParams(*entry["quantization"]) for entry in outputs)
 
     def run(self, image: NDArray[np.uint8]) -> list[RawOutput]:
         self._interpreter.set_tensor(self._image, image)

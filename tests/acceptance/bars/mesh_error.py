@@ -16,7 +16,7 @@ from retinaface_edge.export.stage_cache import default_folder
 from retinaface_edge.runtime.backends import installed
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.detector import Detector
-from retinaface_edge.runtime.io.images import find_images
+from retinaface_edge.runtime.io.picture_files import picture_files
 from retinaface_edge.runtime.mesh.branch import head_pose
 from retinaface_edge.training.mesh.samples import mesh_of
 from retinaface_edge.training.mesh.teacher import Teacher
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     key = labels_key(bundle.manifest["provenance"]["checkpoint"]["sha256"], teacher.digest)
     with Detector.load(bundle, "onnxruntime", "fp32") as detector:
         cache = (options.cache or default_folder().parent) / "teacher"
-        labelled = label(find_images(options.images), detector, teacher, cache, key, iter)
+        labelled = label(picture_files(options.images).pictures, detector, teacher, cache, key, iter)
     print(f"{'artifact':20} {'faces':>6} {'error %':>8} {'yaw < 30 %':>10}")
     for name, faces, error, frontal in judge(bundle, labelled):
         print(f"{name:20} {faces:6d} {error:8.3f} {frontal:10.3f}")

@@ -166,8 +166,8 @@ class _Twin:
         self._kept: list[NDArray[Any]] = [
             np.array([output.ctypes.data for output in outputs], np.uintp),
             np.array([{"f": 0, "i": 1, "u": 2}[output.dtype.kind] for output in outputs], np.int32),
-            np.array([grid.zero_point for grid in network.grids], np.int32),
-            np.array([grid.scale for grid in network.grids], np.float64),
+            np.array([quant.zero_point for quant in network.quant_params], np.int32),
+            np.array([quant.scale for quant in network.quant_params], np.float64),
         ]
         return [_pointer(array) for array in self._kept]
 
