@@ -4,8 +4,6 @@
 >>> faces = Detector.load("bundle", backend="openvino", precision="int8").detect(frame)
 """
 
-from typing import TYPE_CHECKING
-
 from retinaface_edge.runtime import (
     BackendError,
     Bundle,
@@ -21,19 +19,6 @@ from retinaface_edge.runtime import (
     ThresholdError,
     aligned,
 )
-
-if TYPE_CHECKING:
-    __version__: str
-else:
-
-    def __getattr__(name: str) -> str:
-        """`__version__`, when it is asked for: reading what is installed takes longer than all other imports."""
-        if name != "__version__":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from retinaface_edge.runtime.version import version
-
-        return version()
-
 
 __all__ = [
     "BackendError",

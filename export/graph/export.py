@@ -88,7 +88,7 @@ def _of_the_system(error: BaseException) -> Exception | None:
             return OSError(found.errno, found.strerror, found.filename)
         if isinstance(found, MemoryError):
             return MemoryError()
-        found = found.__cause__
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
     return None
 
 

@@ -90,6 +90,17 @@ def _end(interrupt: KeyboardInterrupt) -> int:
     return code
 
 
+class _ShowVersion(argparse.Action):
+    """Print the version, which is read from disk only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        try:
+            print(f"{parser.prog} {version()}")
+        except OSError as error:
+            parser.exit(fail(f"the version cannot be read ({error.strerror}); install retinaface-edge again"))
+        parser.exit()
+
+
 def command_line() -> argparse.ArgumentParser:
     """The parser of all verbs; parsed options have `run`, which does the work."""
     parser = argparse.ArgumentParser(
@@ -97,7 +108,7 @@ def command_line() -> argparse.ArgumentParser:
         description="Compile a trained RetinaFace into a device bundle, and run it.",
         epilog="example: retinaface-edge build --output bundle && retinaface-edge detect bundle photo.jpg --draw out",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     add_build(verbs)
     add_detect(verbs)

@@ -158,7 +158,7 @@ def test_the_work_of_a_network_is_the_bundles(bundle: Bundle) -> None:
 
 def test_what_is_no_network_is_refused() -> None:
     for content in (b"", b"TFL3", b"\0" * 100):
-        with pytest.raises(MeasurementError, match="no TFLite file"):
+        with pytest.raises(MeasurementError, match="TFLite file cannot be counted"):
             read_network(content)
 
 
@@ -360,7 +360,7 @@ def test_a_bench_result_that_does_not_belong_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match="no TFLite artifact"):
         board_of(result_of(cost_of("tflite fp32")), bench)
     (tmp_path / "boards.json").write_text("{}")
-    with pytest.raises(MeasurementError, match="no file of calibrated boards"):
+    with pytest.raises(MeasurementError, match="not a file of calibrated boards"):
         read_boards(tmp_path / "boards.json")
 
 
@@ -381,7 +381,7 @@ def test_without_a_user_space_one_line_says_how_to_make_it(
         (["--max-regression", "1"], "--max-regression needs --baseline"),
         (["--junit", "out.xml"], "--junit reports"),
         (["--json", "nowhere/at/all.json"], "no folder"),
-        (["--baseline", "missing.json"], "no readable JSON"),
+        (["--baseline", "missing.json"], "is not readable JSON"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_before_anything_is_counted(

@@ -277,8 +277,8 @@ def test_channels_may_come_last(tmp_path: Path) -> None:
 def test_pairs_and_recogniser_go_together(bundle: Bundle, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(bundle.path), "--pairs", "pairs.csv"]) == 2
     assert "give --pairs and --embedder together" in capsys.readouterr().err
-    assert main(["drift", str(bundle.path), "--images", ".", "--embedder-std", "3"]) == 2
-    assert "--embedder-std is about a recogniser" in capsys.readouterr().err
+    assert main(["drift", str(bundle.path), "--images", str(file.parent), "--embedder-std", "3"]) == 2
+    assert "--embedder-std is for a recogniser" in capsys.readouterr().err
 
 
 def test_there_must_be_something_to_compare(

@@ -203,7 +203,7 @@ def test_names_cannot_break_out_of_the_page(bundle: Bundle, tmp_path: Path) -> N
 
 def test_results_of_another_bundle_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     other = replace(read_result(OLD / "drift.json", DriftResult), bundle=BundleOrigin("0" * 64, {}))
-    with pytest.raises(MeasurementError, match="is of another bundle"):
+    with pytest.raises(MeasurementError, match="is from a different bundle"):
         write_report(tmp_path / "report.html", ReportInput(bundle, other))
     with pytest.raises(MeasurementError, match="there is nothing to report"):
         write_report(tmp_path / "report.html", ReportInput(bundle))

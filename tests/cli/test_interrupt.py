@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
-from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +85,8 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half(
     lines = errors.splitlines()
     # An interrupt inside some C code has Python end by the signal itself, which a shell shows as the same 130.
     assert process.returncode in (130, -signal.SIGINT), errors
-    assert lines[-1] == "retinaface-edge: interrupted; nothing was left half-written"
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors, errors
+    assert lines[-1] == "retinaface-edge: interrupted; nothing was left half-written", errors
     assert tree(tmp_path / "out") == {}
     assert tree(bundle.path) == before
 
@@ -126,17 +127,37 @@ def test_what_is_no_file_is_written_to_and_a_link_stays_one(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
-def test_a_signal_waits_until_a_module_in_c_is_imported(number: signal.Signals, kind: type[KeyboardInterrupt]) -> None:
-    """Python code that such a module calls as it is made must not raise: some abort the process then."""
+def test_a_signal_waits_until_another_package_is_imported(
+    number: signal.Signals, kind: type[KeyboardInterrupt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python code that its modules in C call as they are loaded must not raise: some abort the process then."""
+    name = f"slow_{number.name.lower()}"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text(f"from . import inner\ninner.callback({int(number)})\nwhole = True\n")
+    (tmp_path / name / "inner.py").write_text("import signal\ncallback = signal.raise_signal\n")
+    monkeypatch.syspath_prepend(tmp_path)
     reached: list[str] = []
-
-    class Loader(ExtensionFileLoader):
-        def exec_module(self, module: object) -> None:
-            signal.raise_signal(number)
-            reached.append("imported")
-
     with pytest.raises(kind), heeding_termination():
-        Loader("module", "module.so").exec_module(None)
+        module = importlib.import_module(name)
+        reached.append("imported" if module.whole else "not whole")
         threading.Event().wait(20)
         reached.append("not interrupted")
     assert reached == ["imported"]
+
+
+def test_a_signal_is_heeded_in_a_command_that_an_imported_module_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script may call `main` while it is itself imported; that import ends only when the command does."""
+    (tmp_path / "script.py").write_text(
+        "import signal, threading\n"
+        "from retinaface_edge.cli.process.termination import heeding_termination\n"
+        "with heeding_termination():\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    threading.Event().wait(20)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        importlib.import_module("script")
+    assert time.monotonic() - started < 15

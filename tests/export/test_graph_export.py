@@ -98,3 +98,35 @@ def test_sizes_are_valid_or_refused_with_the_nearest_valid_one(width: int, heigh
     # No other valid size is nearer, side by side.
     for side, got, most in ((width, nearest[0], 1920), (height, nearest[1], 1088)):
         assert abs(got - side) == min(abs(other - side) for other in range(64, most + 1, 32))
+
+
+@pytest.mark.parametrize("refusal", [OSError(28, "No space left on device"), MemoryError()])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_what_the_system_refuses_the_exporter_is_not_a_fault_of_the_model(
+    refusal: Exception, explicit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        try:
+            raise refusal
+        except Exception as error:
+            if explicit:
+                raise ValueError("the model cannot be exported") from error
+            raise ValueError("the model cannot be exported")  # noqa: B904  # PyTorch does so, too
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    with pytest.raises(type(refusal)):
+        export.to_onnx(Deploy(random_model(seed=1), SMALL).eval(), SMALL)
+
+
+def test_a_fault_of_the_model_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the exporter has recovered from a missing file before."""
+
+    def fails(*_: object, **__: object) -> None:
+        try:
+            open("/missing/file")  # noqa: SIM115
+        except OSError:
+            raise ValueError("the model cannot be exported") from None
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    with pytest.raises(ValueError, match="cannot be exported"):
+        export.to_onnx(Deploy(random_model(seed=1), SMALL).eval(), SMALL)

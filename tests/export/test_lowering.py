@@ -149,7 +149,7 @@ def test_float_layers_of_a_mixed_graph_are_counted(int8: onnx.ModelProto, calibr
     quant_params = {
         name: quant for name, quant in calibration.quant_params.items() if name not in (value, "context.2.conv7_2")
     }
-    with pytest.raises(LoweringError, match=r"context\.2\.conv7_2.*no calibrated grid"):
+    with pytest.raises(LoweringError, match=r"context\.2\.conv7_2.*no quantisation parameters"):
         lower_tflite(mixed, quant_params)
     quant_params["context.2.conv7_2"] = calibration.quant_params["context.2.conv7_2"]
     assert lower_tflite(mixed, quant_params).float_operators >= 3

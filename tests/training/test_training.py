@@ -76,7 +76,7 @@ def test_the_same_seed_draws_the_same_canvas() -> None:
 def test_a_whole_photograph_lies_where_the_letterbox_puts_it() -> None:
     with (
         mock.patch.object(augment, "LAYOUTS", ((1, 1),)),
-        mock.patch.object(augment, "WHOLE", 1.0),
+        mock.patch.object(augment, "UNCROPPED", 1.0),
         mock.patch.object(augment, "MIRRORED", 0.0),
     ):
         made = canvas([photograph()], 320, 256, np.random.default_rng(0))
@@ -217,7 +217,7 @@ def test_labels_are_read_in_both_forms(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "no face"),
-        ("1 2 3 4\n", "no face of a picture"),
+        ("1 2 3 4\n", "a line with a path must come first"),
         ("# b.png\n1 2 3 4\n", "not in"),
         ("# a.png\n1 x\n", "not a label"),
     ],

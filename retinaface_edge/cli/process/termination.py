@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.machinery import ExtensionFileLoader
+from importlib.machinery import ModuleSpec
 from types import FrameType
 
 LATER_SECONDS = 0.02
+OURS = __name__.partition(".")[0]
 
 
 class Terminated(KeyboardInterrupt):
@@ -32,22 +34,24 @@ class Heard:
 def heeding_termination() -> Iterator[Heard]:
     """Inside, SIGTERM raises `Terminated`, once, and both it and Ctrl-C are noted.
 
-    Elsewhere than in the main thread, and where a signal is handled or ignored already, nothing is changed.
+    A signal that comes while another package is imported is heeded after its import. Elsewhere than in the main thread,
+    and where a signal is handled or ignored already, nothing is changed.
     """
     heard = Heard()
+    imported_from = _foreign_imports(inspect.currentframe())
     if threading.current_thread() is not threading.main_thread():
         yield heard
         return
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        if _in_extension_import(frame):
+        if _foreign_imports(frame) > imported_from:
             return _send_later(number)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process as it is
         heard.interrupt = Terminated()
         raise heard.interrupt
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if _in_extension_import(frame):
+        if _foreign_imports(frame) > imported_from:
             return _send_later(number)
         heard.interrupt = KeyboardInterrupt()
         raise heard.interrupt
@@ -63,13 +67,18 @@ def heeding_termination() -> Iterator[Heard]:
             signal.signal(number, before)
 
 
-def _in_extension_import(frame: FrameType | None) -> bool:
-    """Whether a module in C is being imported. Some abort the process when Python code that they call raises."""
+def _foreign_imports(frame: FrameType | None) -> int:
+    """The imports of other packages' modules that are under way.
+
+    Their code in C calls Python code as it is loaded, and some abort the process when that raises.
+    """
+    count = 0
     while frame is not None:
-        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
-            return True
+        if frame.f_code.co_name == "_load_unlocked":  # of importlib, which runs the module named by `spec`
+            spec = frame.f_locals.get("spec")
+            count += isinstance(spec, ModuleSpec) and spec.name.partition(".")[0] != OURS
         frame = frame.f_back
-    return False
+    return count
 
 
 def _send_later(number: int) -> None:
