@@ -1,8 +1,8 @@
 """Ranges and quantisation parameters: from what was observed of a tensor to the 256 values that stand for it.
 
 Three kinds of tensor, each with an estimator for the error that matters:
-- an activation's range comes from one of `ESTIMATORS`; by default the mean over the images of its extremes,
-  or behind the backbone, where large faces show on few images, the extremes of nine images in ten;
+- an activation's range comes from one of `ESTIMATORS`: in the recipes, the mean over the images of its extremes at the
+  highest resolution, and behind it the extremes of all images, since large faces show on few of them;
 - a value before a LeakyReLU gets the range with the least squared error *after* the activation (`activation-error`);
 - an output's range is that of the anchors that may become faces (`candidates`), the others need no precision.
 """
@@ -79,7 +79,7 @@ def percentile(observation: Observation) -> Range:
 
 def mean_squared_error(observation: Observation) -> Range:
     """The range whose 256 values are nearest to the sampled ones, in squared error."""
-    counts, values = _histogram(observation)
+    counts, values = _histogram(observation.sample)
 
     def error(candidate: Range) -> float:
         return float(np.dot(counts, (_rounded(values, candidate.quant) - values) ** 2))
@@ -89,7 +89,7 @@ def mean_squared_error(observation: Observation) -> Range:
 
 def histogram(observation: Observation) -> Range:
     """The range whose 256 steps keep the histogram's shape: the least Kullback–Leibler divergence (Migacz, 2017)."""
-    counts, values = _histogram(observation)
+    counts, values = _histogram(observation.sample)
     total = counts.sum()
 
     def divergence(candidate: Range) -> float:
@@ -130,7 +130,11 @@ def before_activation(observation: Observation, after: QuantParams, slope: float
     gives the same integers are preferred, unless they cost too much.
     """
     high = (STEPS - after.zero_point) * after.scale
-    counts, values = _histogram(observation)
+    # Faces cover little of the sample, but have the extremes: both weigh the same.
+    parts = (observation.sample, np.stack([observation.low, observation.high]))
+    histograms = [_histogram(part) for part in parts]
+    counts = np.concatenate([counts / counts.sum() for counts, _ in histograms])
+    values = np.concatenate([middles for _, middles in histograms])
     wanted = np.where(values > 0.0, values, slope * values)
 
     def error(candidate: Range) -> float:
@@ -172,9 +176,9 @@ def _exact_ratios(slope: float) -> list[int]:
     return [unit for unit in units if abs(unit * slope - round(unit * slope)) < 1e-3] or list(units)
 
 
-def _histogram(observation: Observation) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Counts of the sampled values, and the middles of their bins."""
-    counts, edges = np.histogram(observation.sample, bins=BINS)
+def _histogram(values: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Counts of the values, and the middles of their bins."""
+    counts, edges = np.histogram(values, bins=BINS)
     return counts, np.asarray((edges[:-1] + edges[1:]) / 2.0, np.float64)
 
 

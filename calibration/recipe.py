@@ -20,6 +20,8 @@ PRESET_FILE = Path(__file__).parent / "recipes.json"
 PRESETS = ("accurate", "balanced", "fast")
 WEIGHT_LIMITS = (127, 63)
 IMAGE_COLUMNS = (1, 2, 4)
+ACTIVATION_SUFFIX = ".activation"
+"""Ends the name of a layer's activated result: a layer's pattern means that tensor, too."""
 
 
 class RecipeError(RetinaFaceEdgeError):
@@ -77,8 +79,10 @@ class Recipe:
 
     def estimator(self, tensor: str) -> str:
         """The name of the range estimator of an activation."""
+        names = (tensor, tensor.removesuffix(ACTIVATION_SUFFIX))
         return next(
-            (e for pattern, e in self.activations_of.items() if fnmatch.fnmatchcase(tensor, pattern)), self.activations
+            (e for pattern, e in self.activations_of.items() if any(fnmatch.fnmatchcase(n, pattern) for n in names)),
+            self.activations,
         )
 
     def is_float(self, layer: str) -> bool:

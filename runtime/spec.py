@@ -66,7 +66,8 @@ class Spec:
 
     Cell (x, y) has its centre at ((x + origin)·stride, (y + origin)·stride), and one anchor there for each of the
     level's `anchor_sizes`. Landmarks are shifts from the centre, in the units of the box. `padding` is the BGR colour
-    beside the picture, the mean colour where it is None.
+    beside the picture, the mean colour where it is None. With `blend_landmarks`, a face's landmarks are the mean of its
+    own and of those that it suppressed; otherwise its own alone.
 
     Raises `SpecError` when the size is not a multiple of 32 between 64×64 and 1920×1088, naming the nearest that is,
     and when another field is of the wrong type or out of range.
@@ -86,6 +87,7 @@ class Spec:
     box_coding: BoxCoding = BoxCoding.CENTRE_SIZE
     score: ScoreCoding = ScoreCoding.LOGIT
     landmarks: int = 5
+    blend_landmarks: bool = True
 
     def __post_init__(self) -> None:
         try:
@@ -103,7 +105,12 @@ class Spec:
                 f"{MIN_SIZE[0]}x{MIN_SIZE[1]} and {MAX_SIZE[0]}x{MAX_SIZE[1]}; "
                 f"the nearest valid size is {nearest[0]}x{nearest[1]}"
             )
-        for value, kind in ((self.colour, Colour), (self.box_coding, BoxCoding), (self.score, ScoreCoding)):
+        for value, kind in (
+            (self.colour, Colour),
+            (self.box_coding, BoxCoding),
+            (self.score, ScoreCoding),
+            (self.blend_landmarks, bool),
+        ):
             if not isinstance(value, kind):
                 raise TypeError(f"{value!r} is not a {kind.__name__}")
         check_input(self.mean, self.std, self.padding)

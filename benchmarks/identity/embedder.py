@@ -49,7 +49,10 @@ class Preprocessing:
 
 
 class Embedder:
-    """A loaded recogniser. `size` is the side of its crops, `digest` the SHA-256 of its file."""
+    """A loaded recogniser.
+
+    `size` is the side of its crops in pixels, `values` the length of its vectors, `digest` the SHA-256 of its file.
+    """
 
     def __init__(self, name: str, content: bytes, preprocessing: Preprocessing | None = None) -> None:
         """Raises `EmbedderError` when the bytes are not a recogniser in ONNX, or its size has to be given."""
@@ -75,11 +78,12 @@ class Embedder:
                 f"{name} gives an array of shape {vector.shape} per face; a recogniser gives one vector of "
                 f"{LEAST_VALUES} numbers or more"
             )
+        self.values = vector.shape[1]
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """Embeddings (n, values) of length 1 for aligned BGR crops, uint8 (size, size, 3) each."""
         if not crops:
-            return np.empty((0, LEAST_VALUES))
+            return np.empty((0, self.values))
         step = 1 if self._one_by_one else BATCH
         stacked = np.stack(crops)
         vectors = np.concatenate([self._run(stacked[i : i + step]) for i in range(0, len(stacked), step)])

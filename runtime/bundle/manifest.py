@@ -46,6 +46,7 @@ class SpecEntry:
     box_coding: BoxCoding | None = None
     score: ScoreCoding | None = None
     landmarks: int | None = None
+    blend_landmarks: bool | None = None
     mesh: Mesh | None = None
     input: ImageInput
     outputs: tuple[Output, ...]

@@ -27,7 +27,7 @@
 
 /* Of what this header offers: the first number changes when a program must be changed with it. */
 #define RFE_VERSION_MAJOR 2
-#define RFE_VERSION_MINOR 0
+#define RFE_VERSION_MINOR 1
 
 #ifdef __cplusplus
 extern "C" {
@@ -52,6 +52,9 @@ extern "C" {
 #define RFE_MAX_FRAME_SIDE 32767
 #define RFE_MAX_CANDIDATES 5000 /* the bounds on a frame's work that the Python runtime has by default */
 #define RFE_MAX_FACES 750
+/* <blend> */
+#define RFE_BLENDED_SCORE 0.5 /* from here on, suppressed candidates have a say in a face's landmarks */
+/* </blend> */
 
 /* What a function gives instead of a count when an argument makes no sense. */
 #define RFE_BAD_ARGUMENT (-1)

@@ -15,6 +15,8 @@ HEADER = "retinaface_edge.h"
 EXAMPLE = "example.c"
 MESH_HEADER = "retinaface_edge_mesh.h"
 ALIGNED_LANDMARKS = 5
+BLOCKS = frozenset({"landmarks", "no landmarks", "blend", "align"})
+"""Names of the blocks, between comments, that only some headers have."""
 
 _BOX_PARTS = {BoxCoding.CENTRE_SIZE: "box_centre_size.h", BoxCoding.DISTANCES: "box_distances.h"}
 _SCORE_PARTS = {ScoreCoding.LOGIT: "score_logit.h", ScoreCoding.FACE_OBJECT: "score_face_object.h"}
@@ -41,12 +43,12 @@ def c_header(spec: Spec) -> str:
         "postprocess.h",
         *(["align.h"] if aligned else []),
     ]
-    api = _without(_part("api.h"), {"landmarks", "no landmarks", "align"} - kept)
+    api = _without(_part("api.h"), BLOCKS - kept)
     api = _replaced(api, "/* <constants> */\n", _constants(spec))
     api = _replaced(api, "<heads>", ", ".join(head.name for head in spec.heads))
     if spec.landmarks:
         api = _replaced(api, "<order>", _FIVE if aligned else "x then y")
-    bodies = [_without(_part(name), {"landmarks", "no landmarks"} - kept) for name in parts]
+    bodies = [_without(_part(name), BLOCKS - kept) for name in parts]
     return "\n".join([api.rstrip() + "\n", *bodies, _END])
 
 
@@ -61,14 +63,19 @@ def mesh_header(mesh: Mesh) -> str:
 
 
 def _example(spec: Spec) -> str:
-    text = _without(_part(EXAMPLE), {"landmarks"} - _kept(spec))
+    text = _without(_part(EXAMPLE), BLOCKS - _kept(spec))
     return _replaced(text, "<heads>", ", ".join(head.name for head in spec.heads))
 
 
 def _kept(spec: Spec) -> set[str]:
     """Blocks of the parts that a header for `spec` has."""
-    landmarks = {"landmarks"} if spec.landmarks else {"no landmarks"}
-    return landmarks | ({"align"} if spec.landmarks == ALIGNED_LANDMARKS else set())
+    needed = {
+        "landmarks": spec.landmarks > 0,
+        "no landmarks": spec.landmarks == 0,
+        "blend": spec.landmarks > 0 and spec.blend_landmarks,
+        "align": spec.landmarks == ALIGNED_LANDMARKS,
+    }
+    return {name for name, kept in needed.items() if kept}
 
 
 def _constants(spec: Spec) -> str:
@@ -109,7 +116,7 @@ def _without(text: str, blocks: set[str]) -> str:
     """The text without the blocks of those names, and without the marks of the others."""
     for name in blocks:
         text = re.sub(rf" */\* <{name}> \*/\n.*?/\* </{name}> \*/\n", "", text, flags=re.S)
-    return re.sub(r" */\* </?(landmarks|no landmarks|align)> \*/\n", "", text)
+    return re.sub(rf" */\* </?({'|'.join(BLOCKS)})> \*/\n", "", text)
 
 
 def _replaced(text: str, mark: str, by: str) -> str:

@@ -121,24 +121,59 @@ static inline int rfe_overlaps(const double *a, const double *b, double iou_thre
     return overlap > iou_threshold * (area_a + area_b - overlap);
 }
 
-static inline void rfe_write_face(const rfe_output *outputs, const rfe_letterbox *box, const rfe_candidate *candidate,
-                                  rfe_face *face) {
-    const double scale[2] = {(double)box->frame_width / box->width, (double)box->frame_height / box->height};
-    /* <landmarks> */
+/* <landmarks> */
+/* The landmarks that a candidate's anchor predicts, scaled to the frame. */
+static inline void rfe_landmarks_of(const rfe_output *outputs, const rfe_candidate *candidate, const double *scale,
+                                    double *landmarks) {
     int32_t level = 0;
     int32_t index = candidate->anchor;
     while (index >= rfe_anchors_of(level)) {
         index -= rfe_anchors_of(level++);
     }
-    rfe_decode_landmarks(&outputs[2 * RFE_LEVELS + level], level, index, scale, face->landmarks);
+    rfe_decode_landmarks(&outputs[2 * RFE_LEVELS + level], level, index, scale, landmarks);
+}
+/* </landmarks> */
+
+/* Write candidate `i` as a face, and close it and the later ones that it overlaps. */
+static inline void rfe_take_face(const rfe_output *outputs, const rfe_letterbox *box, double iou_threshold,
+                                 rfe_candidate *candidates, int32_t i, int32_t count, rfe_face *face) {
+    const double scale[2] = {(double)box->frame_width / box->width, (double)box->frame_height / box->height};
+    /* <blend> */
+    double total = rfe_score(candidates[i].rank);
+    double shift[2 * RFE_LANDMARKS] = {0.0};
+    /* </blend> */
+    /* <landmarks> */
+    rfe_landmarks_of(outputs, &candidates[i], scale, face->landmarks);
     /* </landmarks> */
     /* <no landmarks> */
     (void)outputs;
     /* </no landmarks> */
-    face->score = rfe_score(candidate->rank);
-    for (size_t i = 0; i < 4; i++) {
-        face->box[i] = candidate->box[i] * scale[i % 2];
+    face->score = rfe_score(candidates[i].rank);
+    for (size_t k = 0; k < 4; k++) {
+        face->box[k] = candidates[i].box[k] * scale[k % 2];
     }
+    for (int32_t j = i + 1; j < count; j++) {
+        if (!candidates[j].open || !rfe_overlaps(candidates[i].box, candidates[j].box, iou_threshold)) {
+            continue;
+        }
+        candidates[j].open = 0;
+        /* <blend> */
+        const double weight = rfe_score(candidates[j].rank);
+        if (weight >= RFE_BLENDED_SCORE) {
+            double points[2 * RFE_LANDMARKS];
+            rfe_landmarks_of(outputs, &candidates[j], scale, points);
+            for (size_t k = 0; k < 2 * RFE_LANDMARKS; k++) {
+                shift[k] += weight * (points[k] - face->landmarks[k]);
+            }
+            total += weight;
+        }
+        /* </blend> */
+    }
+    /* <blend> */
+    for (size_t k = 0; k < 2 * RFE_LANDMARKS; k++) {
+        face->landmarks[k] += shift[k] / total; /* their mean, weighted by score */
+    }
+    /* </blend> */
 }
 
 static inline int32_t rfe_postprocess(const rfe_output outputs[RFE_OUTPUTS], const rfe_letterbox *box,
@@ -165,14 +200,8 @@ static inline int32_t rfe_postprocess(const rfe_output outputs[RFE_OUTPUTS], con
     }
     rfe_sort(candidates, count);
     for (int32_t i = 0; i < count && kept < max_faces; i++) {
-        if (!candidates[i].open) {
-            continue;
-        }
-        rfe_write_face(outputs, box, &candidates[i], &faces[kept++]);
-        for (int32_t j = i + 1; j < count; j++) {
-            if (candidates[j].open && rfe_overlaps(candidates[i].box, candidates[j].box, iou_threshold)) {
-                candidates[j].open = 0;
-            }
+        if (candidates[i].open) {
+            rfe_take_face(outputs, box, iou_threshold, candidates, i, count, &faces[kept++]);
         }
     }
     return kept;

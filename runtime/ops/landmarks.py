@@ -1,4 +1,4 @@
-"""Landmarks as shifts from the anchor's centre, in the units of its box."""
+"""Landmarks: decoded as shifts from the anchor's centre, and blended over the anchors that found the same face."""
 
 from __future__ import annotations
 
@@ -12,3 +12,21 @@ def decode_landmarks(spec: Spec, anchor: NDArray[np.intp], landmark: NDArray[np.
     """Points (n, k, 2) in pixels of the input, of the values `landmark` (n, 2k): centre + v₀·d·unit."""
     centre, unit = spec.anchors[anchor, np.newaxis, :2], spec.units[anchor, np.newaxis, np.newaxis]
     return np.asarray(centre + spec.variances[0] * unit * landmark.reshape(len(landmark), spec.landmarks, 2))
+
+
+def blend_landmarks(
+    points: NDArray[np.float64], scores: NDArray[np.float64], owner: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """The mean of each face's predictions, weighted by their scores: (faces, k, 2).
+
+    `points` (n, k, 2) and `scores` (n,) are sorted by `owner` (n,), the face from 0 on that each belongs to; the first
+    of a face is its best. Box voting (Gidaris and Komodakis 2015, section 5) does the same to boxes. Neighbouring
+    anchors err independently, above all by the rounding of INT8, so that their mean is nearer to the truth.
+    """
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    best = points[first]
+    if len(first) == len(points):
+        return best
+    shifts = (points - best[owner]) * scores[:, np.newaxis, np.newaxis]  # a face alone keeps its landmarks to the bit
+    total = np.add.reduceat(scores, first)
+    return np.asarray(best + np.add.reduceat(shifts, first) / total[:, np.newaxis, np.newaxis])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,22 +12,42 @@ CROWD = 512
 """From so many boxes on, each that is kept is compared with those near it, instead of 64 with all at once."""
 
 
-def non_maximum_suppression(
-    boxes: NDArray[np.float64], iou_threshold: float, max_faces: int | None = None
-) -> NDArray[np.intp]:
-    """Indices of the boxes to keep, given finite `boxes` (n, 4) best first: each suppresses the later ones it overlaps.
+class Suppression(NamedTuple):
+    """What suppression decided of boxes (n, 4) that came best first.
 
-    At most `max_faces`, the best of them.
+    `kept` (k,) are indices of boxes, best first. `owner` (n,) is, for each box, the position in `kept` of the box that
+    suppressed it, its own if it is kept, and negative where the work ended before its turn.
+    """
+
+    kept: NDArray[np.intp]
+    owner: NDArray[np.intp]
+
+
+def suppress(boxes: NDArray[np.float64], iou_threshold: float, max_faces: int | None = None) -> Suppression:
+    """Suppress the overlapping of finite `boxes` (n, 4), best first: each suppresses the later ones that it overlaps.
+
+    At most `max_faces` are kept, the best of them.
     """
     sides = np.ascontiguousarray(boxes.T)  # (4, n): long loops over the boxes
     area = (sides[2] - sides[0]) * (sides[3] - sides[1])
-    suppress = _in_blocks if len(boxes) < CROWD else _in_a_crowd
-    return np.array(suppress(sides, area, iou_threshold, max_faces or len(boxes)), np.intp)
+    search = _in_blocks if len(boxes) < CROWD else _in_a_crowd
+    kept, owner = search(sides, area, iou_threshold, max_faces or len(boxes))
+    return Suppression(np.array(kept, np.intp), owner)
 
 
-def _in_blocks(sides: NDArray[np.float64], area: NDArray[np.float64], iou_threshold: float, most: int) -> list[int]:
+def non_maximum_suppression(
+    boxes: NDArray[np.float64], iou_threshold: float, max_faces: int | None = None
+) -> NDArray[np.intp]:
+    """Indices (k,) of the boxes that `suppress` keeps."""
+    return suppress(boxes, iou_threshold, max_faces).kept
+
+
+def _in_blocks(
+    sides: NDArray[np.float64], area: NDArray[np.float64], iou_threshold: float, most: int
+) -> tuple[list[int], NDArray[np.intp]]:
     """Few calls for a few faces: the best 64 that remain are compared with all that remain at once."""
     index = np.arange(len(area))
+    owner = np.full(len(area), -1, np.intp)
     kept: list[int] = []
     while len(index):
         head = sides[:, :BLOCK, np.newaxis]
@@ -37,19 +59,28 @@ def _in_blocks(sides: NDArray[np.float64], area: NDArray[np.float64], iou_thresh
         # Each row as one integer, a bit for each box: the loop is then free of NumPy.
         packed = np.packbits(survives, axis=1, bitorder="little")
         alive = (1 << len(index)) - 1
+        rows: list[int] = []
         for row, survivors in enumerate(packed):
             if alive >> row & 1:
-                kept.append(int(index[row]))
+                rows.append(row)
                 alive &= int.from_bytes(survivors.tobytes(), "little")
+        suppressed = ~survives[rows]
+        suppressed[np.arange(len(rows)), rows] = True  # at a threshold of 1 a box survives even itself
+        owned = suppressed.any(axis=0)
+        owner[index[owned]] = suppressed[:, owned].argmax(axis=0) + len(kept)  # the first is the one that did it
+        kept += index[rows].tolist()
         if len(index) <= BLOCK or len(kept) >= most:
             break
         bits = np.frombuffer(alive.to_bytes(packed.shape[1], "little"), np.uint8)
         left = np.flatnonzero(np.unpackbits(bits, count=len(index), bitorder="little")[BLOCK:]) + BLOCK
         index, sides, area = index[left], sides[:, left], area[left]
-    return kept[:most]
+    owner[owner >= most] = -1
+    return kept[:most], owner
 
 
-def _in_a_crowd(sides: NDArray[np.float64], area: NDArray[np.float64], iou_threshold: float, most: int) -> list[int]:
+def _in_a_crowd(
+    sides: NDArray[np.float64], area: NDArray[np.float64], iou_threshold: float, most: int
+) -> tuple[list[int], NDArray[np.intp]]:
     """The work grows with the faces kept: each is compared only with boxes that it may overlap horizontally."""
     order = sides[0].argsort()
     by_left = sides[:, order]
@@ -59,14 +90,11 @@ def _in_a_crowd(sides: NDArray[np.float64], area: NDArray[np.float64], iou_thres
     # Boxes before `first` end left of the box, those from `last` on begin right of it.
     first = np.maximum.accumulate(by_left[2]).searchsorted(sides[0], side="right").tolist()
     last = by_left[0].searchsorted(sides[2]).tolist()
-    alive = np.ones(len(order), np.bool_)
+    owner = np.full(len(order), -1, np.intp)  # in the order from left to right
     kept: list[int] = []
     for index, own in enumerate(place.tolist()):
-        if not alive[own]:
+        if owner[own] >= 0:
             continue
-        kept.append(index)
-        if len(kept) == most:
-            break
         near = slice(first[index], last[index])
         box = by_left[:, own, np.newaxis]
         shared = np.minimum(box[2:], by_left[2:, near])
@@ -76,5 +104,10 @@ def _in_a_crowd(sides: NDArray[np.float64], area: NDArray[np.float64], iou_thres
         union = area[near] + area[own]
         union -= overlap
         union *= iou_threshold
-        alive[near] &= overlap <= union
-    return kept
+        near_owner = owner[near]
+        near_owner[(near_owner < 0) & (overlap > union)] = len(kept)
+        owner[own] = len(kept)
+        kept.append(index)
+        if len(kept) == most:
+            break
+    return kept, owner[place]

@@ -12,9 +12,9 @@ from ..errors import ThresholdError
 from ..spec import ScoreCoding, Spec
 from .candidates import BOX, BOX_CODINGS, LANDMARKS, RAW_LIMIT, find_candidates
 from .faces import Face, Faces
-from .landmarks import decode_landmarks
+from .landmarks import blend_landmarks, decode_landmarks
 from .letterbox import Letterbox
-from .nms import non_maximum_suppression
+from .nms import Suppression, non_maximum_suppression, suppress
 from .quantization import QuantParams, RawOutput
 from .scores import sigmoid
 
@@ -32,6 +32,10 @@ __all__ = [
     "non_maximum_suppression",
     "postprocess",
 ]
+
+
+BLENDED_SCORE = 0.5
+"""A suppressed candidate of at least this score has a say in the landmarks of the face that suppressed it."""
 
 
 class Bounds(NamedTuple):
@@ -67,7 +71,9 @@ def postprocess(
     """Decode one frame's raw outputs.
 
     `outputs` and `quant_params` are in the order of `spec.outputs`. A face is kept when its score is at least
-    `score_threshold` and no better face overlaps it by an intersection over union above `iou_threshold`. Candidates
+    `score_threshold` and no better face overlaps it by an intersection over union above `iou_threshold`. Its landmarks
+    are the mean, weighted by score, of its own and of those that it suppressed with a score of `BLENDED_SCORE` or more,
+    unless the contract says that they are its own alone. Candidates
     with a value that is not finite, or beyond `RAW_LIMIT`, never make a face, nor do boxes without an area. Raises
     `ThresholdError` when a threshold is not in 0…1 or a bound is below 1.
     """
@@ -91,14 +97,33 @@ def faces_of(
     score_threshold, iou_threshold, bounds = selection
     anchor, values = find_candidates(spec, outputs, quant_params, score_threshold, bounds.max_candidates, mask)
     corners = decode_boxes(spec, anchor, values[BOX].T)
-    best = non_maximum_suppression(corners, iou_threshold, bounds.max_faces)
+    suppression = suppress(corners, iou_threshold, bounds.max_faces)
     scale = np.array([placement.scale_x, placement.scale_y, placement.scale_x, placement.scale_y])
-    rank, landmark = values[0, best], values[LANDMARKS : LANDMARKS + 2 * spec.landmarks, best].T
+    scores = sigmoid(values[0]) if spec.score is ScoreCoding.LOGIT else values[0]
     return Faces(
-        scores=sigmoid(rank) if spec.score is ScoreCoding.LOGIT else rank,
-        boxes=corners[best] * scale,
-        landmarks=decode_landmarks(spec, anchor[best], landmark) * scale[:2],
+        scores=scores[suppression.kept],
+        boxes=corners[suppression.kept] * scale,
+        landmarks=_landmarks(spec, anchor, values, scores, suppression) * scale[:2],
     )
+
+
+def _landmarks(
+    spec: Spec,
+    anchor: NDArray[np.intp],
+    values: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    suppression: Suppression,
+) -> NDArray[np.float64]:
+    """Landmarks (k, spec.landmarks, 2) of the faces kept, in pixels of the input."""
+    kept, owner = suppression
+    if not spec.landmarks:
+        return np.zeros((len(kept), 0, 2))
+    heard = (scores >= BLENDED_SCORE) & (owner >= 0) if spec.blend_landmarks else np.zeros(len(owner), np.bool_)
+    heard[kept] = True
+    member = np.flatnonzero(heard)
+    member = member[owner[member].argsort(kind="stable")]
+    landmark = values[LANDMARKS : LANDMARKS + 2 * spec.landmarks, member].T
+    return blend_landmarks(decode_landmarks(spec, anchor[member], landmark), scores[member], owner[member])
 
 
 def decode_boxes(spec: Spec, anchor: NDArray[np.intp], box: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,9 @@ from retinaface_edge.benchmarks.inference.result_cache import ResultCache
 from retinaface_edge.benchmarks.results import read_result, write_result
 from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
 from retinaface_edge.cli.main import main
-from retinaface_edge.runtime import Bundle
+from retinaface_edge.runtime import Bundle, Spec
 from retinaface_edge.runtime.ops.faces import Face
+from retinaface_edge.runtime.ops.quantization import QuantParams
 
 SIZE = 16
 
@@ -130,6 +132,30 @@ def test_cosines_are_those_of_the_crops_by_both_landmarks(
             mirrored = embedded(recogniser, picture, found.artifact[i], True)
             assert found.mirrored[i] == pytest.approx(one @ mirrored, abs=1e-5)
     assert faces > 3
+
+
+class Blind:
+    """A network that finds no face."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.quant_params = (QuantParams(),) * len(spec.outputs)
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        return [np.full(output.shape, -10.0, np.float32) for output in self.spec.outputs]
+
+
+def test_an_artifact_that_finds_no_face_has_lost_them_all(
+    recogniser: Recogniser, networks: list[NetworkUnderTest], folder: Path
+) -> None:
+    reference = networks_of_reference(networks)
+    blind = replace(reference, digest="blind", loader=lambda spec, files, threads: Blind(spec))
+    picture = OpenPicture(np.asarray(Image.open(folder / "0.png"))[:, :, ::-1].copy())
+    assert recogniser.embed([]).shape == (0, 64)
+    shift = IdentityShift(reference, blind, recogniser, FACES)
+    found = shift.value(shift.measure(picture))
+    assert found.unmatched > 0
+    assert found.cosines.shape == (0, 0)
 
 
 def embedded(recogniser: Recogniser, picture: OpenPicture, face: Face, mirrored: bool) -> np.ndarray:
@@ -274,10 +300,10 @@ def test_channels_may_come_last(tmp_path: Path) -> None:
         read_recogniser(tmp_path / "last.onnx", Preprocessing(size=32))
 
 
-def test_pairs_and_recogniser_go_together(bundle: Bundle, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_and_recogniser_go_together(bundle: Bundle, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(bundle.path), "--pairs", "pairs.csv"]) == 2
     assert "give --pairs and --embedder together" in capsys.readouterr().err
-    assert main(["drift", str(bundle.path), "--images", str(file.parent), "--embedder-std", "3"]) == 2
+    assert main(["drift", str(bundle.path), "--images", str(folder), "--embedder-std", "3"]) == 2
     assert "--embedder-std is for a recogniser" in capsys.readouterr().err
 
 

@@ -125,6 +125,18 @@ def test_the_range_before_an_activation_beats_min_and_max(seed: int, reach: floa
     assert error(before_activation(seen, after, 0.1).quant) <= MOST_LOSS * bound
 
 
+def test_the_range_before_an_activation_heeds_values_that_the_sample_has_missed() -> None:
+    """Faces cover few positions of a feature map; their large negative values are among the extremes alone."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(20, 8, 64)).astype(np.float32)
+    after = Range(-2.0, 5.0, "test").quant
+    lows, highs = values.min(axis=2), values.max(axis=2)
+    without, with_faces = (
+        before_activation(Observation(low, highs, values), after, 0.1) for low in (lows, np.full_like(lows, -20.0))
+    )
+    assert with_faces.low < 1.3 * without.low
+
+
 def test_calibration_depends_on_the_images_alone(
     fp32: onnx.ModelProto, spec: Spec, calibration: Calibration, calibration_images: ImageSet
 ) -> None:

@@ -51,10 +51,13 @@ def test_a_role_is_the_layers_that_a_network_has_for_it(fp32: onnx.ModelProto) -
     accurate = read_recipe("accurate")
     ours = accurate.resolved(RETINAFACE)
     assert ours.float_layers == ("backbone.stem", "backbone.stages.0.*")
-    assert dict(ours.activations_of) == {"pyramid.*": "extremes-90", "context.*": "extremes-90"}
+    assert dict(ours.activations_of) == {"backbone.stem": "mean-extremes", "backbone.stages.0.*": "mean-extremes"}
     assert ours.resolved({}) == ours
+    for tensor in ("backbone.stem.activation", "backbone.stages.0.0.pointwise.activation"):
+        assert ours.estimator(tensor) == "mean-extremes"
+    assert ours.estimator("context.0.conv3x3.activation") == "min-max"
     other = accurate.resolved({Role.STEM: ("conv1",)})
-    assert (other.is_float("conv1"), other.is_float("backbone.stem"), dict(other.activations_of)) == (True, False, {})
+    assert (other.is_float("conv1"), other.is_float("backbone.stem"), other.estimator("conv1.activation")) == (True, False, "mean-extremes")
     layers = [node.name for node in fp32.graph.node if node.op_type == "Conv"]
     for role, patterns in RETINAFACE.items():
         recipe = replace(accurate, float_layers=tuple(patterns))

@@ -21,6 +21,7 @@ SCRFD = Spec(
     variances=(1.0, 1.0),
     origin=0.0,
     box_coding=BoxCoding.DISTANCES,
+    blend_landmarks=False,
 )
 SCRFD_BOXES = Spec(96, 64, variances=(1.0, 1.0), origin=0.0, box_coding=BoxCoding.DISTANCES, landmarks=0)
 YUNET = Spec(

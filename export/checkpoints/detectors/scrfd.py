@@ -30,6 +30,7 @@ def read_scrfd(detector: DetectorGraph) -> OnnxDetector | None:
         "origin": 0.0,
         "variances": (1.0, 1.0),
         "box_coding": BoxCoding.DISTANCES,
+        "blend_landmarks": False,
         "score": ScoreCoding.LOGIT,
         "landmarks": landmarks,
     }

@@ -38,6 +38,7 @@ def read_yunet(detector: DetectorGraph) -> OnnxDetector | None:
         "variances": (1.0, 1.0),
         "box_coding": BoxCoding.CENTRE_SIZE,
         "score": ScoreCoding.FACE_OBJECT,
+        "blend_landmarks": False,
         "landmarks": 5,
     }
     return OnnxDetector("YuNet", "YuNet", LICENCE, detector, settings, outputs_of(levels, ("score", "object")))
