@@ -67,7 +67,7 @@ def _example(spec: Spec) -> str:
     return _replaced(text, "<heads>", ", ".join(head.name for head in spec.heads))
 
 
-def _kept(spec: Spec) -> set[str]:
+def _kept(spec: Spec) -> frozenset[str]:
     """Blocks of the parts that a header for `spec` has."""
     needed = {
         "landmarks": spec.landmarks > 0,
@@ -75,7 +75,7 @@ def _kept(spec: Spec) -> set[str]:
         "blend": spec.landmarks > 0 and spec.blend_landmarks,
         "align": spec.landmarks == ALIGNED_LANDMARKS,
     }
-    return {name for name, kept in needed.items() if kept}
+    return frozenset(name for name, kept in needed.items() if kept)
 
 
 def _constants(spec: Spec) -> str:
@@ -112,11 +112,11 @@ def _part(name: str) -> str:
     return (SOURCES / name).read_text(encoding="utf-8")
 
 
-def _without(text: str, blocks: set[str]) -> str:
+def _without(text: str, blocks: frozenset[str]) -> str:
     """The text without the blocks of those names, and without the marks of the others."""
     for name in blocks:
         text = re.sub(rf" */\* <{name}> \*/\n.*?/\* </{name}> \*/\n", "", text, flags=re.S)
-    return re.sub(rf" */\* </?({'|'.join(BLOCKS)})> \*/\n", "", text)
+    return re.sub(rf" */\* </?({'|'.join(sorted(BLOCKS))})> \*/\n", "", text)
 
 
 def _replaced(text: str, mark: str, by: str) -> str:

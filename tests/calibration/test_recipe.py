@@ -57,7 +57,11 @@ def test_a_role_is_the_layers_that_a_network_has_for_it(fp32: onnx.ModelProto) -
         assert ours.estimator(tensor) == "mean-extremes"
     assert ours.estimator("context.0.conv3x3.activation") == "min-max"
     other = accurate.resolved({Role.STEM: ("conv1",)})
-    assert (other.is_float("conv1"), other.is_float("backbone.stem"), other.estimator("conv1.activation")) == (True, False, "mean-extremes")
+    assert (other.is_float("conv1"), other.is_float("backbone.stem"), other.estimator("conv1.activation")) == (
+        True,
+        False,
+        "mean-extremes",
+    )
     layers = [node.name for node in fp32.graph.node if node.op_type == "Conv"]
     for role, patterns in RETINAFACE.items():
         recipe = replace(accurate, float_layers=tuple(patterns))
