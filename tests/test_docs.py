@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import page_environment
 import pytest
 import tomllib
 from conftest import ROOT
@@ -18,39 +19,20 @@ from retinaface_edge.cli.main import command_line, main
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 COMMANDS = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PIP = """#!{python}
-import os, re, sys, tomllib
-extras = tomllib.load(open({pyproject!r}, "rb"))["project"]["optional-dependencies"]
-for package, wanted in re.findall(r"(\\S*retinaface[-_]edge[^ \\[]*)\\[(.*?)\\]", " ".join(sys.argv)):
-    assert package == {wheel!r}, f"{{package}} is on no index"
-    missing = set(wanted.split(",")) - set(extras)
-    assert not missing, f"there is no extra {{missing}}"
-for option, file in zip(sys.argv, sys.argv[1:]):
-    assert option != "--constraint" or os.path.isfile(file), f"there is no {{file}}"
-"""
-"""Nothing is installed: what the pages install is here already. What can go wrong is that an extra does not exist, or
-that the package is not named by its wheel, as there is none on an index."""
-WHEEL = "/wheels/retinaface_edge-0.1.0-py3-none-any.whl"
 
 
-def executable(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o755)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture
 def shell(caches: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which `retinaface-edge` and `python` are those under test, with the tests' cache."""
+    """Environment variables of a shell with a virtual environment of its own, empty but for Python and pip."""
     folder = tmp_path_factory.mktemp("shell")
-    executable(folder / "pip", PIP.format(python=sys.executable, pyproject=str(ROOT / "pyproject.toml"), wheel=WHEEL))
-    executable(folder / "retinaface-edge", f'#!/bin/sh\nexec {sys.executable} -m retinaface_edge "$@"\n')
-    for name in ("python", "python3"):
-        executable(folder / name, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    environment = folder / "environment"
+    page_environment.make(environment)
+    page_environment.stand_in_for_python(folder, environment / "bin" / "python")
+    kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     return {
-        **os.environ,
-        "PATH": f"{folder}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "RETINAFACE_EDGE": WHEEL,
+        **kept,
+        "PATH": f"{folder}:{environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "RETINAFACE_EDGE": page_environment.WHEEL,
         "XDG_CACHE_HOME": str(caches),
     }
 
@@ -58,7 +40,9 @@ def shell(caches: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if COMMANDS.search(page.read_text())], ids=lambda page: page.stem
 )
-def test_every_command_of_a_page_works(page: Path, shell: dict[str, str], tmp_path: Path) -> None:
+def test_every_command_of_a_page_works_with_what_the_page_installs(
+    page: Path, shell: dict[str, str], tmp_path: Path
+) -> None:
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     for block in COMMANDS.findall(page.read_text()):
         result = subprocess.run(
@@ -67,9 +51,22 @@ def test_every_command_of_a_page_works(page: Path, shell: dict[str, str], tmp_pa
         assert result.returncode == 0, f"{block}\n{result.stdout}\n{result.stderr}"
 
 
+def test_what_a_page_does_not_install_is_not_there(shell: dict[str, str]) -> None:
+    def run(line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["bash", "-euo", "pipefail", "-c", line], env=shell, capture_output=True, text=True)
+
+    assert "No module named" in run("python -c 'import numpy'").stderr
+    assert run('pip install "${RETINAFACE_EDGE}[tflite]"').returncode == 0
+    assert run("retinaface-edge --version").stdout == f"retinaface-edge {page_environment.VERSION}\n"
+    assert run("python -c 'import numpy, ai_edge_litert.interpreter'").stderr == ""
+    for absent in ("PIL", "torch", "onnxruntime", "skimage"):
+        assert "No module named" in run(f"python -c 'import {absent}'").stderr
+    assert "on no index" in run('pip install "retinaface-edge[tflite]"').stderr
+    assert "KeyError: 'images2'" in run('pip install "${RETINAFACE_EDGE}[images2]"').stderr
+
+
 def test_one_page_says_what_to_install_and_its_wheel_is_the_one_that_is_made() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert f"dist/retinaface_edge-{version}-py3-none-any.whl" in (ROOT / "docs" / "install.md").read_text()
+    assert f"dist/{Path(page_environment.WHEEL).name}" in (ROOT / "docs" / "install.md").read_text()
     for page in (*PAGES, *(ROOT / "deploy").rglob("*.*")):
         text = page.read_text()
         assert not re.search(r"pip install [^`\n]*'?retinaface-edge\[", text), page

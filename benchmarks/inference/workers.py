@@ -11,6 +11,7 @@ import ctypes
 import importlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 from collections import deque
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 from retinaface_edge.runtime.text import without_credentials
@@ -110,15 +112,17 @@ def _in_processes(
 ) -> Iterator[Result]:
     # Spawned, not forked: the backends start threads, which do not survive a fork.
     context = multiprocessing.get_context("spawn")
+    # Sent with each task: as arguments of the process, large ones would wait for ever for one that died as it started.
+    job = pickle.dumps((function, shared))
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # children read it once, as they import NumPy
     try:
         others = set(multiprocessing.active_children())
-        with futures.ProcessPoolExecutor(workers, context, _begin, (os.getpid(), function, shared)) as pool:
+        with futures.ProcessPoolExecutor(workers, context, die_with, (os.getpid(),)) as pool:
 
             def submit(task: Task) -> Pending[Result]:
                 with deaf_to_signals():  # submitting starts the workers
-                    return pool.submit(_work, task)
+                    return pool.submit(_work, job, task)
 
             try:
                 yield from _in_order(submit, tasks, known, workers * TASKS_PER_WORKER)
@@ -157,15 +161,6 @@ def deaf_to_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_job: list[Any] = []
-"""In a worker process: the function and what its tasks share."""
-
-
-def _begin(parent: int, function: Callable[[Any, Any], Any], shared: Any) -> None:
-    die_with(parent)
-    _job[:] = [function, shared]
-
-
 def die_with(parent: int) -> None:
     """Have the kernel kill this process when the process `parent`, which started it, ends in whatever way. On Linux."""
     if sys.platform == "linux":
@@ -174,8 +169,14 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _work(task: Any) -> Any:
-    function, shared = _job
+@lru_cache(maxsize=1)
+def _job(job: bytes) -> tuple[Callable[[Any, Any], Any], Any]:
+    function, shared = pickle.loads(job)
+    return function, shared
+
+
+def _work(job: bytes, task: Any) -> Any:
+    function, shared = _job(job)
     return function(shared, task)
 
 

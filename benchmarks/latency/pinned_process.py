@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..errors import MeasurementError
 from ..inference.workers import THREAD_VARIABLES, deaf_to_signals, die_with
@@ -41,14 +41,15 @@ def run_pinned(function: Callable[..., Result], *arguments: object, cores: Seque
     Raises what the function raises, and `MeasurementError` when the process dies.
     """
     context = multiprocessing.get_context("spawn")  # forked, it would have this process's threads' locks, not threads
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_work, args=(os.getpid(), sender, function, arguments), daemon=True)
+    here, there = context.Pipe()
+    child = context.Process(target=_work, args=(os.getpid(), there), daemon=True)
     with _held(cores), deaf_to_signals():  # this process hears them, and ends that one
         child.start()
-    sender.close()
+    there.close()
     try:
-        good, result = receiver.recv()
-    except EOFError:
+        here.send((function, arguments))  # as arguments of the process, large ones would wait for ever for a dead one
+        good, result = here.recv()
+    except (EOFError, ConnectionError):
         child.join()
         raise MeasurementError(
             f"the measuring process died (exit code {child.exitcode}); it may have run out of memory"
@@ -56,7 +57,7 @@ def run_pinned(function: Callable[..., Result], *arguments: object, cores: Seque
     finally:
         child.kill()  # it keeps nothing, and is deaf to SIGTERM
         child.join()
-        receiver.close()
+        here.close()
     if not good:
         raise result
     return result  # type: ignore[no-any-return]
@@ -80,13 +81,14 @@ def _held(cores: Sequence[int]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _work(parent: int, sender: Connection, function: Callable[..., Any], arguments: Sequence[object]) -> None:
+def _work(parent: int, pipe: Connection) -> None:
     die_with(parent)
     try:
+        function, arguments = pipe.recv()
         outcome = (True, function(*arguments))
     except Exception as error:
         outcome = (False, error)
     try:
-        sender.send(outcome)
+        pipe.send(outcome)
     except Exception as error:  # what was raised or returned cannot be sent
-        sender.send((False, MeasurementError(f"the measuring process failed: {outcome[1]!r} ({error})")))
+        pipe.send((False, MeasurementError(f"the measuring process failed: {outcome[1]!r} ({error})")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -175,6 +176,22 @@ def test_a_pinned_process_has_its_cores_and_no_thread_beyond_them() -> None:
         run_pinned(_raise, "no such thing", cores=cores)
     with pytest.raises(MeasurementError, match="exit code 7"):
         run_pinned(_die, cores=cores)
+
+
+def test_a_process_that_dies_as_it_starts_is_not_waited_for(tmp_path: Path) -> None:
+    """A script without `if __name__ == "__main__"`, which spawned processes run again: they die before they read."""
+    script = tmp_path / "script.py"
+    for call in (
+        "pinned_process.run_pinned(len, b'x' * 1_000_000, cores=pinned_process.choose_cores(1))",
+        "list(workers.run(max, b'x' * 1_000_000, [b'y', b'z'], lambda task: None, workers=2))",
+    ):
+        script.write_text(
+            "from retinaface_edge.benchmarks.inference import workers\n"
+            f"from retinaface_edge.benchmarks.latency import pinned_process\n{call}\n"
+        )
+        result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+        assert result.returncode == 1
+        assert "MeasurementError" in result.stderr.splitlines()[-1], result.stderr
 
 
 def test_a_thread_s_work_is_its_own() -> None:
