@@ -28,6 +28,8 @@ MARGIN = 0.05
 """Part of an output's range added at both ends, since INT8 outputs stray a little beyond FP32's."""
 SHARES = np.linspace(0.2, 1.0, 33)
 """Shares of the full range that the searching estimators try at each end."""
+EXTREMES = 0.1
+"""Share of channels' extremes in the error before an activation: faces cover little of the sample, but have them."""
 MOST_LOSS = 2.0
 """Kernels that agree are worth at most this factor in a layer's squared error."""
 
@@ -130,11 +132,10 @@ def before_activation(observation: Observation, after: QuantParams, slope: float
     gives the same integers are preferred, unless they cost too much.
     """
     high = (STEPS - after.zero_point) * after.scale
-    # Faces cover little of the sample, but have the extremes: both weigh the same.
-    parts = (observation.sample, np.stack([observation.low, observation.high]))
-    histograms = [_histogram(part) for part in parts]
-    counts = np.concatenate([counts / counts.sum() for counts, _ in histograms])
-    values = np.concatenate([middles for _, middles in histograms])
+    typical, middles = _histogram(observation.sample)
+    extreme, ends = _histogram(np.stack([observation.low, observation.high]))
+    counts = np.concatenate([typical / typical.sum(), EXTREMES / (1.0 - EXTREMES) * extreme / extreme.sum()])
+    values = np.concatenate([middles, ends])
     wanted = np.where(values > 0.0, values, slope * values)
 
     def error(candidate: Range) -> float:
