@@ -123,7 +123,7 @@ def _ranges(
     _agree_on_sums(graph, ranges)
     for node in graph:
         if node.op_type == "LeakyRelu":
-            source_name, after = name_of(node.inputs[0]), ranges[result_of(node)].quant
+            source_name, after = name_of(node.inputs[0]), ranges[result_of(node)]
             ranges[source_name] = (
                 before_activation(tensors[source_name], after, attribute(node, "alpha", 0.01))
                 if recipe.before_activation == "activation-error"

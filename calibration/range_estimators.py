@@ -2,7 +2,8 @@
 
 Three kinds of tensor, each with an estimator for the error that matters:
 - an activation's range comes from one of `ESTIMATORS`: in the recipes, the mean over the images of its extremes at the
-  highest resolution, and behind it the extremes of all images, since large faces show on few of them;
+  highest resolution; in the rest of the backbone the extremes of all images, since large faces show on few of them; and
+  in the neck the extremes of nine images in ten;
 - a value before a LeakyReLU gets the range with the least squared error *after* the activation (`activation-error`);
 - an output's range is that of the anchors that may become faces (`candidates`), the others need no precision.
 """
@@ -29,7 +30,10 @@ MARGIN = 0.05
 SHARES = np.linspace(0.2, 1.0, 33)
 """Shares of the full range that the searching estimators try at each end."""
 EXTREMES = 0.1
-"""Share of channels' extremes in the error before an activation: faces cover little of the sample, but have them."""
+"""Share of channels' extremes in the error before an activation, unless its range is `mean-extremes`.
+
+Faces cover little of the sample, but have the extremes.
+"""
 MOST_LOSS = 2.0
 """Kernels that agree are worth at most this factor in a layer's squared error."""
 
@@ -123,29 +127,31 @@ ESTIMATORS: Mapping[str, Callable[[Observation], Range]] = {
 }
 
 
-def before_activation(observation: Observation, after: QuantParams, slope: float) -> Range:
-    """The range before a LeakyReLU of that slope whose result is quantised by `after`.
+def before_activation(observation: Observation, after: Range, slope: float) -> Range:
+    """The range before a LeakyReLU of that slope whose result has the range `after`.
 
     Both ranges end at the same largest value. What is left to choose is the ratio of their scales: a larger one clips
     fewer negative values, which the slope makes small, and costs precision in the positive ones. Only ratios are tried
     that XNNPACK holds exactly: it multiplies by ratio and ratio·slope in steps of 1/256. Those on which every kernel
     gives the same integers are preferred, unless they cost too much.
     """
-    high = (STEPS - after.zero_point) * after.scale
+    quant = after.quant
+    high = (STEPS - quant.zero_point) * quant.scale
     typical, middles = _histogram(observation.sample)
     extreme, ends = _histogram(np.stack([observation.low, observation.high]))
-    counts = np.concatenate([typical / typical.sum(), EXTREMES / (1.0 - EXTREMES) * extreme / extreme.sum()])
+    share = 0.0 if after.estimator == "mean-extremes" else EXTREMES
+    counts = np.concatenate([(1.0 - share) * typical / typical.sum(), share * extreme / extreme.sum()])
     values = np.concatenate([middles, ends])
     wanted = np.where(values > 0.0, values, slope * values)
 
     def error(candidate: Range) -> float:
         got = _rounded(values, candidate.quant)
-        got = _rounded(np.where(got > 0.0, got, slope * got), after)
+        got = _rounded(np.where(got > 0.0, got, slope * got), quant)
         return float(np.dot(counts, (got - wanted) ** 2))
 
     best: dict[bool, tuple[float, Range]] = {}
     for units in _exact_ratios(slope):
-        scale = before_leaky_relu(after.scale, units)
+        scale = before_leaky_relu(quant.scale, units)
         candidate = Range(min(high - STEPS * scale, 0.0), high, "activation-error")
         agrees = negative_factor(max(round(units * slope), 1))[1] >= candidate.quant.zero_point
         best[agrees] = min(best.get(agrees, (math.inf, candidate)), (error(candidate), candidate), key=lambda p: p[0])

@@ -51,11 +51,13 @@ def test_a_role_is_the_layers_that_a_network_has_for_it(fp32: onnx.ModelProto) -
     accurate = read_recipe("accurate")
     ours = accurate.resolved(RETINAFACE)
     assert ours.float_layers == ("backbone.stem", "backbone.stages.0.*")
-    assert dict(ours.activations_of) == {"backbone.stem": "mean-extremes", "backbone.stages.0.*": "mean-extremes"}
+    by_role = {"backbone.stem": "mean-extremes", "backbone.stages.0.*": "mean-extremes"}
+    assert dict(ours.activations_of) == {**by_role, "pyramid.*": "extremes-90", "context.*": "extremes-90"}
     assert ours.resolved({}) == ours
     for tensor in ("backbone.stem.activation", "backbone.stages.0.0.pointwise.activation"):
         assert ours.estimator(tensor) == "mean-extremes"
-    assert ours.estimator("context.0.conv3x3.activation") == "min-max"
+    assert ours.estimator("backbone.stages.1.0.pointwise.activation") == "min-max"
+    assert ours.estimator("context.0.conv3x3.activation") == "extremes-90"
     other = accurate.resolved({Role.STEM: ("conv1",)})
     assert (other.is_float("conv1"), other.is_float("backbone.stem"), other.estimator("conv1.activation")) == (
         True,

@@ -47,6 +47,13 @@ def kernel_faces(
     return [detector.detect(frame, score_threshold) for frame in frames]
 
 
+def kernel_outputs(bundle: Bundle, images: Sequence[NDArray[np.uint8]], kernels: str) -> list[list[RawOutput]]:
+    """The raw outputs of the bundle's INT8 TFLite file for network inputs, on one of `KERNELS`, one thread."""
+    (file,) = bundle.artifact("tflite", "int8").files
+    network = _Interpreter(bundle.spec, bundle.read(file), kernels)
+    return [network.run(image) for image in images]
+
+
 def drift(ours: Sequence[Faces], theirs: Sequence[Faces]) -> Drift:
     """Compare the faces of two sources, one entry a frame; a face is matched once, from an IoU of 0.5."""
     pairs, shifts = 0, []
