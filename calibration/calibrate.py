@@ -32,7 +32,7 @@ WATCHED = ("Conv", *ACTIVATIONS, "Add", "Concat")
 
 @dataclass(frozen=True)
 class Calibration:
-    """What quantisation needs, and what it was made from.
+    """Everything that quantisation needs, and what it was measured on.
 
     `model` is the FP32 model, equalised if the recipe says so; `ranges` has every value of it that some backend holds
     as integers; `tensors` are those values on the images; `products` are the convolutions' input statistics for
@@ -71,9 +71,9 @@ def calibrate(
     progress: Progress = iter,
     roles: Roles = RETINAFACE,
 ) -> Calibration:
-    """Find all that quantising `model`, as `export` wrote it, by `recipe` needs, on `images`.
+    """Run `model`, as `export` wrote it, on `images`, and find everything that quantising it by `recipe` needs.
 
-    `roles` says which of the model's layers the recipe's roles are; the calibration's recipe has their names.
+    `roles` maps the recipe's roles to layers of the model; the recipe in the result names the layers.
     """
     recipe = recipe.resolved(roles)
     watched = [node.output[0] for node in model.graph.node if node.op_type in WATCHED]
@@ -133,7 +133,7 @@ def _ranges(
 
 
 def _fused_sums(graph: ir.Graph) -> set[str]:
-    """Sums that an activation alone reads which integer kernels fuse: no backend holds them as integers."""
+    """Sums read only by an activation that integer kernels fuse; no backend stores them as integers."""
     readers = {result_of(node): only_reader(node.outputs[0]) for node in graph if node.op_type == "Add"}
     return {name for name, reader in readers.items() if reader is not None and reader.op_type in FUSED_ACTIVATIONS}
 
@@ -162,20 +162,20 @@ def _agree_on_sums(graph: ir.Graph, ranges: dict[str, Range]) -> None:
 
 
 def before_moves(value: ir.Value | None) -> ir.Value | None:
-    """The value of which `value` is another arrangement, or the largest of neighbours."""
+    """Follow `value` back through operations that only rearrange values or take the largest of neighbours."""
     while value is not None and (producer := value.producer()) is not None and producer.op_type in MOVES:
         value = producer.inputs[0]
     return value
 
 
 def _real_inputs(model: onnx.ModelProto) -> list[str]:
-    """What convolutions read of an input that is not an image: floats, which need a range of their own."""
+    """What convolutions read from an input that is not an image: floats, which need a range of their own."""
     if model.graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         return []
     return [node.output[0] for node in model.graph.node if node.input[0] == model.graph.input[0].name]
 
 
 def _of_head(head: str, seen: Observations) -> tuple[float, float] | None:
-    """A stride without candidates borrows from the others: values are relative to the anchor's size, so alike."""
+    """A stride without candidates takes the other strides' extremes: values are relative to the anchor size."""
     known = [extremes for name, extremes in seen.outputs.items() if name.startswith(f"{head}_")]
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None

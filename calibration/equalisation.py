@@ -1,10 +1,10 @@
-"""Cross-layer equalisation: channels of one tensor brought to like ranges, without changing what the model computes.
+"""Cross-layer equalisation: gives a tensor's channels similar ranges without changing what the model computes.
 
 LeakyReLU is positively homogeneous: dividing a channel by s before it and multiplying the next convolution's weights
 for that channel by s changes nothing (Nagel et al., arXiv 1906.04721, section 4.1). A tensor has one scale for all
-channels, so channels of like range waste fewer of its 256 steps. Weights have a scale for each output channel, which
-absorbs s in the convolution before, and in a depthwise convolution after. In a dense one after, s divides the
-difference between activations and weights; weights are rounded together (`rounding.py`) and bear the larger part.
+channels, so channels with similar ranges waste fewer of its 256 steps. Weights have a scale for each output channel,
+which absorbs s in the convolution before, and in a depthwise convolution after. In a dense one after, s divides the
+difference between activations and weights; GPTQ rounds weights together (`gptq.py`), so they can take the larger part.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def equalise(
 ) -> tuple[onnx.ModelProto, dict[str, Observation]]:
     """The equalised model, and the observations as it would have given them.
 
-    Equalised is every convolution followed by a LeakyReLU or ReLU that is read by convolutions alone, with those. Left
-    alone is what an addition or a pooling reads, as its channels are shared with other tensors; and what a ReLU6 reads,
-    which is not homogeneous.
+    A convolution is equalised when a LeakyReLU or ReLU follows it that only convolutions read. Values that an addition
+    or a pooling reads are left alone, because they share their channels with other tensors, and so are those before a
+    ReLU6, which is not homogeneous.
     """
     graph = read_graph(model).graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

@@ -22,7 +22,7 @@ IMAGES = 10
 PATCHES = 800
 """Patches taken of each image for each convolution, at seeded random places."""
 DAMPING = 0.01
-"""Share of H's mean diagonal added to it, so that inputs that hardly vary do not blow corrections up."""
+"""Share of the diagonal's mean that is added to H's diagonal: nearly constant inputs then cause no huge corrections."""
 
 
 def patch_products(
@@ -55,7 +55,7 @@ def patch_products(
 def round_together(
     weight: NDArray[np.float64], scale: NDArray[np.float64], product: NDArray[np.float64], limit: int
 ) -> NDArray[np.int8]:
-    """Integers for `weight` (outputs, inputs, k, k) with one `scale` an output, given its H from `patch_products`."""
+    """Integers for `weight` (outputs, inputs, k, k) with one `scale` per output, given its H from `patch_products`."""
     rows = weight.reshape(len(weight), -1)
     if product.ndim == 3:
         rounded = [_round_rows(rows[i : i + 1], scale[i : i + 1], product[i], limit)[0] for i in range(len(rows))]

@@ -44,7 +44,7 @@ class LayerFit:
 
 
 def layer_fits(calibration: Calibration, quantised: onnx.ModelProto) -> list[LayerFit]:
-    """One row a convolution, in the graph's order."""
+    """One row per convolution, in the graph's order."""
     floats = {tensor.name: numpy_helper.to_array(tensor) for tensor in calibration.model.graph.initializer}
     integers = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantised.graph.initializer}
     rows = []

@@ -1,6 +1,6 @@
 """The values that the tensors of an FP32 model take on the calibration images.
 
-One run an image gives, for each watched tensor, the smallest and largest value of every channel and a spread sample of
+One run per image gives, for each watched tensor, the smallest and largest value of every channel and a spread sample of
 values; and the raw outputs at the anchors that may become faces.
 """
 
@@ -61,15 +61,18 @@ def observe(
     network, names = _watching_session(model, tensors)
     outputs = [output.name for output in spec.outputs]
     source = model.graph.input[0].name
-    rows: list[list[NDArray[np.float32]]] = []
+    columns: list[NDArray[np.float32]] = []
     extremes: dict[str, tuple[float, float]] = {}
     faces = 0
-    for image in progress(images.inputs):
+    for index, image in enumerate(progress(images.inputs)):
         results = network.run(outputs + names, {source: image})
-        rows.append(results[len(outputs) :])
+        seen = results[len(outputs) :]
+        # Filled in place: samples of a large network are a gigabyte, which a list to be stacked would hold twice.
+        columns = columns or [np.empty((len(images.inputs), *value.shape), np.float32) for value in seen]
+        for column, value in zip(columns, seen, strict=True):
+            column[index] = value
         _widen(extremes, spec, results[: len(outputs)])
         faces += max((float(score.max()) for score in results[: len(spec.strides)]), default=-1.0) >= 0.0
-    columns = [np.stack([row[index] for row in rows]) for index in range(len(names))]
     count = len(tensors)
     watched = {
         name: Observation(columns[i], columns[count + i], columns[2 * count + i].reshape(*columns[i].shape, -1))

@@ -108,8 +108,8 @@ def _result(convolution: ir.Node) -> str:
 def _input_as_integers(graph: ir.Graph) -> str:
     """Cast and mean subtraction become one DequantizeLinear: real = pixel − mean is scale 1 and zero point mean.
 
-    Of a mean with a fraction, the nearest whole number is subtracted from the pixels, and the rest from the bias: exact
-    inside the image, and at its border half a grey level off at most, since what is padded is a pixel too.
+    For a mean with a fraction, the nearest whole number is subtracted from the pixels, and the rest from the bias:
+    exact inside the image, and at its border half a grey level off at most, since what is padded is a pixel too.
     """
     front = image_front(graph)
     if front is None or front.nodes[0].op_type != "Cast":

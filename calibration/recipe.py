@@ -32,13 +32,13 @@ class RecipeError(RetinaFaceEdgeError):
 class Recipe:
     """How to quantise.
 
-    `activations` names the range estimator of activations, but for those whose name matches a pattern (as in file
-    names) in `activations_of`, and `before_activation` that of values before a LeakyReLU. A pattern may be a role
-    (`role:neck`); `resolved` replaces it by the names that it has in one network.
-    `weight_limit` is the largest integer weight: 127, or 63 for processors whose 16-bit sums saturate. `symmetric` and
-    `float_layers` are patterns (as in file names) of tensors with zero point 128 and of layers that stay float.
-    `image_columns` is how many columns of the image the first convolution takes as one on TFLite, which changes no
-    integer: 2 costs a Cortex-A72 the least, 4 a Cortex-A76.
+    `activations` names the range estimator of activations, except those whose name matches a pattern (as in file names)
+    in `activations_of`; `before_activation` names that of values before a LeakyReLU. A pattern may be a role
+    (`role:neck`); `resolved` replaces it by the names that it has in one network. `weight_limit` is the largest integer
+    weight: 127, or 63 for processors whose 16-bit sums saturate. `symmetric` and `float_layers` are patterns (as in
+    file names) of tensors with zero point 128 and of layers that stay float. `image_columns` is how many columns of the
+    image the first convolution takes as one on TFLite, which changes no integer: 2 costs a Cortex-A72 the least, 4 a
+    Cortex-A76.
     """
 
     name: str
@@ -112,15 +112,15 @@ def read_recipe(name: str) -> Recipe:
 
 
 def for_branch(recipe: Recipe) -> Recipe:
-    """The recipe as the dense branch follows it: no layer stays float, and ranges are of nine batches of faces in ten.
+    """The recipe for the dense branch: no layer stays float, and ranges cover nine in ten batches of faces.
 
-    The mean over batches, as a detector's activations have it, cuts off turned heads where most faces look ahead.
+    The mean over batches, which a detector's activations use, would clip turned heads when most faces look ahead.
     """
     return replace(recipe, float_layers=(), activations="extremes-90", activations_of={})
 
 
 def recipe_from_json(content: object, source: str) -> Recipe:
-    """Read a recipe's fields, all that have no default, and no other. Raises `RecipeError` naming what is wrong."""
+    """Read a recipe; fields without a default are required, unknown ones refused. Raises `RecipeError`."""
     try:
         return from_json(Recipe, content)
     except RecordError as error:

@@ -20,7 +20,7 @@ from .self_check import Photograph, SelfCheckError, known_photograph, self_check
 
 IMAGES = 8
 MOST_DRIFT_PERCENT = 50.0
-"""Of INT8's boxes from FP32's on all photographs together. Sound quantisation stays below 15."""
+"""Largest drift in percent of INT8's boxes from FP32's, over all photographs. Sound quantisation stays below 15."""
 LEAST_FACE = 24.0
 """Pixels of the input; a smaller known face need not be found."""
 

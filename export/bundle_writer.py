@@ -185,7 +185,7 @@ def _put(fresh: Path, output: Path, scratch: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have it on the disk before the next step, should the power fail."""
+    """Flush to the disk before the next step, in case the power fails."""
     handle = os.open(path, os.O_RDONLY)
     try:
         with suppress(OSError):  # some file systems cannot flush a folder

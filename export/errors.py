@@ -1,4 +1,4 @@
-"""The error of a build whose INT8 drifts too much, apart from `search.py`, so that naming it imports no backend."""
+"""The error of a build whose INT8 drifts too much. Separate from the search, so that naming it imports no backend."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from .image_set import ImageSet
 FEWEST = 20
 SMALL_SHARE = 0.5
 BRIGHTNESS_SPREAD = 6.0
-"""Least standard deviation of the pictures' mean brightness, of 255: less is one scene in one light."""
+"""Least standard deviation of the pictures' mean brightness (0 to 255); below it, they show one scene in one light."""
 
 
 def judge(images: ImageSet, faces: int, spec: Spec) -> list[str]:

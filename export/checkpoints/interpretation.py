@@ -62,7 +62,7 @@ class Interpretation:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the user knows better than the defaults; None leaves the default."""
+    """Settings given by the user; None leaves the default."""
 
     anchor_sizes: Anchors | None = None
     mean: tuple[float, float, float] | None = None

@@ -3,7 +3,7 @@
  * faces in the same order. Written for one detector; its constants are below.
  *
  * C99 or C++11 and later, and libm; no allocation, no state, no globals that change. All memory is the caller's, and
- * little of it is small: keep it off the stack of a microcontroller.
+ * most of it is large: keep it off the stack of a microcontroller.
  *
  *     static rfe_letterbox box;                                     once for each size of frames
  *     static uint8_t input[RFE_INPUT_BYTES];
@@ -25,7 +25,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Of what this header offers: the first number changes when a program must be changed with it. */
+/* Version of this interface: the first number changes when programs must change. */
 #define RFE_VERSION_MAJOR 2
 #define RFE_VERSION_MINOR 1
 
@@ -53,10 +53,10 @@ extern "C" {
 #define RFE_MAX_CANDIDATES 5000 /* the bounds on a frame's work that the Python runtime has by default */
 #define RFE_MAX_FACES 750
 /* <blend> */
-#define RFE_BLENDED_SCORE 0.5 /* from here on, suppressed candidates have a say in a face's landmarks */
+#define RFE_BLENDED_SCORE 0.5 /* suppressed candidates of this score or more count towards the landmarks */
 /* </blend> */
 
-/* What a function gives instead of a count when an argument makes no sense. */
+/* Returned instead of a count when an argument is invalid. */
 #define RFE_BAD_ARGUMENT (-1)
 
 typedef enum { RFE_BGR, RFE_RGB, RFE_GREY } rfe_colour;

@@ -19,14 +19,12 @@ def blend_landmarks(
 ) -> NDArray[np.float64]:
     """The mean of each face's predictions, weighted by their scores: (faces, k, 2).
 
-    `points` (n, k, 2) and `scores` (n,) are sorted by `owner` (n,), the face from 0 on that each belongs to; the first
-    of a face is its best. Box voting (Gidaris and Komodakis 2015, section 5) does the same to boxes. Neighbouring
-    anchors err independently, above all by the rounding of INT8, so that their mean is nearer to the truth.
+    `points` (n, k, 2), one at least, and `scores` (n,) are sorted by `owner` (n,), the face from 0 on that each belongs
+    to; the first of a face is its best. Box voting (Gidaris and Komodakis 2015, section 5) does the same to boxes.
+    Neighbouring anchors err independently, above all by the rounding of INT8, so that their mean is nearer to the truth.
     """
-    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    first = owner.searchsorted(np.arange(owner[-1] + 1))
     best = points[first]
-    if len(first) == len(points):
-        return best
     shifts = (points - best[owner]) * scores[:, np.newaxis, np.newaxis]  # a face alone keeps its landmarks to the bit
     total = np.add.reduceat(scores, first)
     return np.asarray(best + np.add.reduceat(shifts, first) / total[:, np.newaxis, np.newaxis])

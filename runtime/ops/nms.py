@@ -47,7 +47,7 @@ def _in_blocks(
 ) -> tuple[list[int], NDArray[np.intp]]:
     """Few calls for a few faces: the best 64 that remain are compared with all that remain at once."""
     index = np.arange(len(area))
-    owner = np.full(len(area), -1, np.intp)
+    owner = [-1] * len(area)
     kept: list[int] = []
     while len(index):
         head = sides[:, :BLOCK, np.newaxis]
@@ -58,24 +58,27 @@ def _in_blocks(
         survives = overlap <= iou_threshold * (area[:BLOCK, np.newaxis] + area - overlap)
         # Each row as one integer, a bit for each box: the loop is then free of NumPy.
         packed = np.packbits(survives, axis=1, bitorder="little")
-        alive = (1 << len(index)) - 1
-        rows: list[int] = []
-        for row, survivors in enumerate(packed):
-            if alive >> row & 1:
-                rows.append(row)
-                alive &= int.from_bytes(survivors.tobytes(), "little")
-        suppressed = ~survives[rows]
-        suppressed[np.arange(len(rows)), rows] = True  # at a threshold of 1 a box survives even itself
-        owned = suppressed.any(axis=0)
-        owner[index[owned]] = suppressed[:, owned].argmax(axis=0) + len(kept)  # the first is the one that did it
-        kept += index[rows].tolist()
+        data, width, places = packed.tobytes(), packed.shape[1], index.tolist()
+        alive = (1 << len(places)) - 1
+        for row in range(len(packed)):
+            if not alive >> row & 1:
+                continue
+            survivors = int.from_bytes(data[row * width : (row + 1) * width], "little")
+            gone = alive & ~survivors | 1 << row  # at a threshold of 1 a box survives even itself
+            alive &= survivors
+            while gone:
+                last = gone.bit_length() - 1
+                owner[places[last]] = len(kept)
+                gone ^= 1 << last
+            kept.append(places[row])
         if len(index) <= BLOCK or len(kept) >= most:
             break
-        bits = np.frombuffer(alive.to_bytes(packed.shape[1], "little"), np.uint8)
+        bits = np.frombuffer(alive.to_bytes(width, "little"), np.uint8)
         left = np.flatnonzero(np.unpackbits(bits, count=len(index), bitorder="little")[BLOCK:]) + BLOCK
         index, sides, area = index[left], sides[:, left], area[left]
-    owner[owner >= most] = -1
-    return kept[:most], owner
+    owners = np.array(owner, np.intp)
+    owners[owners >= most] = -1
+    return kept[:most], owners
 
 
 def _in_a_crowd(

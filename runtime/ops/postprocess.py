@@ -35,7 +35,7 @@ __all__ = [
 
 
 BLENDED_SCORE = 0.5
-"""A suppressed candidate of at least this score has a say in the landmarks of the face that suppressed it."""
+"""A suppressed candidate of at least this score counts towards the landmarks of the face that suppressed it."""
 
 
 class Bounds(NamedTuple):
@@ -73,9 +73,9 @@ def postprocess(
     `outputs` and `quant_params` are in the order of `spec.outputs`. A face is kept when its score is at least
     `score_threshold` and no better face overlaps it by an intersection over union above `iou_threshold`. Its landmarks
     are the mean, weighted by score, of its own and of those that it suppressed with a score of `BLENDED_SCORE` or more,
-    unless the contract says that they are its own alone. Candidates
-    with a value that is not finite, or beyond `RAW_LIMIT`, never make a face, nor do boxes without an area. Raises
-    `ThresholdError` when a threshold is not in 0…1 or a bound is below 1.
+    unless the contract says that they are its own alone. Candidates with a value that is not finite, or beyond
+    `RAW_LIMIT`, never make a face, nor do boxes without an area. Raises `ThresholdError` when a threshold is not in 0…1
+    or a bound is below 1.
     """
     check_thresholds(score_threshold, iou_threshold, bounds)
     mask = np.empty(spec.level_bounds[-1], np.bool_)
@@ -118,12 +118,15 @@ def _landmarks(
     kept, owner = suppression
     if not spec.landmarks:
         return np.zeros((len(kept), 0, 2))
-    heard = (scores >= BLENDED_SCORE) & (owner >= 0) if spec.blend_landmarks else np.zeros(len(owner), np.bool_)
-    heard[kept] = True
-    member = np.flatnonzero(heard)
-    member = member[owner[member].argsort(kind="stable")]
+    member = kept
+    if spec.blend_landmarks and len(kept) < len(owner):
+        heard = (scores >= BLENDED_SCORE) & (owner >= 0)
+        heard[kept] = True
+        member = heard.nonzero()[0]
+        member = member[owner[member].argsort(kind="stable")]
     landmark = values[LANDMARKS : LANDMARKS + 2 * spec.landmarks, member].T
-    return blend_landmarks(decode_landmarks(spec, anchor[member], landmark), scores[member], owner[member])
+    points = decode_landmarks(spec, anchor[member], landmark)
+    return points if len(member) == len(kept) else blend_landmarks(points, scores[member], owner[member])
 
 
 def decode_boxes(spec: Spec, anchor: NDArray[np.intp], box: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -136,7 +139,7 @@ def check_thresholds(score_threshold: float, iou_threshold: float, bounds: Bound
     """Raise `ThresholdError` unless both are numbers in 0…1, and bounds are 1 or more."""
     for name, value in (("score", score_threshold), ("IoU", iou_threshold)):
         try:
-            number = float(value) if isinstance(value, SupportsFloat) else -1.0
+            number = float(value) if isinstance(value, (float, int, SupportsFloat)) else -1.0  # protocols are slow
         except (TypeError, ValueError):  # an array of several numbers
             number = -1.0
         if not 0.0 <= number <= 1.0:

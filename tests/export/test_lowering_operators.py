@@ -55,7 +55,7 @@ def test_a_sum_takes_its_activation_along(after: str) -> None:
 @pytest.mark.parametrize("shape", [(), (1,), (3, 1, 1), (1, 3, 1, 1)])
 @pytest.mark.parametrize("rectified", [False, True])
 def test_a_constant_factor_goes_into_the_convolution(kind: str, shape: tuple[int, ...], rectified: bool) -> None:
-    """SCRFD multiplies its boxes by one learnt number a level."""
+    """SCRFD multiplies its boxes by one learnt number per level."""
     random = np.random.default_rng(0)
     constants = {
         "w": random.normal(size=(3, 3, 1, 1)).astype(np.float32),

@@ -55,7 +55,7 @@ def kernel_outputs(bundle: Bundle, images: Sequence[NDArray[np.uint8]], kernels:
 
 
 def drift(ours: Sequence[Faces], theirs: Sequence[Faces]) -> Drift:
-    """Compare the faces of two sources, one entry a frame; a face is matched once, from an IoU of 0.5."""
+    """Compare the faces of two sources, one entry per frame; a face is matched once, from an IoU of 0.5."""
     pairs, shifts = 0, []
     for a, b in zip(ours, theirs, strict=True):
         overlaps = iou(a.boxes, b.boxes)

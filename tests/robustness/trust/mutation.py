@@ -309,7 +309,7 @@ def main() -> int:
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of tests a mutant (default: %(default)g)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="forks at a time")
     parser.add_argument("--keep", type=Path, help="keep what was found out before the first mutant in this folder")
-    parser.add_argument("--survivors", type=Path, help="write the survivors to this file, one a line")
+    parser.add_argument("--survivors", type=Path, help="write the survivors to this file, one per line")
     parser.add_argument("--log", type=Path, help="write every mutant to this file, with what killed it")
     options = parser.parse_args()
     everything = [
