@@ -79,7 +79,7 @@ def calibrate(
     watched = [node.output[0] for node in model.graph.node if node.op_type in WATCHED]
     watched += _real_inputs(model)
     seen = observe(model, spec, watched, images, progress)
-    tensors = dict(seen.tensors)
+    tensors = seen.tensors
     if recipe.equalise:
         model, tensors = equalise(model, tensors)
     products: dict[str, NDArray[np.float64]] = {}

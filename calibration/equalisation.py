@@ -9,7 +9,7 @@ difference between activations and weights; GPTQ rounds weights together (`gptq.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -30,7 +30,7 @@ SMALLEST_SHARE = 1e-3
 
 def equalise(
     model: onnx.ModelProto, observations: Mapping[str, Observation]
-) -> tuple[onnx.ModelProto, dict[str, Observation]]:
+) -> tuple[onnx.ModelProto, Mapping[str, Observation]]:
     """The equalised model, and the observations as it would have given them.
 
     A convolution is equalised when a LeakyReLU or ReLU follows it that only convolutions read. Values that an addition
@@ -40,7 +40,7 @@ def equalise(
     graph = read_graph(model).graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     changed = {name: array.astype(np.float64) for name, array in weights.items()}
-    scaled = dict(observations)
+    factors: dict[str, NDArray[np.float64]] = {}
     for node in graph:
         before = _equalisable(node)
         if before is None:
@@ -55,14 +55,30 @@ def equalise(
             by = factor[:, None, None, None] if is_depthwise(reader) else factor[:, None, None]
             name = name_of(reader.inputs[1])
             changed[name] = changed[name] * by
-        for name in (result_of(before), result_of(node)):
-            scaled[name] = observations[name].divided(factor)
+        factors.update(dict.fromkeys((result_of(before), result_of(node)), factor))
     equalised = onnx.ModelProto()
     equalised.CopyFrom(model)
     for tensor in equalised.graph.initializer:
         if weights[tensor.name].dtype == np.float32:
             tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name].astype(np.float32), tensor.name))
-    return equalised, scaled
+    return equalised, _Divided(observations, factors)
+
+
+class _Divided(Mapping[str, Observation]):
+    """Observations with channels divided by `factors`, each when it is asked for: a large network's are gigabytes."""
+
+    def __init__(self, observations: Mapping[str, Observation], factors: Mapping[str, NDArray[np.float64]]) -> None:
+        self._observations, self._factors = observations, factors
+
+    def __getitem__(self, name: str) -> Observation:
+        found, factor = self._observations[name], self._factors.get(name)
+        return found if factor is None else found.divided(factor)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._observations)
+
+    def __len__(self) -> int:
+        return len(self._observations)
 
 
 def _equalisable(activation: ir.Node) -> ir.Node | None:

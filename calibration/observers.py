@@ -23,7 +23,9 @@ from .graph.session import inferred_shapes, session
 from .progress import Progress
 
 POSITIONS = 8
-"""Rows and columns of the sample taken of each feature map."""
+"""Rows and columns, at least, of the sample taken of each feature map; fewer where that is more than `MOST_VALUES`."""
+MOST_VALUES = 2_000_000
+"""Sampled values of one image, in all tensors together: a hundred images then take less than a gigabyte."""
 CANDIDATE_SCORE = 0.02
 """Anchors below this score become no face at any threshold that detectors are used or evaluated with."""
 
@@ -89,12 +91,13 @@ def _watching_session(model: onnx.ModelProto, tensors: Sequence[str]) -> tuple[o
     graph = watching.graph
     graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), "watch.axes"))
     names = []
+    positions = _positions([shapes[tensor] for tensor in tensors])
     for kind in ("ReduceMin", "ReduceMax", "Slice"):
         for tensor in tensors:
             name = f"{tensor}.{kind}"
             if kind == "Slice":
                 sizes = np.array(shapes[tensor][2:], np.int64)
-                steps = np.maximum(sizes // POSITIONS, 1)
+                steps = np.maximum(sizes // positions, 1)
                 parts = {"starts": steps // 2, "ends": sizes, "axes": np.array([2, 3], np.int64), "steps": steps}
                 graph.initializer.extend(numpy_helper.from_array(v, f"{name}.{key}") for key, v in parts.items())
                 node = helper.make_node(kind, [tensor, *(f"{name}.{key}" for key in parts)], [f"{name}.map"])
@@ -106,6 +109,19 @@ def _watching_session(model: onnx.ModelProto, tensors: Sequence[str]) -> tuple[o
             names.append(name)
     graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "watch.first"))
     return session(watching), names
+
+
+def _positions(shapes: Sequence[Sequence[int]]) -> int:
+    """Rows and columns to sample, for which all tensors of those shapes have at most `MOST_VALUES`; two at least."""
+
+    def values(positions: int) -> int:
+        steps = [[max(size // positions, 1) for size in shape[2:]] for shape in shapes]
+        return sum(
+            shape[1] * math.prod(-(-(size - step // 2) // step) for size, step in zip(shape[2:], pair, strict=True))
+            for shape, pair in zip(shapes, steps, strict=True)
+        )
+
+    return next((count for count in range(POSITIONS, 2, -1) if values(count) <= MOST_VALUES), 2)
 
 
 def _widen(extremes: dict[str, tuple[float, float]], spec: Contract, results: Sequence[NDArray[np.float32]]) -> None:

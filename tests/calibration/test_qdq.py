@@ -1,4 +1,4 @@
-"""The INT8 grid: what it may not change, and what it must hold."""
+"""The INT8 model: what quantising may not change, and what it must hold."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+from retinaface_edge.calibration import observers
 from retinaface_edge.calibration.calibrate import Calibration, calibrate
 from retinaface_edge.calibration.dataset.image_set import CalibrationError, ImageSet, image_folder, image_set
 from retinaface_edge.calibration.dataset.synthetic_scenes import scenes
@@ -47,6 +48,22 @@ def test_equalised_observations_are_those_of_the_equalised_model(
         expected = ESTIMATORS[calibration.recipe.estimator(name)](seen[name])
         assert calibration.ranges[name].low == pytest.approx(expected.low, rel=1e-3, abs=1e-5)
         assert calibration.ranges[name].high == pytest.approx(expected.high, rel=1e-3, abs=1e-5)
+
+
+def test_a_large_network_is_sampled_at_fewer_positions_and_its_extremes_stay_exact(
+    fp32: onnx.ModelProto, spec: Spec, calibration_images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["backbone.stem.activation", "backbone.stages.1.2.pointwise.activation", "context.0.conv5_1.activation"]
+    two = replace(calibration_images, inputs=calibration_images.inputs[:2])
+    full = observe(fp32, spec, names, two).tensors
+    monkeypatch.setattr(observers, "MOST_VALUES", 5000)
+    fewer = observe(fp32, spec, names, two).tensors
+    assert sum(tensor.sample[0].size for tensor in fewer.values()) <= 5000
+    assert sum(tensor.sample[0].size for tensor in full.values()) > 5000
+    for name in names:
+        assert np.array_equal(fewer[name].low, full[name].low)
+        assert np.array_equal(fewer[name].high, full[name].high)
+        assert (fewer[name].sample.max(axis=2) <= full[name].high).all()
 
 
 def test_every_convolution_has_int8_weights_near_its_own(calibration: Calibration, int8: onnx.ModelProto) -> None:
