@@ -5,7 +5,7 @@
 Weights are untrained, except that batch norm has the statistics of eight of the photographs, so that activations have
 the ranges of a trained network's: times and sizes do not depend on weights; accuracy is not measured. Recipe `fast`.
 A build runs in a process of its own, and all artifacts are timed in turn on one core (`bench --quick`). Times are the
-network's: an untrained one finds faces everywhere. FP32 is lowered exactly by `tests/export/test_lowering_backbones.py`.
+network's: an untrained one finds faces everywhere. That FP32 is lowered exactly is a test's (`tests/export`).
 """
 
 from __future__ import annotations
