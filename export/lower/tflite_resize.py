@@ -32,7 +32,7 @@ def lower_resize(context: Context, node: ir.Node) -> None:
     elif factors is not None and all(_repeats(node, factor) for factor in factors):
         operator, options = "RESIZE_NEAREST_NEIGHBOR", {"alignCorners": False, "halfPixelCenters": False}
     else:
-        raise LoweringError(f"{described(node)} is not nearest-neighbour upsampling by a whole factor")
+        raise LoweringError(f"{described(node)} is not upsampling by a whole factor, by the nearest pixel or bilinear")
     size = (source.shape[1] * factors[0], source.shape[2] * factors[1])
     context.share_quant(node, source)  # a value between pixels is between their values, so it needs no other range
     constant = context.add_constant(f"{node.name}.size", np.array(size, np.int32))

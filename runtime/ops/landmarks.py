@@ -21,7 +21,7 @@ def blend_landmarks(
 
     `points` (n, k, 2), one at least, and `scores` (n,) are sorted by `owner` (n,), the face from 0 on that each belongs
     to; the first of a face is its best. Box voting (Gidaris and Komodakis 2015, section 5) does the same to boxes.
-    Neighbouring anchors err independently, above all by the rounding of INT8, so that their mean is nearer to the truth.
+    Neighbouring anchors err independently, above all by the rounding of INT8, so their mean is nearer the truth.
     """
     first = owner.searchsorted(np.arange(owner[-1] + 1))
     best = points[first]

@@ -270,7 +270,7 @@ def resize(scales: Sequence[float], inputs: int = 3, **form: str) -> onnx.ModelP
     ],
 )
 def test_a_resize_is_by_whole_factors_and_repeats_its_pixels(model: onnx.ModelProto) -> None:
-    words = "node 'resize' of type Resize is not nearest-neighbour upsampling by a whole factor"
+    words = "node 'resize' of type Resize is not upsampling by a whole factor, by the nearest pixel or bilinear"
     assert refusal(model) == words
 
 
