@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retinaface_edge.runtime.backends.openvino import core
 from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.errors import BackendError, BundleError
 from retinaface_edge.runtime.ops.letterbox import Letterbox, letterbox, letterbox_for
@@ -95,11 +96,9 @@ class PlainOpenVino:
     """`compile_model` on the ONNX and a synchronous request, copied in and out as its samples do."""
 
     def __init__(self, spec: Spec, model: bytes, threads: int) -> None:
-        import openvino
-
-        core = openvino.Core()
+        engine = core()
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads)}
-        compiled = core.compile_model(core.read_model(model), "CPU", options)
+        compiled = engine.compile_model(engine.read_model(model), "CPU", options)
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.precision = {"f32": "fp32", "f16": "fp16"}.get(hint, hint)
         self._request = compiled.create_infer_request()

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from retinaface_edge.runtime.backends.openvino import core
+
 from .result import ComputePeak
 
 LAYERS, CHANNELS, SIDE = 8, 256, 32
@@ -66,7 +68,7 @@ def _convolutions(quantised: bool, threads: int) -> Callable[[], object]:
             kernel = ops.constant(weights)
         value = ops.convolution(value, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
     options = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads), "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(openvino.Model([value], [image]), "CPU", options)
+    compiled = core().compile_model(openvino.Model([value], [image]), "CPU", options)
     request = compiled.create_infer_request()
     request.get_input_tensor().data[:] = rng.standard_normal((1, CHANNELS, SIDE, SIDE), np.float32)
     return lambda: request.infer()

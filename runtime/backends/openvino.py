@@ -6,6 +6,7 @@ With a folder in the environment variable `RETINAFACE_EDGE_CACHE`, the compiled 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,21 @@ def load(spec: Contract, files: Sequence[bytes], threads: int) -> Network:
     return _OpenVino(spec, files[0], files[1], threads)
 
 
+def core() -> Any:
+    """The process's one `openvino.Core`, which is never released.
+
+    Its CPU plugin sets the stack on which signals are handled, and puts back what it found when it is released. Where
+    several are released in another order than the reverse, that is memory that is gone: the next signal is a crash.
+    """
+    import openvino
+
+    process = os.getpid()  # a fork has its own, since threads do not survive the fork
+    return _CORES.get(process) or _CORES.setdefault(process, openvino.Core())
+
+
+_CORES: dict[int, Any] = {}
+
+
 class _OpenVino:
     def __init__(self, spec: Contract, model: bytes, weights: bytes, threads: int) -> None:
         import openvino
@@ -41,14 +57,14 @@ class _OpenVino:
             # On some CPUs the plugin would choose bf16 or fp16 by itself: other figures than were checked.
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        core = openvino.Core()
-        network = core.read_model(model, weights)
+        engine = core()
+        network = engine.read_model(model, weights)
         asked = {output.name for output in spec.outputs}
         for result in network.get_results():
             if not asked & result.output(0).get_names():  # features for a dense branch that nobody asked for
                 network.remove_result(result)
         decisive = [model, weights, *sorted(asked), openvino.__version__]
-        ready = compiled(core, decisive, options, lambda: core.compile_model(network, "CPU", options))
+        ready = compiled(engine, decisive, options, lambda: engine.compile_model(network, "CPU", options))
         ports = [ready.output(output.name) for output in spec.outputs]
         for index, port in enumerate(ports):
             check_output(spec, index, tuple(port.shape))

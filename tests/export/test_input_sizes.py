@@ -116,10 +116,11 @@ def test_a_size_is_the_network_that_is_exported_for_it(sizes: Bundle, portrait_f
 def test_int8_finds_at_every_size_what_fp32_finds(sizes: Bundle, size: tuple[int, int], shared: Path) -> None:
     from retinaface_edge.runtime.io.images import read_image
 
-    photographs = [read_image(path) for path in sorted((shared / "calibration").iterdir())[:12]]
+    photographs = [read_image(path) for path in sorted((shared / "calibration").iterdir())[:60]]
     bundle = sizes.at(*size)
-    expected = [Detector.load(bundle, "onnxruntime", "fp32").detect(picture).boxes for picture in photographs]
-    assert sum(map(len, expected)) > 12
+    with Detector.load(bundle, "onnxruntime", "fp32") as detector:
+        expected = [detector.detect(picture).boxes for picture in photographs]
+    assert sum(map(len, expected)) > 60
     for backend in INTEGERS:
         with Detector.load(bundle, backend, "int8") as detector:
             found = [detector.detect(picture).boxes for picture in photographs]

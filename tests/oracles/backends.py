@@ -9,13 +9,13 @@ from typing import Any, cast
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from onnx import TensorProto, helper, numpy_helper
 
 from retinaface_edge.export.lower.openvino import lower_openvino
 from retinaface_edge.export.lower.tflite import lower_tflite
 from retinaface_edge.export.lower.tflite_schema import Graph, serialise
+from retinaface_edge.runtime.backends.openvino import core
 
 LEAST_DECIBELS = 100.0
 NHWC = {"perm": [0, 2, 3, 1]}
@@ -72,9 +72,7 @@ def by_litert(graph: Graph, image: np.ndarray, kernels: OpResolverType) -> np.nd
 def by_openvino(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
     spec = cast(Any, SimpleNamespace(outputs=[SimpleNamespace(name="out")]))
     xml, weights = lower_openvino(model, spec)
-    compiled = openvino.Core().compile_model(
-        openvino.Core().read_model(xml, weights), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    compiled = core().compile_model(core().read_model(xml, weights), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.asarray(compiled([image])[0])
 
 

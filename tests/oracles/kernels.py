@@ -22,6 +22,7 @@ from retinaface_edge.calibration.graph.onnx_graph import read_graph, to_proto
 from retinaface_edge.export.graph.passes.float_biases import float_biases
 from retinaface_edge.export.lower.tflite import SHIFT
 from retinaface_edge.export.lower.tflite_schema import Graph, Operator, Tensor, serialise
+from retinaface_edge.runtime.backends.openvino import core
 
 LITERT_KERNELS = {
     "xnnpack": OpResolverType.AUTO,
@@ -88,12 +89,12 @@ def compare_openvino(model: onnx.ModelProto, graph: Graph, values: Arrays) -> It
     producers = {name: node for node in folded.node for name in node.output}
     ends = [node.output[0] for node in folded.node if node.op_type == "QuantizeLinear"]
     activated = {op.outputs[0]: op.inputs for op in graph.operators if op.name == "LEAKY_RELU"}
-    core = openvino.Core()
+    engine = core()
     for end in (*ends, *(output.name for output in folded.output)):
         index = indices[producers[end].input[0] if end in ends else end]
         layer = _between(folded, producers, end, {name: graph.tensors[i].shape for name, i in indices.items()})
-        compiled = core.compile_model(
-            core.read_model(layer.SerializeToString()),
+        compiled = engine.compile_model(
+            engine.read_model(layer.SerializeToString()),
             "CPU",
             {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"},
         )
