@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
+from retinaface_edge.export.checkpoints.checkpoint import Checkpoint, TrainedDetector
 from retinaface_edge.export.models.mesh_linear import LinearBranch
 from retinaface_edge.runtime.spec import Spec
 
@@ -64,7 +64,7 @@ class MeshTrainRequest:
     intermediate results; None keeps none.
     """
 
-    checkpoint: Checkpoint
+    checkpoint: TrainedDetector
     images: Sequence[Path]
     teacher: Path
     canvases: int = 12000

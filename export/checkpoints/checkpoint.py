@@ -46,6 +46,11 @@ class TrainedDetector(Protocol):
         """The licence of the family's published weights, where they are all under one."""
         ...
 
+    @property
+    def feature_channels(self) -> int:
+        """Of the features that a dense branch reads. Raises a `RetinaFaceEdgeError` where there are none."""
+        ...
+
     def spec(self, width: int, height: int, mesh: Mesh | None = None) -> Spec:
         """The contract for an input of that size. Raises `SpecError` for a size that no detector takes."""
         ...
@@ -106,6 +111,11 @@ class Checkpoint:
     def terms(self) -> str | None:
         """Unknown: people publish such weights under many licences."""
         return None
+
+    @property
+    def feature_channels(self) -> int:
+        """Of the features that a dense branch reads. Raises `BackboneError` where levels differ in them."""
+        return self.model.channels
 
     def spec(self, width: int, height: int, mesh: Mesh | None = None) -> Spec:
         """The contract for an input of that size. Raises `SpecError` for a size that no detector takes."""

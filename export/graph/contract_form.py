@@ -8,7 +8,7 @@ last convolution.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from retinaface_edge.runtime.spec import Colour, Spec
 
 from .detector_graph import DetectorGraph, FixedGraph, GraphError, Head, constant_of, fixed, foreign_graph
 from .passes.fold_average import fold_average
+from .shared_features import shared_features
 
 IR_VERSION = 10
 PRODUCER = "retinaface-edge"
@@ -93,7 +94,24 @@ def _contract_form(detector: DetectorGraph, outputs: Mapping[str, Head], spec: S
         transpose = f"{rebuild.renamed[head.value]}.transpose"
         inputs = [rebuild.renamed[head.value]]
         rebuild.nodes.append(helper.make_node("Transpose", inputs, [output.name], transpose, perm=[0, 2, 3, 1]))
+    if spec.features:
+        _add_features(rebuild, outputs.values())
     return _model(rebuild, opset)
+
+
+def _add_features(rebuild: _Rebuild, heads: Iterable[Head]) -> None:
+    """The outputs `feature_*`: what the heads of each stride read."""
+    features = shared_features(rebuild.source, heads)
+    for output in rebuild.spec.features:
+        found, channels = features[output.stride], output.shape[3]
+        if found.channels != channels:
+            raise GraphError(
+                f"its features at stride {output.stride} have {found.channels} channels, and the dense branch was made "
+                f"for {channels}"
+            )
+        source = rebuild.renamed[found.value]
+        transpose = helper.make_node("Transpose", [source], [output.name], f"{source}.feature", perm=[0, 2, 3, 1])
+        rebuild.nodes.append(transpose)
 
 
 def _add_front(rebuild: _Rebuild) -> None:
@@ -281,7 +299,10 @@ def _model(rebuild: _Rebuild, opset: int) -> onnx.ModelProto:
         rebuild.nodes,
         "retinaface",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, list(spec.input_shape))],
-        [helper.make_tensor_value_info(output.name, TensorProto.FLOAT, list(output.shape)) for output in spec.outputs],
+        [
+            helper.make_tensor_value_info(output.name, TensorProto.FLOAT, list(output.shape))
+            for output in spec.with_features.outputs
+        ],
         [numpy_helper.from_array(array, name) for name, array in rebuild.constants.items()],
     )
     model = helper.make_model(

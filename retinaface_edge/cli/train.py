@@ -14,7 +14,7 @@ from .exit_codes import GOOD
 from .progress import bar, say
 
 if TYPE_CHECKING:
-    from retinaface_edge.export.checkpoints.checkpoint import Checkpoint
+    from retinaface_edge.export.checkpoints.checkpoint import Checkpoint, TrainedDetector
     from retinaface_edge.training.losses import Losses
 
 FROM_SCRATCH_RATE, FINE_TUNING_RATE = 1e-3, 1e-4
@@ -56,7 +56,7 @@ def train_mesh(options: argparse.Namespace) -> int:
     from retinaface_edge.training.request import MeshTrainRequest
 
     torch.set_num_threads(options.threads)
-    checkpoint = _checkpoint(options)
+    checkpoint = _any_detector(options)
     say(f"checkpoint: {checkpoint.title}, {checkpoint.family}, sha256 {checkpoint.digest[:12]}")
     request = MeshTrainRequest(
         checkpoint,
@@ -117,8 +117,17 @@ def train(options: argparse.Namespace) -> int:
     return GOOD
 
 
+def _any_detector(options: argparse.Namespace) -> TrainedDetector:
+    """The detector whose features a dense branch reads: of any kind that a build takes, or the demo's."""
+    from retinaface_edge.export.checkpoints.source import checkpoint_file
+
+    if options.checkpoint:
+        return checkpoint_file(options.checkpoint, overrides(options)).read()
+    return _checkpoint(options)
+
+
 def _checkpoint(options: argparse.Namespace) -> Checkpoint:
-    """The detector to begin with: from a file, untrained, or the demo's."""
+    """The RetinaFace to begin with: from a file, untrained, or the demo's."""
     from retinaface_edge.export.checkpoints.checkpoint import CheckpointError
     from retinaface_edge.export.checkpoints.demo import demo_checkpoint
     from retinaface_edge.export.checkpoints.source import read_checkpoint
@@ -157,7 +166,7 @@ def _add_train_mesh(verbs: Verbs) -> None:
         "train-mesh --checkpoint model.pth --images photos --teacher face_landmark.tflite --output mesh.safetensors",
         extra="build",
     )
-    _add_checkpoint(parser)
+    _add_checkpoint(parser, "a RetinaFace, SCRFD or YuNet (default: the demo's)")
     parser.add_argument(
         "--images", type=Path, nargs="+", required=True, metavar="DIR", help="photographs with faces, without labels"
     )
@@ -187,7 +196,7 @@ def _add_train_detector(verbs: Verbs) -> None:
         "train --labels label.txt --output model.pth --steps 2000",
         extra="build",
     )
-    _add_checkpoint(parser)
+    _add_checkpoint(parser, "a RetinaFace, .pth, .safetensors or .onnx (default: the demo's)")
     parser.add_argument("--backbone", metavar="NAME", help="train from scratch: mobilenet_v1_0.25, resnet18, slim, ...")
     parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="boxes and landmarks, .txt or .json")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures (default: that of --labels)")
@@ -210,11 +219,9 @@ def _add_train_detector(verbs: Verbs) -> None:
     parser.add_argument("--no-augmentation", action="store_true", help="use the pictures unchanged")
 
 
-def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+def _add_checkpoint(parser: argparse.ArgumentParser, which: str) -> None:
     """The checkpoint, and what its file may not tell."""
-    parser.add_argument(
-        "--checkpoint", type=Path, help="a RetinaFace, .pth, .safetensors or .onnx (default: the demo's)"
-    )
+    parser.add_argument("--checkpoint", type=Path, help=which)
     parser.add_argument("--anchors", type=anchors, metavar="SIZES", help="its anchors, such as 10,20/32,64/128,256")
     parser.add_argument("--mean", type=three_numbers, metavar="M,M,M", help="its mean, in the order of --colour")
     parser.add_argument("--std", type=three_numbers, metavar="S,S,S", help="its deviation, in the same order")

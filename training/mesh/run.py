@@ -9,8 +9,7 @@ from typing import Any
 
 import onnx
 
-from retinaface_edge.export.graph.export import to_onnx
-from retinaface_edge.export.models.deploy import Deploy
+from retinaface_edge.export.graph.opset import DEFAULT_OPSET
 from retinaface_edge.export.models.mesh_graph import GraphBranch
 from retinaface_edge.export.models.mesh_linear import LinearBranch
 from retinaface_edge.runtime import backends
@@ -59,8 +58,8 @@ def learn_mesh(request: MeshTrainRequest, reporter: Reporter | None = None) -> T
     Raises a `RetinaFaceEdgeError` when the checkpoint, the photographs or the teacher cannot be used.
     """
     reporter = reporter or Silent()
-    mesh = Mesh(channels=request.checkpoint.model.channels)
-    extracted = extract(request, Teacher(request.teacher), reporter)
+    mesh = Mesh(channels=request.checkpoint.feature_channels)
+    extracted = extract(request, mesh, Teacher(request.teacher), reporter)
     samples = extracted.training
     reporter.stage(f"train on {len(samples):,} samples of faces, {request.epochs} epochs")
     branch = train(samples, mesh, request.epochs, request.seed, request.decoder, reporter.progress, extracted.pictured)
@@ -73,12 +72,12 @@ def learn_mesh(request: MeshTrainRequest, reporter: Reporter | None = None) -> T
     return TrainedBranch(branch, mesh, about)
 
 
-def extract(request: MeshTrainRequest, teacher: Teacher, reporter: Reporter) -> Extracted:
+def extract(request: MeshTrainRequest, mesh: Mesh, teacher: Teacher, reporter: Reporter) -> Extracted:
     """Label the photographs, and describe the faces in them and on augmented canvases."""
     # The checkpoint's own settings, at the usual input size.
-    spec = request.checkpoint.spec(Spec.width, Spec.height, Mesh(channels=request.checkpoint.model.channels))
+    spec = request.checkpoint.spec(Spec.width, Spec.height, mesh)
     reporter.stage("export the detector")
-    model = to_onnx(Deploy(request.checkpoint.model, spec).eval(), spec.with_features)
+    model = request.checkpoint.graph(spec, DEFAULT_OPSET)
     labelled = _labelled(request, spec, model, teacher, reporter)
     reporter.stage("quantise the detector: half of the training samples use its INT8 features")
     forms = int8_forms(model, spec, labelled.training)

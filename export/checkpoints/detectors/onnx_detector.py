@@ -41,6 +41,13 @@ class OnnxDetector:
     digest: str = ""
     wrappings: tuple[str, ...] = ()
 
+    @property
+    def feature_channels(self) -> int:
+        """Of the features that a dense branch reads. Raises `GraphError` where levels differ in them."""
+        from ...graph.shared_features import feature_channels
+
+        return feature_channels(self.detector)
+
     def spec(self, width: int, height: int, mesh: Mesh | None = None) -> Spec:
         """The contract for an input of that size. Raises `SpecError` for a size that no detector takes."""
         return Spec(width, height, mesh=mesh, **self.settings)
