@@ -21,6 +21,7 @@ def test_five_faces_that_cross_keep_their_ids(bundle: Bundle) -> None:
         truth.append(np.where(seen[:, None] < 0.5, np.nan, boxes))
         found.append((faces, ids))
     assert hidden > 50, "they do cross"
+    assert len({number for _, ids in found for number in ids.tolist()}) >= 5, "each is found"
     assert switches(truth, found) <= 2
 
 
@@ -67,3 +68,20 @@ def test_ids_are_never_used_twice() -> None:
         for _ in range(5):
             tracker.update(faces_at())
     assert seen == list(range(1, 11))
+
+
+def test_of_two_faces_that_were_hidden_together_the_size_tells_which_is_which() -> None:
+    """They are lost beside each other, and found again where either may be."""
+
+    def both(large_x: float, small_x: float) -> Faces:
+        parts = faces_at((large_x, 100.0), size=50.0), faces_at((small_x, 100.0), size=40.0)
+        return Faces(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "boxes", "landmarks"))
+        )
+
+    tracker = Tracker()
+    for _ in range(20):
+        ids = tracker.update(both(176.0, 184.0))
+    for _ in range(8):
+        tracker.update(faces_at())
+    assert tracker.update(both(184.0, 176.0)).tolist() == ids.tolist() == [1, 2]
