@@ -13,6 +13,8 @@ import onnx
 import pytest
 from conftest import CALIBRATION_IMAGES
 
+from retinaface_edge.benchmarks.choose.result import ChooseResult
+from retinaface_edge.benchmarks.results import read_result
 from retinaface_edge.calibration.dataset.synthetic_scenes import Scenes, portrait
 from retinaface_edge.calibration.recipe import Recipe
 from retinaface_edge.cli.main import main
@@ -164,6 +166,25 @@ def test_the_command_line_takes_a_size_or_fits_each_picture(
     assert main(["inspect", str(sizes.path), "--sbom", str(tmp_path / "sbom.json")]) == 0
     references = re.findall(r'"bom-ref": "(.*)"', (tmp_path / "sbom.json").read_text())
     assert len(references) == len(set(references)) and "artifact:tflite:int8:320x256" in references
+
+
+def test_choose_compares_the_sizes_of_a_bundle(sizes: Bundle, astronaut: Path, tmp_path: Path) -> None:
+    """Each is a candidate of its own: the smallest is fastest, and all are compared on the same pictures."""
+    output = tmp_path / "choose.json"
+    command = ["choose", str(sizes.path), "--images", str(astronaut.parent), "--artifact", "openvino int8", "--quick"]
+    assert main([*command, "--budget-ms", "5000", "--json", str(output), "--no-cache"]) == 0
+    result = read_result(output, ChooseResult)
+    assert {bundle.input_px for bundle in result.bundles} == {(640, 480), SMALL, TALL}
+    assert {candidate.bundle for candidate in result.candidates} == {f"bundle {w}x{h}" for w, h in sizes.sizes}
+    fastest = min(result.candidates, key=lambda candidate: candidate.ms)
+    assert fastest.bundle == "bundle 320x256"
+
+
+def test_a_size_that_is_not_there_is_refused_before_anything_is_counted(
+    sizes: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cost", str(sizes.path), "--size", "96x96"]) == 2
+    assert "no input size 96x96; it has: 640x480, 320x256, 480x640" in capsys.readouterr().err
 
 
 def test_every_size_has_its_c_header(sizes: Bundle) -> None:

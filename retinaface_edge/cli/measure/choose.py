@@ -67,7 +67,9 @@ def choose(options: argparse.Namespace) -> int:
         return FAILED
     if options.store:
         bundle, artifact = bundles[picked.bundle], picked.artifact
-        print(f"stored in {store_pick(bundle, artifact.backend.value, artifact.precision.value)}")
+        stored = store_pick(bundle, artifact.backend.value, artifact.precision.value)
+        size_too = f"; give --size {bundle.spec.width}x{bundle.spec.height}, too" if len(bundle.sizes) > 1 else ""
+        print(f"stored in {stored}{size_too}")
     return GOOD
 
 
@@ -85,14 +87,22 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _bundles(paths: Sequence[Path]) -> dict[str, Bundle]:
-    """The bundles by the names of their folders, by their whole paths where names repeat."""
+    """The bundles by the names of their folders, by their whole paths where names repeat.
+
+    One of several input sizes is as many candidates, each with its size behind the name.
+    """
     from retinaface_edge.benchmarks.errors import MeasurementError
 
     names = [path.absolute().name for path in paths]
     named = names if len(set(names)) == len(names) else [str(path) for path in paths]
     if len(set(named)) != len(named):
         raise MeasurementError("a bundle is given twice; name each once")
-    return {name: Bundle.load(path) for name, path in zip(named, paths, strict=True)}
+    loaded = {name: Bundle.load(path) for name, path in zip(named, paths, strict=True)}
+    return {
+        f"{name} {width}x{height}" if len(bundle.sizes) > 1 else name: bundle.at(width, height)
+        for name, bundle in loaded.items()
+        for width, height in bundle.sizes
+    }
 
 
 def _budget(options: argparse.Namespace, bundles: Mapping[str, Bundle], cores: int) -> tuple[float, tuple[int, int]]:

@@ -8,13 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retinaface_edge.runtime.bundle.bundle import Bundle
 from retinaface_edge.runtime.errors import ImageError
 from retinaface_edge.runtime.io.atomic import write_atomic
 
 from ..arguments import Verbs, add_verb, percent
 from ..exit_codes import FAILED, GOOD
-from .options import add_csv, tables_as_csv
+from .options import add_bundle_size, add_csv, bundle_of, tables_as_csv
 
 if TYPE_CHECKING:
     from retinaface_edge.benchmarks.cost.board import Board
@@ -41,7 +40,7 @@ def cost(options: argparse.Namespace) -> int:
 
     # Everything that can be wrong is read before minutes are spent on counting.
     _check(options)
-    bundle, boards = Bundle.load(options.bundle), read_boards(default_file())
+    bundle, boards = bundle_of(options), read_boards(default_file())
     measured = read_result(options.calibrate, BenchResult) if options.calibrate else None
     old = read_result(options.baseline, CostResult) if options.baseline else None
     counted = count_bundle(bundle, _photograph(options.image), options.core or CORES, options.user_space, bar)
@@ -72,6 +71,7 @@ def add_cost(verbs: Verbs) -> None:
     summary = "count what a frame costs on a Raspberry Pi's core, on any machine"
     verb = add_verb(verbs, "cost", cost, summary, "cost bundle --core cortex-a72 --json cost.json", "tflite")
     verb.add_argument("bundle", type=Path)
+    add_bundle_size(verb)
     verb.add_argument("--core", action="append", choices=CORES, help="count on this core only (default: on each)")
     verb.add_argument("--image", type=Path, metavar="FILE", help="the photograph (default: the demo's portrait)")
     verb.add_argument(
