@@ -27,6 +27,8 @@ NAMES: Mapping[Any, str] = {
     int: "an integer",
     type(None): "null",
 }
+LARGEST_INTEGER = (1 << 63) - 1
+"""JSON's integers have no limit, but what is computed from them has: larger ones do not become floats."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -90,7 +92,9 @@ def _read(kind: Any, value: object, where: str) -> Any:
         number = _number(value)
         return _checked(number is not None, number, value, "a number", where)
     if kind is int:
-        return _checked(isinstance(value, int) and not isinstance(value, bool), value, value, "an integer", where)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return _checked(abs(value) <= LARGEST_INTEGER, value, value, "an integer of at most 64 bits", where)
+        raise _refused(value, "an integer", where)
     if kind is Any:
         return value
     if kind in (None, type(None)):
@@ -220,7 +224,7 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     names: dict[Any, dict[str, Any]] = {
         str: {"type": "string"},
         bool: {"type": "boolean"},
-        int: {"type": "integer"},
+        int: {"type": "integer", "minimum": -LARGEST_INTEGER, "maximum": LARGEST_INTEGER},
         float: {"type": "number"},
         type(None): {"type": "null"},
         Any: {},

@@ -72,7 +72,15 @@ def result_of(node: ir.Node) -> str:
 def constant(value: ir.Value | None) -> NDArray[Any] | None:
     """The array of an initialiser or of a `Constant` node; None of anything else."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    return None if tensor is None else tensor.numpy()
+    return None if tensor is None else array_of(tensor)
+
+
+def array_of(tensor: ir.TensorProtocol) -> NDArray[Any]:
+    """The numbers of a tensor. Raises `ValueError` for one that contradicts itself."""
+    try:
+        return tensor.numpy()
+    except AssertionError as error:  # onnx_ir asserts that a tensor's type fits the field that its numbers are in
+        raise ValueError(f"the tensor {tensor.name!r} contradicts itself ({error})") from error
 
 
 def constant_of(node: ir.Node, position: int) -> NDArray[Any]:

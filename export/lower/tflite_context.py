@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from retinaface_edge.calibration.graph.onnx_graph import array_of
 from retinaface_edge.runtime.errors import RetinaFaceEdgeError
 from retinaface_edge.runtime.ops.postprocess import QuantParams
 
@@ -51,7 +52,7 @@ class Context:
     def __init__(self, graph: ir.Graph, quant_params: Mapping[str, QuantParams], image_columns: int) -> None:
         self.image_columns = image_columns
         self.constants: dict[ir.Value, Constant] = {
-            value: Constant(value.const_value.numpy())
+            value: Constant(array_of(value.const_value))
             for value in graph.initializers.values()
             if value.const_value is not None
         }

@@ -413,3 +413,15 @@ def test_bytes_of_the_image_are_not_quantised_again() -> None:
 def test_a_constant_of_a_type_that_is_not_lowered_is_named() -> None:
     model = graph(node("Sub", ["x", "mean"]), inputs={"x": FLOATS}, constants={"mean": np.ones(2, np.float64)})
     assert refusal(model).startswith("the value 'mean' has the dtype float64; only 32-bit floats, 32-bit integers")
+
+
+def test_a_constant_that_contradicts_itself_is_refused() -> None:
+    """Its numbers are in the field of another type."""
+    constants = {"scale": np.ones((), np.float32)}
+    model = graph(node("QuantizeLinear", ["image", "scale"]), inputs={"image": FLOATS}, constants=constants)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.float_data.append(1.0)
+    tensor.data_type = TensorProto.INT16
+    with pytest.raises(LoweringError, match=r"the graph is malformed .*INT16 for float_data"):
+        lower_tflite(model, {})

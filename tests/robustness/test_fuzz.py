@@ -21,6 +21,7 @@ FAULTS = {
     "manifest": ["00f2ff97"],
     "spec": ["2e032e2e3a0a"],
     "teacher": ["9292929292929250"],
+    "report": ["ccbb2806616263"],
     "gate": ["30fd4a4ab52fca2b3d", "463d00515124515151515151515151515151515151515151463d51513d00"],
 }
 """Inputs that were faults once."""

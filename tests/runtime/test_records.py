@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from retinaface_edge.runtime.artifact import ArtifactId, Backend, Precision
-from retinaface_edge.runtime.records import RecordError, from_json, schema, to_json
+from retinaface_edge.runtime.records import LARGEST_INTEGER, RecordError, from_json, schema, to_json
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,14 @@ class Outer:
     parent: Outer | None = None
 
 
+INTEGERS = st.integers(-LARGEST_INTEGER, LARGEST_INTEGER)
 inners = st.builds(Inner, st.text(), st.none() | st.floats(allow_nan=False, allow_infinity=False))
 artifacts = st.builds(ArtifactId, st.sampled_from(Backend), st.sampled_from(Precision))
 outers = st.builds(
     Outer,
     st.just(1),
     artifacts,
-    st.tuples(st.integers(), st.integers()),
+    st.tuples(INTEGERS, INTEGERS),
     st.lists(inners).map(tuple),
     st.dictionaries(st.text(), inners),
     st.booleans(),
@@ -78,6 +79,8 @@ GOOD = {
         (("size",), [1], "size should be a list of 2"),
         (("size", 1), 1.5, r"size\[1\] should be an integer, not 1.5"),
         (("size", 1), True, r"size\[1\] should be an integer, not True"),
+        (("size", 1), 10**400, r"size\[1\] should be an integer of at most 64 bits, not 10+\.\.\."),
+        (("size", 1), -(1 << 63), r"size\[1\] should be an integer of at most 64 bits, not -9223372036854775808"),
         (("figures", 0, "value"), "x", r"figures\[0\].value should be"),
         (("figures", 0, "value"), float("nan"), r"figures\[0\].value should be"),
         (("figures", 0, "valeu"), 1, r"there is no field figures\[0\].valeu; known: name, value"),
