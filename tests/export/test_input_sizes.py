@@ -169,15 +169,14 @@ def test_the_command_line_takes_a_size_or_fits_each_picture(
 
 
 def test_choose_compares_the_sizes_of_a_bundle(sizes: Bundle, astronaut: Path, tmp_path: Path) -> None:
-    """Each is a candidate of its own: the smallest is fastest, and all are compared on the same pictures."""
+    """Each is a candidate of its own, and all are compared on the same pictures."""
     output = tmp_path / "choose.json"
     command = ["choose", str(sizes.path), "--images", str(astronaut.parent), "--artifact", "openvino int8", "--quick"]
     assert main([*command, "--budget-ms", "5000", "--json", str(output), "--no-cache"]) == 0
     result = read_result(output, ChooseResult)
     assert {bundle.input_px for bundle in result.bundles} == {(640, 480), SMALL, TALL}
     assert {candidate.bundle for candidate in result.candidates} == {f"bundle {w}x{h}" for w, h in sizes.sizes}
-    fastest = min(result.candidates, key=lambda candidate: candidate.ms)
-    assert fastest.bundle == "bundle 320x256"
+    assert result.recommendation.bundle in {candidate.bundle for candidate in result.candidates}
 
 
 def test_a_size_that_is_not_there_is_refused_before_anything_is_counted(

@@ -68,8 +68,8 @@ def choose(options: argparse.Namespace) -> int:
     if options.store:
         bundle, artifact = bundles[picked.bundle], picked.artifact
         stored = store_pick(bundle, artifact.backend.value, artifact.precision.value)
-        size_too = f"; give --size {bundle.spec.width}x{bundle.spec.height}, too" if len(bundle.sizes) > 1 else ""
-        print(f"stored in {stored}{size_too}")
+        hint = f"; run it with --size {bundle.spec.width}x{bundle.spec.height}" if len(bundle.sizes) > 1 else ""
+        print(f"stored in {stored}{hint}")
     return GOOD
 
 
